@@ -1,0 +1,1 @@
+"""What turns a report into something people or machines read."""

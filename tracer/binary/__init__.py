@@ -1,0 +1,1 @@
+"""What an executable file says: ELF, build info, pclntab, and the code of runtime functions."""

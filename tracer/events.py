@@ -1,0 +1,106 @@
+"""Events: the one record that every event source yields and the model consumes.
+
+A source (BPF, strace, a recording) yields batches: NumPy arrays of dtype EVENT, in order of `time`
+within one batch. The BPF programs write this very record, so decoding a batch costs one frombuffer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_STACK = 16
+
+
+class Kind(IntEnum):
+    """What happened. Syscalls < 32 <= process events < 64 <= runtime roles."""
+
+    MMAP = 1
+    MUNMAP = 2
+    MREMAP = 3
+    MPROTECT = 4
+    MADVISE = 5
+    PROCESS_MADVISE = 6
+    BRK = 7
+
+    EXEC = 32
+    EXIT = 33
+
+    RESERVE = 64
+    MAP = 65
+    USED = 66
+    UNUSED = 67
+    FAULT = 68
+    FREE = 69
+    ALLOC = 70
+    GROW = 71
+    ARENA = 72
+    SCAVENGE = 73
+    GC_START = 74
+    GC_DONE = 75
+    MALLOCGC = 96
+
+
+SYSCALL_KINDS = tuple(kind for kind in Kind if kind < 32)
+ROLE_KINDS = tuple(kind for kind in Kind if kind >= 64)
+
+EVENT = np.dtype(
+    [
+        ("time", "<u8"),  # CLOCK_MONOTONIC ns: of a syscall, its exit; of a role, the hit
+        ("entered", "<u8"),  # CLOCK_MONOTONIC ns of a syscall's entry; 0 for others
+        ("tid", "<u4"),  # thread id, as the tracer's PID namespace numbers it
+        ("kind", "<u2"),  # Kind
+        ("depth", "<u2"),  # valid entries of `stack`
+        # Syscalls: the six arguments as the kernel got them. Roles, in canonical order whatever the
+        # release's registers are: RESERVE, MAP, UNUSED, FAULT, FREE (address, bytes);
+        # USED (address, bytes, prepared bytes or 0 if unknown); ALLOC (0, bytes);
+        # GROW (0, bytes, runtime pages); ARENA (0, bytes); SCAVENGE (0, wanted bytes); MALLOCGC (0, bytes).
+        ("args", "<u8", (6,)),
+        ("result", "<i8"),  # syscalls: return value, or -errno; roles: 0
+        # Return addresses in the target's address space, innermost caller first; for a role
+        # stack[0] is the address in the caller that the probed function returns to.
+        ("stack", "<u8", (MAX_STACK,)),
+    ]
+)
+
+EventBatch = NDArray[np.void]
+
+
+def no_events() -> EventBatch:
+    """Return an empty batch."""
+    return np.zeros(0, dtype=EVENT)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStatus:
+    """One placed probe: the role or syscall it serves, the symbol it sits on, and its hits so far."""
+
+    role: str
+    symbol: str
+    hits: int
+
+
+class EventSource(Protocol):
+    """Where events come from. `stop` is idempotent and leaves nothing behind in the kernel.
+
+    `start` raises BackendUnavailable or NotPermitted with the reason and the fix.
+    """
+
+    name: str  # "bpf" | "strace" | "replay"
+    lost: int  # events known to be lost so far
+
+    def start(self) -> None:
+        """Begin to deliver; when this returns, every later event of the target is seen."""
+
+    def poll(self, timeout: float) -> EventBatch:
+        """Wait up to `timeout` seconds for events; return what is there, possibly nothing."""
+
+    def stop(self) -> None:
+        """Detach. A last `poll(0)` afterwards returns what was still buffered."""
+
+    def probes(self) -> list[ProbeStatus]:
+        """Return the placed probes with their hit counts."""

@@ -1,0 +1,343 @@
+"""The report: plain data, the contract of `--format json` (schema "gomem.report/1").
+
+All sizes are bytes, all durations seconds. None means "could not be had" (`limits` says why), never 0.
+Renderers read these classes and nothing under them; `to_dict` gives the JSON object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+SCHEMA = "gomem.report/1"
+
+KINDS = (
+    "heap_arena",
+    "heap_metadata",
+    "page_summary",
+    "runtime_other",
+    "thread_stack",
+    "c_heap",
+    "binary",
+    "shared_library",
+    "file",
+    "vdso",
+    "other",
+)
+
+Severity = Literal["info", "warning", "critical"]
+JsonObject = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Something this report could not see: what, why, and what would fix it."""
+
+    what: str
+    why: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """How well the parts read from a moving target agree."""
+
+    exact: bool
+    attempts: int
+    skew_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroup:
+    """The target's memory cgroup (v2 names; v1 figures are put under them)."""
+
+    path: str
+    memory_current: int | None
+    memory_max: int | None  # None: no limit
+    memory_high: int | None
+    oom_kill: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """Who the target is."""
+
+    pid: int
+    ns_pid: int
+    start_time: str  # RFC 3339
+    exe: str
+    cmdline: list[str]
+    go_version: str | None = None
+    goarch: str | None = None
+    build_id: str | None = None
+    main_module: str | None = None
+    pie: bool | None = None
+    stripped: bool | None = None
+    cgo: bool | None = None
+    layout: Literal["table", "dwarf", "nearest"] | None = None
+    cgroup: Cgroup | None = None
+    container_id: str | None = None
+    pod: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Virtual:
+    """Address space by the runtime's state; the four parts sum to `total` = VmSize.
+
+    Where the runtime could not be read, reserved, prepared, ready and unmanaged are None.
+    """
+
+    total: int
+    reserved: int | None
+    prepared: int | None
+    ready: int | None
+    unmanaged: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What is in RAM. `total` is the sum over resident OS pages; the rest is smaps_rollup's."""
+
+    total: int
+    anonymous: int | None
+    file: int | None
+    shmem: int | None
+    swap: int | None
+    lazy_free: int | None
+    huge_pages: int | None
+    pss: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KindRow:
+    """All mappings (or parts of mappings) of one kind; `kind` is one of KINDS."""
+
+    kind: str
+    mappings: int
+    virtual: int
+    reserved: int
+    prepared: int
+    ready: int
+    resident: int
+    swap: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """One arena: its address space by state, its pages by use, and what of it is resident."""
+
+    base: int
+    size: int
+    reserved: int
+    prepared: int
+    ready: int
+    in_use: int
+    stacks: int
+    work_bufs: int
+    free: int
+    scavenged: int
+    resident: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageStates:
+    """Bytes of heap pages by the runtime's state. `work_bufs`: manual spans that are not stacks."""
+
+    in_use: int
+    stacks: int
+    work_bufs: int
+    free: int
+    scavenged: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageResidency:
+    """How many bytes of each page state are in RAM; `outside`: resident arena bytes in no grown page."""
+
+    in_use: int
+    stacks: int
+    work_bufs: int
+    free: int
+    scavenged: int
+    outside: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heap:
+    """The Go heap: arenas, pages by state and residency, and the collector's targets."""
+
+    arenas: list[Arena]
+    pages: PageStates
+    resident: PageResidency
+    goal: int | None
+    live: int | None
+    gc_percent: int | None  # -1: GOGC=off
+    memory_limit: int | None  # None: no limit
+    gc_phase: Literal["off", "mark", "mark termination"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpanClassRow:
+    """All in-use spans of one span class. `tail_waste`: bytes behind the last object slot."""
+
+    span_class: int
+    size_class: int
+    object_size: int  # 0 for the large-object classes
+    noscan: bool
+    spans: int
+    pages: int
+    objects: int
+    capacity: int
+    free_slots: int
+    tail_waste: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpanState:
+    """Spans of one state: how many, and how many bytes of pages they hold (0 for dead)."""
+
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class McacheRow:
+    """The mcache of one P: spans cached, and objects allocated from them that statistics have not seen."""
+
+    p: int
+    spans: int
+    cached_objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class McentralRow:
+    """The mcentral of one span class: spans in its partial and full sets."""
+
+    span_class: int
+    partial: int
+    full: int
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Per-P and central span caches."""
+
+    mcache: list[McacheRow]
+    mcentral: list[McentralRow] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """Bytes that went from one region state to another, and the runtime function that did it.
+
+    `event` is the probe role (reserve, map, ...); `function` None where no stack was had.
+    """
+
+    from_state: str  # "None" | "Reserved" | "Prepared" | "Ready" | "any"
+    to_state: str
+    event: str
+    function: str | None
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """Events of one name: how many succeeded with how many bytes, and how many failed."""
+
+    count: int
+    bytes: int
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """One rare event in the order of time; `seconds` since the first moment of watching."""
+
+    seconds: float
+    event: str
+    address: int | None
+    bytes: int | None
+    function: str | None
+    callers: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EventLoss:
+    """Events known lost, re-synchronisations, and bytes by which model and snapshot differ (None: not compared)."""
+
+    lost: int
+    resyncs: int
+    drift_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRow:
+    """One probe and how often it fired."""
+
+    role: str
+    symbol: str
+    hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """What the tracing itself cost. `target_slowdown_estimate`: fraction of the target's CPU time."""
+
+    tracer_cpu_seconds: float
+    tracer_rss: int
+    probes: list[ProbeRow]
+    target_slowdown_estimate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One statement in plain words, with the figures behind it and what to do."""
+
+    id: str
+    severity: Severity
+    title: str
+    explanation: str
+    evidence: dict[str, int | float | str | None]
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report; see REPORT in the README for the rules it obeys."""
+
+    taken_at: str
+    duration_seconds: float
+    backend: Literal["bpf", "strace", "procfs", "replay"]
+    backend_reason: str  # why this backend was chosen
+    limits: list[Limit]
+    consistency: Consistency | None
+    process: ProcessFacts
+    virtual: Virtual | None
+    resident: Resident | None
+    kinds: list[KindRow] | None
+    heap: Heap | None
+    memstats: JsonObject | None  # runtime.MemStats by its own field names; BySize: [[size, mallocs, frees], ...]
+    spans: list[SpanClassRow] | None
+    span_states: dict[str, SpanState] | None  # in_use, manual, dead
+    caches: Caches | None
+    events: dict[str, EventCount] | None  # None: nothing was watched
+    madvise: dict[str, EventCount] | None  # by advice: dontneed, free, hugepage, ...
+    transitions: list[Transition] | None
+    event_log: list[LoggedEvent] | None
+    event_log_dropped: int  # rare events beyond the log's bound
+    event_loss: EventLoss | None
+    allocations: JsonObject | None
+    overhead: Overhead
+    findings: list[Finding] = field(default_factory=list)
+
+    def to_dict(self) -> JsonObject:
+        """Return the JSON object of the contract: `schema` first, transitions with `from` and `to`."""
+        body = asdict(self)
+        if self.transitions is not None:
+            body["transitions"] = [
+                {"from": row.from_state, "to": row.to_state, "event": row.event,
+                 "function": row.function, "count": row.count, "bytes": row.bytes}
+                for row in self.transitions
+            ]
+        return {"schema": SCHEMA, **body}

@@ -1,0 +1,1 @@
+"""Reading a live Go runtime from its process memory into a snapshot."""

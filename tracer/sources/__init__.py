@@ -1,0 +1,1 @@
+"""Event sources that need no BPF."""
