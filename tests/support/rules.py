@@ -1,0 +1,237 @@
+"""The order-of-magnitude rules that every report obeys, as a checker for unit, live and end-to-end tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+RUNTIME_PAGE = 8192
+HEAP_INDEX = 32 << 20  # the L2 table of mheap.arenas on 64-bit Linux
+MB = 1 << 20
+KINDS = {
+    "heap_arena", "heap_metadata", "page_summary", "runtime_other", "thread_stack", "c_heap",
+    "binary", "shared_library", "file", "vdso", "other",
+}  # fmt: skip
+PAGE_STATES = ("in_use", "stacks", "work_bufs", "free", "scavenged")
+REGION_STATES = ("reserved", "prepared", "ready")
+
+Object = Mapping[str, Any]
+
+
+def broken_rules(
+    report: Object,
+    smaps_rollup_rss: int | None = None,
+    vm_size: int | None = None,
+    mapped_ready: int | None = None,
+    ready_rounding: int = MB,
+) -> list[str]:
+    """Return every rule that the JSON object of a report breaks, in words and with the figures.
+
+    smaps_rollup_rss, vm_size and mapped_ready (gcController.mappedReady) are bytes that the caller
+    took of the same, quiet process; ready_rounding is what page rounding may add to the last.
+    A report that says it is inexact may miss the runtime's identities by its own skew.
+    """
+    consistency = report["consistency"]
+    skew = 0 if consistency is None or consistency["exact"] else consistency["skew_bytes"]
+    broken: list[str] = []
+    broken += _negative_figures(report)
+    broken += _address_space(report, vm_size)
+    broken += _residency(report, smaps_rollup_rss)
+    broken += _heap(report, skew)
+    broken += _memstats(report, skew)
+    broken += _spans(report, skew)
+    broken += _ready(report, mapped_ready, ready_rounding)
+    broken += _events(report)
+    broken += _gaps_are_explained(report)
+    return broken
+
+
+def _equal(name: str, got: int, want: int, slack: float = 0) -> Iterator[str]:
+    if abs(got - want) > slack:
+        yield f"{name}: {got} is not {want} (off by {got - want}, allowed {slack:.0f})"
+
+
+def _at_most(name: str, got: int, most: int, slack: float = 0) -> Iterator[str]:
+    if got > most + slack:
+        yield f"{name}: {got} is more than {most} (by {got - most}, allowed {slack:.0f})"
+
+
+def _total(rows: Sequence[Object], column: str) -> int:
+    return sum(row[column] for row in rows)
+
+
+def _negative_figures(value: object, path: str = "") -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key not in ("gc_percent", "drift_bytes", "evidence"):
+                yield from _negative_figures(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for at, item in enumerate(value):
+            yield from _negative_figures(item, f"{path}[{at}]")
+    elif isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+        yield f"{path} is negative: {value}"
+
+
+def _address_space(report: Object, vm_size: int | None) -> Iterator[str]:
+    virtual, kinds = report["virtual"], report["kinds"]
+    if virtual is not None:
+        parts = [virtual[name] for name in (*REGION_STATES, "unmanaged")]
+        if None not in parts:
+            yield from _equal("sum of virtual's four parts", sum(parts), virtual["total"])
+        elif parts != [None] * 4:
+            yield f"virtual: either all four parts are known or none: {parts}"
+        if vm_size is not None:
+            yield from _equal("virtual.total against VmSize", virtual["total"], vm_size)
+    if kinds is None:
+        return
+    names = [row["kind"] for row in kinds]
+    if len(set(names)) != len(names) or not set(names) <= KINDS:
+        yield f"kinds are unknown or stand twice: {names}"
+    for row in kinds:
+        managed = sum(row[name] or 0 for name in REGION_STATES)
+        yield from _at_most(f"kind {row['kind']}: reserved + prepared + ready", managed, row["virtual"])
+        yield from _at_most(f"kind {row['kind']}: resident", row["resident"], row["virtual"])
+    if virtual is not None:
+        yield from _equal("sum(kinds.virtual)", _total(kinds, "virtual"), virtual["total"])
+        for name in REGION_STATES:
+            if virtual[name] is not None:
+                yield from _equal(f"sum(kinds.{name})", _total(kinds, name), virtual[name])
+
+
+def _residency(report: Object, smaps_rollup_rss: int | None) -> Iterator[str]:
+    resident, kinds, virtual = report["resident"], report["kinds"], report["virtual"]
+    if resident is None:
+        return
+    total = resident["total"]
+    one_percent = total / 100
+    if kinds is not None:
+        yield from _equal("sum(kinds.resident)", _total(kinds, "resident"), total)
+    if virtual is not None:
+        yield from _at_most("resident.total against VmSize", total, virtual["total"])
+    if smaps_rollup_rss is not None:
+        yield from _equal("resident.total against smaps_rollup's Rss", total, smaps_rollup_rss, smaps_rollup_rss / 100)
+    parts = [resident[name] for name in ("anonymous", "file", "shmem")]
+    if None not in parts:
+        # The kernel batches its Rss counters per CPU: a small process may be off by more than 1 %.
+        yield from _equal("anonymous + file + shmem", sum(parts), total, max(one_percent, MB))
+    for name in ("lazy_free", "huge_pages", "pss"):
+        if resident[name] is not None:
+            yield from _at_most(f"resident.{name}", resident[name], total, max(one_percent, MB))
+
+
+def _heap(report: Object, skew: int) -> Iterator[str]:
+    heap = report["heap"]
+    if heap is None:
+        return
+    arenas, pages, resident = heap["arenas"], heap["pages"], heap["resident"]
+    for state in PAGE_STATES:
+        yield from _equal(f"sum(arenas.{state})", _total(arenas, state), pages[state], skew)
+        yield from _at_most(f"heap.resident.{state}", resident[state], pages[state], skew)
+    in_ram = sum(resident[state] for state in (*PAGE_STATES, "outside"))
+    yield from _equal("sum(heap.resident) against sum(arenas.resident)", in_ram, _total(arenas, "resident"), skew)
+    for arena in arenas:
+        yield from _arena(arena, skew)
+    bases = [arena["base"] for arena in arenas]
+    if len(set(bases)) != len(bases):
+        yield "an arena stands twice"
+    row = next((row for row in report["kinds"] or () if row["kind"] == "heap_arena"), None)
+    if row is not None:
+        for name in (*REGION_STATES, "resident"):
+            yield from _equal(f"sum(arenas.{name}) against kind heap_arena", _total(arenas, name), row[name], skew)
+
+
+def _arena(arena: Object, skew: int) -> Iterator[str]:
+    name = f"arena {arena['base']:#x}"
+    grown = sum(arena[state] for state in PAGE_STATES)
+    yield from _at_most(f"{name}: states", sum(arena[state] for state in REGION_STATES), arena["size"])
+    yield from _at_most(f"{name}: grown pages against prepared + ready", grown, arena["prepared"] + arena["ready"], skew)
+    # Pages are scavenged exactly when they are not Ready: sysUnused and sysUsed make both changes.
+    yield from _at_most(f"{name}: pages not scavenged against ready", grown - arena["scavenged"], arena["ready"], skew)
+    yield from _at_most(f"{name}: resident", arena["resident"], arena["size"])
+
+
+def _memstats(report: Object, skew: int) -> Iterator[str]:
+    stats, heap = report["memstats"], report["heap"]
+    if stats is None:
+        return
+    yield from _equal("HeapSys = HeapInuse + HeapIdle", stats["HeapInuse"] + stats["HeapIdle"], stats["HeapSys"], skew)
+    yield from _at_most("HeapReleased against HeapIdle", stats["HeapReleased"], stats["HeapIdle"], skew)
+    yield from _at_most("HeapAlloc against HeapInuse", stats["HeapAlloc"], stats["HeapInuse"], skew)
+    yield from _equal("Alloc = HeapAlloc", stats["Alloc"], stats["HeapAlloc"])
+    yield from _at_most("Alloc against TotalAlloc", stats["Alloc"], stats["TotalAlloc"], skew)
+    # A torn read of counters is counted in objects, of which none is smaller than 8 bytes.
+    yield from _equal("Mallocs - Frees = HeapObjects", stats["Mallocs"] - stats["Frees"], stats["HeapObjects"], skew / 8)
+    parts = ("HeapSys", "StackSys", "MSpanSys", "MCacheSys", "BuckHashSys", "GCSys", "OtherSys")
+    yield from _equal("Sys = sum of its parts", sum(stats[name] for name in parts), stats["Sys"], skew)
+    for used, mapped in (("StackInuse", "StackSys"), ("MSpanInuse", "MSpanSys"), ("MCacheInuse", "MCacheSys")):
+        yield from _at_most(f"{used} against {mapped}", stats[used], stats[mapped], skew)
+    if heap is None:
+        return
+    pages = heap["pages"]
+    yield from _equal("heap.pages.in_use = HeapInuse", pages["in_use"], stats["HeapInuse"], skew)
+    yield from _equal("heap.pages.scavenged = HeapReleased", pages["scavenged"], stats["HeapReleased"], skew)
+    retained = stats["HeapIdle"] - stats["HeapReleased"]
+    yield from _equal("heap.pages.free = HeapIdle - HeapReleased", pages["free"], retained, skew)
+    yield from _equal("heap.pages.stacks = StackInuse", pages["stacks"], stats["StackInuse"], skew)
+    yield from _at_most("heap.pages.work_bufs against GCSys", pages["work_bufs"], stats["GCSys"], skew)
+
+
+def _spans(report: Object, skew: int) -> Iterator[str]:
+    spans, states, heap = report["spans"], report["span_states"], report["heap"]
+    if spans is not None:
+        for row in spans:
+            yield from _span_class(row)
+        classes = [row["span_class"] for row in spans]
+        if len(set(classes)) != len(classes):
+            yield "a span class stands twice"
+    if heap is None:
+        return
+    pages = heap["pages"]
+    if spans is not None:
+        held = _total(spans, "pages") * RUNTIME_PAGE
+        yield from _equal("sum(spans.pages) * 8192 = heap.pages.in_use", held, pages["in_use"], skew)
+    if states is not None:
+        manual = pages["stacks"] + pages["work_bufs"]
+        yield from _equal("span_states.in_use.bytes", states["in_use"]["bytes"], pages["in_use"], skew)
+        yield from _equal("span_states.manual.bytes", states["manual"]["bytes"], manual, skew)
+
+
+def _span_class(row: Object) -> Iterator[str]:
+    name = f"span class {row['span_class']}"
+    yield from _equal(f"{name}: objects + free_slots = capacity", row["objects"] + row["free_slots"], row["capacity"])
+    yield from _equal(f"{name}: size class", row["size_class"], row["span_class"] >> 1)
+    yield from _at_most(f"{name}: tail_waste", row["tail_waste"], row["pages"] * RUNTIME_PAGE)
+    if row["object_size"]:
+        slots = row["capacity"] * row["object_size"]
+        yield from _equal(f"{name}: slots + tail_waste", slots + row["tail_waste"], row["pages"] * RUNTIME_PAGE)
+
+
+def _ready(report: Object, mapped_ready: int | None, rounding: int) -> Iterator[str]:
+    virtual, stats = report["virtual"], report["memstats"]
+    if virtual is None or virtual["ready"] is None:
+        return
+    if stats is not None and report["consistency"] is not None and report["consistency"]["exact"]:
+        pages = stats["HeapSys"] - stats["HeapReleased"] + stats["StackInuse"]
+        yield from _at_most("Ready heap pages against virtual.ready", pages, virtual["ready"])
+    if mapped_ready is not None:
+        unexplained = virtual["ready"] - mapped_ready - HEAP_INDEX
+        yield from _equal("virtual.ready - mappedReady - heap index", unexplained, 0, rounding)
+
+
+def _events(report: Object) -> Iterator[str]:
+    events, advice = report["events"], report["madvise"]
+    if events is None:
+        return
+    if advice is not None and "madvise" in events:
+        for column in ("count", "bytes"):
+            split = sum(row[column] for row in advice.values())
+            yield from _equal(f"sum(madvise.{column})", split, events["madvise"][column])
+    for row in report["transitions"] or ():
+        if row["event"] in events:
+            yield from _at_most(f"transition {row['event']}", row["count"], events[row["event"]]["count"])
+
+
+def _gaps_are_explained(report: Object) -> Iterator[str]:
+    for part in ("virtual", "resident", "kinds", "heap", "memstats", "spans"):
+        if report[part] is None and not report["limits"]:
+            yield f"{part} is null and limits does not say why"
