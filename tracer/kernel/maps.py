@@ -1,0 +1,179 @@
+"""The mappings of a process: /proc/PID/maps as columns.
+
+The parser is pure and works on the whole file at once: 100,000 mappings are not rare in a large process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.errors import TargetError
+from tracer.kernel.ranges import Addresses, Ranges, addresses, normalise
+from tracer.target import Target
+
+# The gate page that the kernel shows in every process: not in its mm, so VmSize does not count it.
+GATE = "[vsyscall]"
+MAX_MAPS_BYTES = 512 << 20
+_LINE = re.compile(
+    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-])([w-])([x-])([sp]) ([0-9a-f]{1,16}) ([0-9a-f]+):([0-9a-f]+) (\d+)"
+    rb"(?: +(.*))?$",
+    re.MULTILINE,
+)
+_OCTAL = re.compile(rb"\\012")
+_PAGE = os.sysconf("SC_PAGESIZE")
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Mappings:
+    """The mappings of a process in order of address: columns of one length, addresses and sizes in bytes.
+
+    Source: show_map_vma in fs/proc/task_mmu.c.
+    """
+
+    start: Addresses
+    end: Addresses
+    readable: Flags
+    writable: Flags
+    executable: Flags
+    shared: Flags  # MAP_SHARED
+    offset: Addresses  # in the file
+    device: NDArray[np.uint64]  # as os.makedev makes it; 0 for anonymous memory
+    inode: NDArray[np.uint64]  # 0 for anonymous memory
+    name: list[str]  # path, "[heap]", "[anon: Go: heap]", "... (deleted)", or ""
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def sizes(self) -> Addresses:
+        """The size of each mapping."""
+        return self.end - self.start
+
+    @property
+    def virtual_bytes(self) -> int:
+        """The sum of all sizes."""
+        return int(np.sum(self.end - self.start, dtype=np.uint64))
+
+    def ranges(self) -> Ranges:
+        """Return the mapped addresses; mappings that touch are joined."""
+        return normalise(self.start, self.end)
+
+    def select(self, keep: Flags) -> Mappings:
+        """Return the mappings where `keep` (shape (n,)) is true."""
+        return Mappings(
+            self.start[keep], self.end[keep], self.readable[keep], self.writable[keep], self.executable[keep],
+            self.shared[keep], self.offset[keep], self.device[keep], self.inode[keep],
+            [name for name, kept in zip(self.name, keep.tolist(), strict=True) if kept],
+        )  # fmt: skip
+
+    def find(self, points: Addresses) -> NDArray[np.intp]:
+        """Return for each address the index of its mapping, or -1."""
+        if len(self) == 0:
+            return np.full(len(points), -1, dtype=np.intp)
+        index = np.searchsorted(self.start, points, side="right") - 1
+        inside = (index >= 0) & (points < self.end[index])
+        return np.where(inside, index, -1)
+
+
+def parse_maps(raw: bytes) -> Mappings:
+    """Parse the text of /proc/PID/maps, the gate page included.
+
+    A line that is none of the kernel's (a file cut short ends in one) is passed over. Never raises.
+    """
+    lines = _LINE.findall(raw)
+    if not lines:
+        return _mappings([(b"0", b"0", b"-", b"-", b"-", b"p", b"0", b"0", b"0", b"0", b"")]).select(np.zeros(1, bool))
+    return _mappings(lines)
+
+
+def _mappings(lines: list[tuple[bytes, ...]]) -> Mappings:
+    start, end, read, write, execute, share, offset, major, minor, inode, name = zip(*lines, strict=True)
+    return Mappings(
+        start=_hex(start),
+        end=_hex(end),
+        readable=np.array(read) == b"r",
+        writable=np.array(write) == b"w",
+        executable=np.array(execute) == b"x",
+        shared=np.array(share) == b"s",
+        offset=_hex(offset),
+        device=_devices(major, minor),
+        inode=_inodes(inode),
+        name=_names(name),
+    )
+
+
+def _hex(words: tuple[bytes, ...]) -> Addresses:
+    return addresses([int(word, 16) for word in words])
+
+
+def _devices(majors: tuple[bytes, ...], minors: tuple[bytes, ...]) -> NDArray[np.uint64]:
+    numbers = {pair: os.makedev(int(pair[0], 16), int(pair[1], 16)) for pair in set(zip(majors, minors, strict=True))}
+    return addresses([numbers[pair] for pair in zip(majors, minors, strict=True)])
+
+
+def _inodes(words: tuple[bytes, ...]) -> NDArray[np.uint64]:
+    numbers = {word: int(word) for word in set(words)}
+    return addresses([numbers[word] for word in words])
+
+
+def _names(words: tuple[bytes, ...]) -> list[str]:
+    # The kernel escapes only the newline, and leaves a backslash as it is.
+    names = {word: _OCTAL.sub(b"\n", word).decode("utf-8", errors="backslashreplace") for word in set(words)}
+    return [names[word] for word in words]
+
+
+@dataclass(frozen=True, slots=True)
+class MappingsRead:
+    """Mappings without the gate page, and how well they fit VmSize: 0 skew means they were read in one piece."""
+
+    mappings: Mappings
+    vm_size: int
+    skew_bytes: int
+    attempts: int
+
+
+def read_mappings(target: Target, attempts: int = 5) -> MappingsRead:
+    """Read the mappings of a live process until their sum is VmSize, at most `attempts` times.
+
+    The kernel hands maps out some kilobytes at a time, so a process that maps and unmaps can give a torn list;
+    the one that is nearest to VmSize is returned. Raises TargetGone, NotPermitted, and TargetError where there
+    are more mappings than gomem is ready to hold.
+    """
+    best: MappingsRead | None = None
+    for attempt in range(1, attempts + 1):
+        before = read_vm_size(target)
+        raw, cut = target.read_whole("maps", MAX_MAPS_BYTES)
+        after = read_vm_size(target)
+        if cut:
+            raise TargetError(f"process {target.pid} has more than {MAX_MAPS_BYTES >> 20} MB of /proc/PID/maps")
+        mappings = _without_gate(parse_maps(raw))
+        if len(mappings) == 0:
+            target.check_alive()
+        total = mappings.virtual_bytes
+        nearest = before if abs(total - before) < abs(total - after) else after
+        read = MappingsRead(mappings, nearest, abs(total - nearest), attempt)
+        if best is None or read.skew_bytes < best.skew_bytes:
+            best = read
+        if total == before == after:
+            break
+    assert best is not None
+    return best
+
+
+def read_vm_size(target: Target) -> int:
+    """Return VmSize of the moment, from /proc/PID/statm (the same counter, mm->total_vm, cheaper to read)."""
+    words = target.read("statm").split()
+    return int(words[0]) * _PAGE if words else 0
+
+
+def _without_gate(mappings: Mappings) -> Mappings:
+    if GATE not in mappings.name:
+        return mappings
+    return mappings.select(np.array([name != GATE for name in mappings.name]))
