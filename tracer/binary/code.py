@@ -1,0 +1,126 @@
+"""The machine code of one function: its instructions, and what they refer to.
+
+This is how a global is found in a stripped program: the runtime functions are known from the pclntab, and
+their code names every global they touch by its distance from the instruction pointer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import capstone
+from capstone import x86
+
+from tracer.binary.executable import Executable
+from tracer.binary.pclntab import Function
+
+Access = Literal["address", "read", "write", "call"]
+
+# No function of the runtime comes near; generated ones elsewhere do.
+MAX_FUNCTION_SIZE = 1 << 18
+_PADDING = b"\x00\xcc"
+
+
+class Instruction(NamedTuple):
+    """One decoded instruction; `operands` in Intel syntax."""
+
+    address: int
+    size: int
+    mnemonic: str
+    operands: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What an instruction refers to: a global's address, or the function that it calls (link-time addresses).
+
+    `access` of an instruction that reads and writes is "write". `operand_size` in bytes: how much is read or
+    written; 8 for an address that is only computed, 0 for a call.
+    """
+
+    instruction: int
+    target: int
+    access: Access
+    operand_size: int
+
+
+def instructions(exe: Executable, function: Function) -> Iterator[Instruction]:
+    """Yield the instructions of the function up to the padding behind it.
+
+    BinaryError when the function is implausibly large, is not in the file, has bytes that are no
+    instruction, or the machine is not supported.
+    """
+    raw = _code(exe, function)
+    decoder = _architecture(exe).decoder()
+    end = function.entry
+    for address, size, mnemonic, operands in decoder.disasm_lite(raw, function.entry):
+        yield Instruction(address, size, mnemonic, operands)
+        end = address + size
+    if raw[end - function.entry :].strip(_PADDING):
+        raise exe.error(f"{function.name}: no instruction at {end:#x}")
+
+
+def references(exe: Executable, function: Function) -> list[Reference]:
+    """Return what the function refers to relative to the instruction pointer, in instruction order.
+
+    These are memory operands, address computations and direct calls. Errors as for `instructions`.
+    """
+    return _architecture(exe).references(exe, function)
+
+
+def _code(exe: Executable, function: Function) -> bytes:
+    size = function.end - function.entry
+    if not 0 <= size <= MAX_FUNCTION_SIZE:
+        raise exe.error(f"{function.name} has {size} bytes of code")
+    return exe.read(function.entry, size) if size else b""
+
+
+def _amd64_decoder() -> capstone.Cs:
+    return capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+
+
+def _amd64_references(exe: Executable, function: Function) -> list[Reference]:
+    raw = _code(exe, function)
+    # Decoding with operand detail costs ten times as much: only what refers to something gets it.
+    detailed = _amd64_decoder()
+    detailed.detail = True
+    found = []
+    for address, size, mnemonic, operands in instructions(exe, function):
+        if mnemonic == "call" and operands.startswith("0x"):
+            found.append(Reference(address, int(operands, 16), "call", 0))
+        elif "[rip" in operands:
+            at = address - function.entry
+            for instruction in detailed.disasm(raw[at : at + size], address, 1):
+                found.extend(_amd64_operands(instruction))
+    return found
+
+
+def _amd64_operands(instruction: capstone.CsInsn) -> Iterator[Reference]:
+    after = instruction.address + instruction.size
+    for operand in instruction.operands:
+        if operand.type != x86.X86_OP_MEM or operand.mem.base != x86.X86_REG_RIP:
+            continue
+        target = (after + operand.mem.disp) % (1 << 64)
+        if instruction.id == x86.X86_INS_LEA:
+            yield Reference(instruction.address, target, "address", 8)
+        else:
+            access: Access = "write" if operand.access & capstone.CS_AC_WRITE else "read"
+            yield Reference(instruction.address, target, access, operand.size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Architecture:
+    decoder: Callable[[], capstone.Cs]
+    references: Callable[[Executable, Function], list[Reference]]
+
+
+_ARCHITECTURES = {"amd64": _Architecture(_amd64_decoder, _amd64_references)}
+
+
+def _architecture(exe: Executable) -> _Architecture:
+    known = _ARCHITECTURES.get(exe.machine)
+    if known is None:
+        raise exe.error(f"code for {exe.machine} cannot be decoded yet")
+    return known

@@ -1,0 +1,311 @@
+"""An executable file, held open: its segments, sections, notes, symbols and relocated pointers.
+
+The file is read by pread, never mapped: a mapped file that somebody truncates kills the reader with SIGBUS.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.binary import elf
+from tracer.binary.elf import Malformed, Section, Segment
+from tracer.binary.names import rows_named
+from tracer.errors import BinaryError, NotPermitted
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+
+__all__ = ["Executable", "Section", "Segment"]
+
+_DT_RELA, _DT_RELASZ = 7, 8
+# R_X86_64_RELATIVE and R_AARCH64_RELATIVE: base address plus addend.
+_RELATIVE = {"amd64": 8, "arm64": 1027}
+_RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
+_SYMBOL = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
+_NT_GNU_BUILD_ID, _NT_GO_BUILD_ID = 3, 4
+_MAX_NOTES = 1 << 16
+_MAX_INTERPRETER = 4096
+SCAN_CHUNK = 1 << 20
+
+
+class Executable:
+    """An open ELF executable; a context manager.
+
+    All addresses are link-time virtual addresses: for a position-independent file add the load bias.
+    Every method raises BinaryError where the file is truncated or corrupt.
+    """
+
+    def __init__(self, path: str, fd: int) -> None:
+        """Take over `fd` (closed by `close`); BinaryError when it is no usable ELF file."""
+        self.path = path
+        self.fd = fd
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise self.error("not a regular file")
+        self.file_size = status.st_size
+        try:
+            self._header = elf.read_header(self._pread, self.file_size)
+            self._program_headers = elf.read_segments(self._pread, self._header, self.file_size)
+            self.sections: tuple[Section, ...] = elf.read_sections(self._pread, self._header, self.file_size)
+        except Malformed as why:
+            raise self.error(str(why)) from why
+        loads = (segment for segment in self._program_headers if segment.type == elf.PT_LOAD)
+        self.segments: tuple[Segment, ...] = tuple(sorted(loads, key=lambda segment: segment.address))
+        self.machine: str = self._header.machine
+        self.pie: bool = self._header.type == elf.ET_DYN
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Executable:
+        """Open `path`, usually /proc/PID/exe: the descriptor keeps a deleted or replaced file readable.
+
+        Raises NotPermitted where the kernel refuses, BinaryError for everything else.
+        """
+        text = os.fspath(path)
+        try:
+            # Opening a FIFO would block for ever without O_NONBLOCK.
+            fd = os.open(text, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except PermissionError as why:
+            raise NotPermitted(
+                f"cannot read the executable {text}: {why.strerror}",
+                "needs read permission, for /proc/PID/exe of another user's process CAP_SYS_PTRACE",
+            ) from why
+        except OSError as why:
+            raise BinaryError(f"cannot read the executable {text}: {why.strerror}") from why
+        except ValueError as why:
+            raise BinaryError(f"cannot read the executable {text!r}: {why}") from why
+        try:
+            return cls(text, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Executable:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def error(self, why: str) -> BinaryError:
+        """Return (not raise) the BinaryError that names this file."""
+        return BinaryError(
+            f"cannot use the executable {self.path}: {why}",
+            "is the file intact, and a Go program for 64-bit Linux? Without it only the kernel's view can be reported",
+        )
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at the file offset."""
+        try:
+            return self._pread(offset, size)
+        except Malformed as why:
+            raise self.error(str(why)) from why
+
+    def file_offset(self, address: int) -> int:
+        """Return where in the file the byte of a link-time address stands."""
+        segment = self._segment(address)
+        return segment.offset + address - segment.address
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return exactly `size` bytes at a link-time address, as the file has them (see `read_relocated`)."""
+        segment = self._segment(address)
+        if size > segment.address + segment.file_size - address:
+            raise self.error(f"{size} bytes at {address:#x} reach beyond their segment")
+        return self.read_at(segment.offset + address - segment.address, size)
+
+    def read_up_to(self, address: int, size: int) -> bytes:
+        """Return the bytes at a link-time address, fewer than `size` where the segment ends before."""
+        segment = self._segment(address)
+        return self.read(address, min(size, segment.address + segment.file_size - address))
+
+    def read_relocated(self, address: int, size: int) -> bytes:
+        """Return what `read` does, with the relative relocations of a PIE file applied (link-time values)."""
+        raw = self.read(address, size)
+        offsets, addends = self._relocations
+        first, last = np.searchsorted(offsets, np.array([address, address + size], dtype=np.uint64))
+        if first == last:
+            return raw
+        places = (offsets[first:last] - np.uint64(address)).astype(np.int64)
+        usable = places <= size - 8
+        patched = np.frombuffer(bytearray(raw), dtype=np.uint8)
+        values = addends[first:last][usable].astype("<u8")
+        patched[places[usable][:, None] + np.arange(8)] = values.view(np.uint8).reshape(-1, 8)
+        return patched.tobytes()
+
+    def relocated(self, address: int) -> int | None:
+        """Return the pointer at a link-time address as the loader would leave it, minus the load bias.
+
+        None where the file has no such bytes (bss, or outside every segment). In PIE files the bytes are
+        often 0 and the value is the addend of a relative relocation. Packed (DT_RELR) ones need no table:
+        their addend stands in the bytes.
+        """
+        try:
+            return int.from_bytes(self.read_relocated(address, 8), "little")
+        except BinaryError:
+            return None
+
+    def pointers_to(self, address: int, limit: int = 64) -> list[int]:
+        """Return up to `limit` 8-aligned places in writable segments that hold this link-time pointer, ascending."""
+        offsets, addends = self._relocations
+        found = {int(place) for place in offsets[addends == np.uint64(address)][:limit] if place % 8 == 0}
+        for segment in self.segments:
+            if segment.flags & elf.PF_W:
+                for place in self.occurrences(address.to_bytes(8, "little"), segment, align=8):
+                    found.add(place)
+                    if len(found) >= limit:
+                        break
+        return sorted(found)[:limit]
+
+    def occurrences(self, pattern: bytes, segment: Segment, align: int = 1) -> Iterator[int]:
+        """Yield the link-time addresses in the segment, multiples of `align`, at which `pattern` stands."""
+        overlap = len(pattern) - 1
+        end = segment.address + segment.file_size
+        at = segment.address
+        while at < end:
+            chunk = self.read(at, min(SCAN_CHUNK + overlap, end - at))
+            hit = chunk.find(pattern)
+            while hit >= 0:
+                if (at + hit) % align == 0:
+                    yield at + hit
+                hit = chunk.find(pattern, hit + 1)
+            at += SCAN_CHUNK
+
+    def section(self, name: str) -> Section | None:
+        """Return the first section of that name."""
+        return next((section for section in self.sections if section.name == name), None)
+
+    @property
+    def stripped(self) -> bool:
+        """Whether there is no symbol table (.symtab)."""
+        return self._symbol_table is None
+
+    @property
+    def has_dwarf(self) -> bool:
+        """Whether there is debugging information (.debug_info, compressed or not)."""
+        return any(
+            section.name in (".debug_info", ".zdebug_info") and section.type != elf.SHT_NOBITS and section.size
+            for section in self.sections
+        )
+
+    @cached_property
+    def interpreter(self) -> str | None:
+        """The dynamic loader that PT_INTERP names; None for a static program."""
+        for segment in self._program_headers:
+            if segment.type == elf.PT_INTERP:
+                raw = self.read_at(segment.offset, min(segment.file_size, _MAX_INTERPRETER))
+                return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+        return None
+
+    @cached_property
+    def gnu_build_id(self) -> str | None:
+        """The GNU build id in hexadecimal."""
+        raw = self._note(b"GNU\0", _NT_GNU_BUILD_ID)
+        return raw.hex() if raw else None
+
+    @cached_property
+    def go_build_id(self) -> str | None:
+        """The Go build id: four hashes joined by slashes."""
+        raw = self._note(b"Go\0\0", _NT_GO_BUILD_ID)
+        return raw.decode("utf-8", "replace") if raw else None
+
+    def symbols(self, names: Collection[str]) -> dict[str, int]:
+        """Return the values of the symbols that .symtab defines, of those asked for; {} when stripped."""
+        table = self._symbol_table
+        if table is None or not names:
+            return {}
+        strings = self.sections[table.link] if table.link < len(self.sections) else None
+        if strings is None or strings.type in (0, elf.SHT_NOBITS):
+            raise self.error("the symbol table has no string table")
+        rows = np.frombuffer(self.read_at(table.offset, table.size - table.size % _SYMBOL.itemsize), dtype=_SYMBOL)
+        rows = rows[rows["shndx"] != 0]
+        blob = np.frombuffer(self.read_at(strings.offset, strings.size), dtype=np.uint8)
+        offsets = np.ascontiguousarray(rows["name"])
+        found = {}
+        for name in names:
+            hits = rows_named(blob, offsets, name)
+            if len(hits):
+                found[name] = int(rows["value"][hits[0]])
+        return found
+
+    @cached_property
+    def elf(self) -> ELFFile:
+        """The file as pyelftools sees it (for DWARF). What that raises on a corrupt file is its own."""
+        from elftools.elf.elffile import ELFFile
+
+        try:
+            return ELFFile(os.fdopen(os.dup(self.fd), "rb"))
+        except Exception as why:
+            raise self.error(f"pyelftools cannot read it: {why}") from why
+
+    @property
+    def _symbol_table(self) -> Section | None:
+        return next((section for section in self.sections if section.type == elf.SHT_SYMTAB), None)
+
+    @cached_property
+    def _relocations(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Places (ascending) and values of the relative relocations; the dynamic section finds them."""
+        none = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint64)
+        dynamic = next((s for s in self._program_headers if s.type == elf.PT_DYNAMIC), None)
+        relative = _RELATIVE.get(self.machine)
+        if dynamic is None or relative is None:
+            return none
+        raw = self.read_at(dynamic.offset, dynamic.file_size - dynamic.file_size % 16)
+        tags = np.frombuffer(raw, dtype="<u8").reshape(-1, 2)
+        known = {int(tag): int(value) for tag, value in tags[np.isin(tags[:, 0], (_DT_RELA, _DT_RELASZ))][:16]}
+        size = known.get(_DT_RELASZ, 0)
+        if not size or _DT_RELA not in known:
+            return none
+        rows = np.frombuffer(self.read(known[_DT_RELA], size - size % _RELA.itemsize), dtype=_RELA)
+        rows = rows[(rows["info"] & np.uint64(0xFFFFFFFF)) == relative]
+        places, values = rows["offset"].copy(), rows["addend"].view("<u8") if len(rows) else none[1]
+        if np.any(places[1:] < places[:-1]):
+            order = np.argsort(places, kind="stable")
+            places, values = places[order], values[order]
+        return places, np.ascontiguousarray(values)
+
+    def _note(self, name: bytes, kind: int) -> bytes | None:
+        places = [(s.offset, s.file_size) for s in self._program_headers if s.type == elf.PT_NOTE]
+        places += [(s.offset, s.size) for s in self.sections if s.type == elf.SHT_NOTE]
+        for offset, size in places[:64]:
+            for note_name, note_kind, descriptor in elf.notes(self.read_at(offset, min(size, _MAX_NOTES))):
+                if (note_name, note_kind) == (name, kind):
+                    return descriptor
+        return None
+
+    def _segment(self, address: int) -> Segment:
+        for segment in self.segments:
+            if segment.address <= address < segment.address + segment.file_size:
+                return segment
+        raise self.error(f"the address {address:#x} is in no part of the file")
+
+    def _pread(self, offset: int, size: int) -> bytes:
+        if offset < 0 or size < 0 or offset + size > self.file_size:
+            raise Malformed(f"{size} bytes at offset {offset} reach beyond its {self.file_size} bytes")
+        parts, wanted = [], size
+        try:
+            # The kernel reads at most 2 GB at once.
+            while wanted:
+                part = os.pread(self.fd, wanted, offset + size - wanted)
+                if not part:
+                    raise Malformed("it became shorter while it was read")
+                parts.append(part)
+                wanted -= len(part)
+        except OSError as why:
+            raise Malformed(f"reading failed: {why.strerror}") from why
+        return parts[0] if len(parts) == 1 else b"".join(parts)

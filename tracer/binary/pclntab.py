@@ -1,0 +1,164 @@
+"""The function table (pclntab) that every Go program carries, stripped or not: names and entry addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracer.binary.elf import PF_X, SHT_NOBITS, Malformed
+from tracer.binary.executable import Executable
+from tracer.binary.moduledata import find_moduledata
+from tracer.binary.names import name_at, rows_named
+from tracer.binary.pclntab_format import Table, decode, read_header
+from tracer.errors import BinaryError
+
+_SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
+# The four magics differ in their first byte; two zero bytes follow.
+_MAGIC_TAIL = b"\xff\xff\xff\x00\x00"
+_MAX_CANDIDATES = 32
+_MAX_HITS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of the program: link-time addresses; `end` is the next one's entry (padding included)."""
+
+    name: str
+    entry: int
+    end: int
+
+
+class FunctionTable:
+    """Lookup of functions by name and by address; all addresses are link-time addresses.
+
+    `version` is the format's ("1.2", "1.16", "1.18", "1.20"), `text_start` the address of runtime.text, `count`
+    the number of functions, `address` where the table is, `moduledata` where runtime.firstmoduledata is
+    (None where it was not found).
+    """
+
+    def __init__(self, table: Table, address: int, text_start: int, moduledata: int | None) -> None:
+        self.version = table.header.version
+        self.address = address
+        self.text_start = text_start
+        self.moduledata = moduledata
+        self.count = len(table.name_offsets)
+        self._entries = table.entries + np.uint64(text_start if table.header.relative else 0)
+        self._offsets = table.name_offsets
+        self._names = table.names
+        self._blob = np.frombuffer(table.names, dtype=np.uint8)
+
+    @classmethod
+    def find(cls, exe: Executable) -> FunctionTable:
+        """Find and check the table; BinaryError when there is none or it is corrupt.
+
+        Its sections are tried first, then every place in the segments that looks like its header. The place that a
+        moduledata describes wins: a program may carry another program's table in its data.
+        """
+        fallback: FunctionTable | None = None
+        reason = "it has no function table (pclntab), so it is no Go program"
+        for address in _candidates(exe):
+            try:
+                functions = _load(exe, address)
+            except Malformed as why:
+                reason = f"corrupt function table (pclntab) at {address:#x}: {why}"
+                continue
+            if functions.moduledata is not None:
+                return functions
+            fallback = fallback or functions
+        if fallback is None:
+            raise exe.error(reason)
+        return fallback
+
+    def lookup(self, name: str) -> list[Function]:
+        """Return all functions of that name, [] if there is none.
+
+        A name may stand twice, for the body and for the wrapper that adapts it to the other calling
+        convention (ABI0, ABIInternal): the body, which is the larger, comes first.
+        """
+        rows = rows_named(self._blob, self._offsets, name)
+        found = [Function(name, int(self._entries[row]), int(self._entries[row + 1])) for row in rows]
+        return sorted(found, key=lambda function: function.entry - function.end)
+
+    def at(self, address: int) -> Function | None:
+        """Return the function that the address lies in, None outside of Go's text."""
+        if not int(self._entries[0]) <= address < int(self._entries[-1]):
+            return None
+        return self._function(int(np.searchsorted(self._entries, np.uint64(address), side="right")) - 1)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The first function's entry and the last one's end."""
+        return int(self._entries[0]), int(self._entries[-1])
+
+    def names(self) -> Iterator[str]:
+        """Yield every function's name, in address order."""
+        return (self._name(row) for row in range(self.count))
+
+    def __iter__(self) -> Iterator[Function]:
+        """Yield every function, in address order."""
+        return (self._function(row) for row in range(self.count))
+
+    def _function(self, row: int) -> Function:
+        return Function(self._name(row), int(self._entries[row]), int(self._entries[row + 1]))
+
+    def _name(self, row: int) -> str:
+        return name_at(self._names, int(self._offsets[row])) or ""
+
+
+def _candidates(exe: Executable) -> Iterator[int]:
+    """Yield the addresses at which a pclntab header stands, the likeliest first."""
+    for name in _SECTIONS:
+        section = exe.section(name)
+        if section is not None and section.type != SHT_NOBITS:
+            yield section.address
+    hits = found = 0
+    for segment in sorted(exe.segments, key=lambda segment: segment.flags & PF_X):
+        for hit in exe.occurrences(_MAGIC_TAIL, segment):
+            hits += 1
+            if hit % 4 == 1 and _is_header(exe, hit - 1):
+                found += 1
+                yield hit - 1
+            if hits >= _MAX_HITS or found >= _MAX_CANDIDATES:
+                return
+
+
+def _is_header(exe: Executable, address: int) -> bool:
+    try:
+        return read_header(exe.read_up_to(address, 128)).pointer_size == 8
+    except (BinaryError, Malformed):
+        return False
+
+
+def _load(exe: Executable, address: int) -> FunctionTable:
+    """Decode the table at the address and find the text start; Malformed when they make no sense."""
+    section = next((section for section in exe.sections if section.address == address and section.size), None)
+    try:
+        size = section.size if section else exe.file_size
+        header = read_header(exe.read_up_to(address, 128))
+        # Before Go 1.18 the table holds addresses, which PIE files leave to the loader.
+        raw = exe.read_up_to(address, size)
+        if not header.relative:
+            raw = exe.read_relocated(address, len(raw))
+    except BinaryError as why:
+        raise Malformed(why.what) from why
+    table = decode(raw)
+    if table.header.pointer_size != 8:
+        raise Malformed("written for a 32-bit machine")
+    module = find_moduledata(exe, address, table)
+    # From Go 1.26 on the header has 0 for the text start, and it may be unrelocated before.
+    text_start = module.text if module else (table.header.relative and exe.relocated(address + 24)) or 0
+    if table.header.relative and not text_start:
+        raise Malformed("the start of Go's text is not in it, and no moduledata describes it")
+    functions = FunctionTable(table, address, text_start or int(table.entries[0]), module.address if module else None)
+    _check_text(exe, functions)
+    return functions
+
+
+def _check_text(exe: Executable, functions: FunctionTable) -> None:
+    first, end = functions.bounds
+    for segment in exe.segments:
+        if segment.flags & PF_X and segment.address <= first and end <= segment.address + segment.file_size:
+            return
+    raise Malformed(f"its functions ({first:#x} to {end:#x}) are not in the program's code")
