@@ -1,0 +1,119 @@
+"""Make the layout table of a Go release from its toolchain: `python -m tracer.layout.generate --toolchain GOROOT`.
+
+Builds a small program with the toolchain, offline, and reads the DWARF of its runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from elftools.elf.elffile import ELFFile
+
+from tracer.errors import GomemError, LayoutError
+from tracer.layout.dwarf import read_raw_layout
+from tracer.layout.layout import RawLayout
+from tracer.layout.tables import minor_of
+
+TABLES = Path(__file__).parent / "tables"
+
+# Touches the parts of the runtime whose types the linker would else leave out of the DWARF.
+_PROGRAM = """package main
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+)
+
+func main() {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	debug.FreeOSMemory()
+	_ = pprof.Lookup("heap").WriteTo(os.Stdout, 0)
+}
+"""
+
+
+def generate(goroot: Path, goarch: str = "amd64") -> RawLayout:
+    """Return the table of the toolchain at `goroot` for linux/`goarch`. Raises LayoutError when it cannot build."""
+    with tempfile.TemporaryDirectory(prefix="gomem-layout-") as directory:
+        program = build_probe(goroot, goarch, Path(directory))
+        with program.open("rb") as stream:
+            raw, _ = read_raw_layout(ELFFile(stream))
+    raw["provenance"] = {
+        "structs": f"DWARF of a linux/{goarch} program built with go{raw['go']}",
+        "constants": f"DWARF constants and read-only data of the same program (go{raw['go']})",
+    }
+    return raw
+
+
+def build_probe(goroot: Path, goarch: str, directory: Path) -> Path:
+    """Build the unstripped program whose runtime is read; return its path. Needs no network."""
+    (directory / "go.mod").write_text("module layoutprobe\n\ngo 1.17\n")
+    (directory / "main.go").write_text(_PROGRAM)
+    output = directory / "layoutprobe"
+    environment = os.environ | {
+        "GOROOT": str(goroot),
+        "GOOS": "linux",
+        "GOARCH": goarch,
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=mod",
+        "GOPROXY": "off",
+        "CGO_ENABLED": "0",
+        "GOWORK": "off",
+    }
+    command = [str(goroot / "bin" / "go"), "build", "-o", str(output), "."]
+    try:
+        subprocess.run(command, cwd=directory, env=environment, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
+        what = f"the Go toolchain at {goroot} cannot build: {reason}"
+        raise LayoutError(what, "give GOROOT of a working toolchain") from error
+    return output
+
+
+def file_name(raw: RawLayout) -> str:
+    """Return the table's file name: its minor release and architecture."""
+    minor = minor_of("go" + raw["go"])
+    if minor is None:
+        raise LayoutError(f"{raw['go']!r} names no Go release")
+    return f"go{minor[0]}.{minor[1]}-{raw['goarch']}.json"
+
+
+def to_text(raw: RawLayout) -> str:
+    """Return the table as JSON, one struct, global or constant a line, sorted: a diff shows what a release changed."""
+    sections = [f'"go": {json.dumps(raw["go"])}', f'"goarch": {json.dumps(raw["goarch"])}']
+    for section in ("provenance", "constants", "globals", "structs"):
+        rows = sorted(raw[section].items())
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows)
+        sections.append(f'"{section}": {{\n{lines}\n}}')
+    return "{\n" + ",\n".join(sections) + "\n}\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tracer.layout.generate", description=__doc__)
+    parser.add_argument("--toolchain", type=Path, required=True, metavar="GOROOT", help="root of a Go toolchain")
+    parser.add_argument("--goarch", default="amd64", help="architecture to build for (default: amd64)")
+    parser.add_argument("-o", "--output", type=Path, default=TABLES, metavar="DIR", help="where the table goes")
+    options = parser.parse_args(arguments)
+    try:
+        raw = generate(options.toolchain, options.goarch)
+        path = options.output / file_name(raw)
+        path.write_text(to_text(raw), encoding="utf-8")
+    except (GomemError, OSError) as error:
+        print(f"generate: {error}", file=sys.stderr)
+        return 1
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,82 @@
+"""The layout tables that come with gomem: one JSON file per Go minor release and architecture."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+from typing import cast
+
+from tracer.errors import LayoutError
+from tracer.layout.layout import Layout, RawLayout
+
+Minor = tuple[int, int]
+
+_RELEASE = re.compile(r"(?:^|\b)go(\d{1,3})\.(\d{1,4})(?!\d)")
+_TABLE = re.compile(r"go(\d+)\.(\d+)-([a-z0-9]+)\.json")
+
+
+def minor_of(go_version: str) -> Minor | None:
+    """Return (major, minor) of what the build info calls the Go version, or None if it names no release.
+
+    Knows "go1.23.9", "go1.24.3-fips", "go1.25.5 X:nocoverageredesign", "go1.27rc1", "devel go1.28-abc123 ...".
+    """
+    match = _RELEASE.search(go_version)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def table_for(go_version: str, goarch: str) -> Layout | None:
+    """Return the layout of the release's own minor, source "table"; None when there is no table for it.
+
+    Struct layouts do not change between the patch releases of a minor. A development version may be anything: None.
+    """
+    minor = minor_of(go_version)
+    if minor is None or _is_development(go_version) or minor not in known_minors(goarch):
+        return None
+    return Layout(_load(minor, goarch), "table", go_version)
+
+
+def nearest_table(go_version: str, goarch: str) -> Layout:
+    """Return the layout of the closest release that has a table, source "nearest": a guess, to be checked.
+
+    A release newer than all tables gets the newest; one in between or older the next newer table, else the next
+    older. Raises LayoutError when the architecture has no table at all, or the version cannot be read.
+    """
+    minor = minor_of(go_version)
+    known = sorted(known_minors(goarch))
+    fix = "the kernel's view is still reported"
+    if not known:
+        raise LayoutError(f"no layout table for {goarch}", fix)
+    if minor is None:
+        raise LayoutError(f"{go_version!r} names no Go release", fix)
+    # Ties go to the older release: it is the one whose successor is known not to have changed much.
+    closest = min(known, key=lambda other: (abs(other[0] - minor[0]), abs(other[1] - minor[1]), other))
+    return Layout(_load(closest, goarch), "nearest", go_version)
+
+
+@lru_cache(maxsize=1)
+def _available() -> Mapping[str, frozenset[Minor]]:
+    found: dict[str, set[Minor]] = {}
+    for entry in files("tracer.layout").joinpath("tables").iterdir():
+        match = _TABLE.fullmatch(entry.name)
+        if match:
+            found.setdefault(match[3], set()).add((int(match[1]), int(match[2])))
+    return {goarch: frozenset(minors) for goarch, minors in found.items()}
+
+
+def known_minors(goarch: str) -> frozenset[Minor]:
+    """Return the releases that have a table for this architecture, as (major, minor)."""
+    return _available().get(goarch, frozenset())
+
+
+@lru_cache(maxsize=4)
+def _load(minor: Minor, goarch: str) -> RawLayout:
+    name = f"go{minor[0]}.{minor[1]}-{goarch}.json"
+    text = files("tracer.layout").joinpath("tables", name).read_text(encoding="utf-8")
+    return cast(RawLayout, json.loads(text))
+
+
+def _is_development(go_version: str) -> bool:
+    return go_version.startswith("devel") or re.search(r"go\d+\.\d+-(?:devel|[0-9a-f]{6,})", go_version) is not None
