@@ -1,0 +1,3 @@
+module example.org/allocloop
+
+go 1.19

@@ -1,0 +1,3 @@
+module example.org/mappings
+
+go 1.19
