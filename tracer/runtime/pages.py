@@ -1,0 +1,191 @@
+"""Heap pages: which are in use, free, or scavenged, from the page allocator's bitmaps.
+
+Source: pageAlloc in runtime/mpagealloc.go, pallocData in runtime/mpallocbits.go, pageCache in
+runtime/mpagecache.go (Go 1.14 and later).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.errors import SnapshotError
+from tracer.layout.layout import Layout
+from tracer.runtime.memory import Memory, Words, read_words
+from tracer.runtime.structs import Record
+
+PAGE = 8192
+CHUNK_PAGES = 512
+CHUNK_BYTES = CHUNK_PAGES * PAGE
+# A 47-bit address space has 2^25 chunks; a real one of 16 TB of heap has 2^22.
+MOST_CHUNKS = 1 << 22
+MOST_RANGES = 1 << 16
+
+
+class PageState(IntEnum):
+    """What the runtime says of one heap page."""
+
+    IN_USE = 0
+    STACK = 1
+    WORK_BUF = 2
+    FREE = 3
+    SCAVENGED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """The page bitmaps of every chunk that the heap has grown into, by address.
+
+    `allocated` and `scavenged` have shape (n, 8): 512 bits a chunk, page 0 in bit 0 of word 0.
+    """
+
+    base: Words  # shape (n,)
+    allocated: Words
+    scavenged: Words
+
+
+@dataclass(frozen=True, slots=True)
+class PageCache:
+    """64 pages that a P took out of the bitmaps at once; set bits are free pages it still holds.
+
+    The bitmaps call all of them allocated and none of them scavenged. Source: runtime/mpagecache.go.
+    """
+
+    base: int
+    free: int
+    scavenged: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeapPages:
+    """The state of every heap page of every chunk: `state` has shape (n * 512,), PageState values."""
+
+    chunk_base: Words  # shape (n,), ascending
+    state: NDArray[np.uint8]
+
+    def bytes_of(self, state: PageState) -> int:
+        """Return how many bytes of heap are in `state`."""
+        return int(np.count_nonzero(self.state == state)) * PAGE
+
+    def runs(self) -> tuple[Words, Words, NDArray[np.uint8]]:
+        """Return maximal runs of equal state: start addresses, end addresses, states; each shape (m,)."""
+        if not self.state.size:
+            return np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.uint8)
+        change = self.state[1:] != self.state[:-1]
+        boundary = np.arange(CHUNK_PAGES, self.state.size, CHUNK_PAGES)
+        jumps = self.chunk_base[1:] != self.chunk_base[:-1] + np.uint64(CHUNK_BYTES)
+        change[boundary - 1] |= jumps
+        first = np.concatenate(([0], np.flatnonzero(change) + 1))
+        last = np.concatenate((first[1:], [self.state.size])) - 1
+        return self._address(first), self._address(last) + np.uint64(PAGE), self.state[first]
+
+    def _address(self, index: NDArray[np.int64]) -> Words:
+        offset = (index % CHUNK_PAGES * PAGE).astype(np.uint64)
+        return self.chunk_base[index // CHUNK_PAGES] + offset
+
+
+def read_chunks(memory: Memory, layout: Layout, mheap: Record) -> Chunks:
+    """Read the bitmaps of all chunks in mheap.pages.inUse; SnapshotError if they make no sense."""
+    size = layout.size("pallocData")
+    l2_bits = layout.constant("palloc_chunks_l2_bits")
+    offset = layout.constant("arena_base_offset")
+    table = layout.offset("mheap", "pages.chunks")
+    bases: list[Words] = []
+    blocks: list[Words] = []
+    total = 0
+    for start, limit in _grown_ranges(memory, layout, mheap):
+        first = ((start - offset) & (1 << 64) - 1) // CHUNK_BYTES
+        count = (limit - start) // CHUNK_BYTES
+        total += count
+        if total > MOST_CHUNKS:
+            raise SnapshotError(f"the heap claims more than {MOST_CHUNKS} chunks of 4 MB")
+        while count:
+            block = min(count, (1 << l2_bits) - (first & (1 << l2_bits) - 1))
+            slot = mheap.bytes_at(table + (first >> l2_bits) * 8, 8)
+            l2 = int.from_bytes(slot, "little")
+            words = read_words(memory, l2 + (first & (1 << l2_bits) - 1) * size, block * size // 8)
+            bases.append(np.uint64(start) + np.arange(block, dtype=np.uint64) * np.uint64(CHUNK_BYTES))
+            blocks.append(words.reshape(block, size // 8))
+            first, count, start = first + block, count - block, start + block * CHUNK_BYTES
+    if not blocks:
+        empty = np.zeros((0, 8), np.uint64)
+        return Chunks(np.zeros(0, np.uint64), empty, empty)
+    words = np.concatenate(blocks)
+    scavenged = layout.offset("pallocData", "scavenged") // 8
+    return Chunks(np.concatenate(bases), words[:, :8], words[:, scavenged : scavenged + 8])
+
+
+def _grown_ranges(memory: Memory, layout: Layout, mheap: Record) -> list[tuple[int, int]]:
+    ranges = mheap.slice("pages.inUse.ranges")
+    if ranges.length > MOST_RANGES:
+        raise SnapshotError(f"the heap claims {ranges.length} address ranges")
+    words = read_words(memory, ranges.address, ranges.length * 2)
+    pairs = [(int(words[i]), int(words[i + 1])) for i in range(0, len(words), 2)]
+    last = 0
+    for start, limit in pairs:
+        if not last <= start <= limit or start % CHUNK_BYTES or limit % CHUNK_BYTES or limit >> 57:
+            raise SnapshotError(f"the heap's address range {start:#x}-{limit:#x} is not in order")
+        last = limit
+    return pairs
+
+
+def page_states(chunks: Chunks, caches: list[PageCache], stacks: Words, work_bufs: Words) -> HeapPages:
+    """Join bitmaps, page caches and manual spans into one state a page.
+
+    `stacks` and `work_bufs` have shape (k, 2): address and page count of manual spans. A page whose
+    scavenged bit is set is scavenged even if its allocated bit is set: from Go 1.26 that marks the padding
+    that randomises the heap's base (markRandomPaddingPages), and allocRange clears the bit for all others.
+    """
+    allocated = _unpack(chunks.allocated)
+    scavenged = _unpack(chunks.scavenged)
+    state = np.where(allocated, np.uint8(PageState.IN_USE), np.uint8(PageState.FREE))
+    state[scavenged] = PageState.SCAVENGED
+    pages = HeapPages(chunks.base, state)
+    _paint(pages, stacks, PageState.STACK)
+    _paint(pages, work_bufs, PageState.WORK_BUF)
+    for cache in caches:
+        _give_back(pages, cache)
+    return pages
+
+
+def _unpack(words: Words) -> NDArray[np.bool_]:
+    octets = np.ascontiguousarray(words).view(np.uint8).reshape(-1)
+    return np.unpackbits(octets, bitorder="little").astype(np.bool_)
+
+
+def _index(pages: HeapPages, address: Words) -> NDArray[np.int64]:
+    """Return the index into `state` of each address, or -1 where the heap has not grown."""
+    chunk = np.searchsorted(pages.chunk_base, address, side="right").astype(np.int64) - 1
+    inside = chunk >= 0
+    offset = np.zeros(len(address), np.int64)
+    offset[inside] = (address[inside] - pages.chunk_base[chunk[inside]]).astype(np.int64)
+    inside &= offset < CHUNK_BYTES
+    return np.where(inside, chunk * CHUNK_PAGES + offset // PAGE, -1)
+
+
+def _paint(pages: HeapPages, spans: Words, state: PageState) -> None:
+    if not len(spans) or not pages.state.size:
+        return
+    index = _index(pages, np.ascontiguousarray(spans[:, 0]))
+    # A span lies in address space that grew in one piece, but chunks that are neighbours in `state`
+    # are neighbours in address space only within such a piece; clip what would run past the end.
+    count = np.minimum(spans[:, 1], np.uint64(pages.state.size)).astype(np.int64)
+    change = np.zeros(pages.state.size + 1, np.int32)
+    known = index >= 0
+    np.add.at(change, index[known], 1)
+    np.add.at(change, np.minimum(index[known] + count[known], pages.state.size), -1)
+    covered = np.cumsum(change[:-1]) > 0
+    pages.state[covered & (pages.state == PageState.IN_USE)] = state
+
+
+def _give_back(pages: HeapPages, cache: PageCache) -> None:
+    bits = np.arange(64, dtype=np.uint64)
+    addresses = np.uint64(cache.base & (1 << 64) - 1) + bits * np.uint64(PAGE)
+    index = _index(pages, addresses)
+    free = (np.uint64(cache.free) >> bits & np.uint64(1)).astype(np.bool_) & (index >= 0)
+    scavenged = free & (np.uint64(cache.scavenged) >> bits & np.uint64(1)).astype(np.bool_)
+    pages.state[index[free]] = PageState.FREE
+    pages.state[index[scavenged]] = PageState.SCAVENGED

@@ -1,0 +1,189 @@
+"""One snapshot of a live runtime: counters, pages, spans and regions, read without stopping it.
+
+A heap that moves can be read torn: the parts are checked against each other by the runtime's own
+accounting identities and read again, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tracer.errors import LayoutError, SnapshotError
+from tracer.layout.layout import Layout
+from tracer.report import Consistency, JsonObject
+from tracer.runtime.caches import PCaches, read_p_caches
+from tracer.runtime.memory import Memory, Words, read_words
+from tracer.runtime.pages import HeapPages, PageState, page_states, read_chunks
+from tracer.runtime.regions import Region, Roots, owned_regions
+from tracer.runtime.spans import IN_USE, MANUAL, Spans, read_spans
+from tracer.runtime.stats import HeapStats, heap_stats, mem_stats, memory_limit
+from tracer.runtime.structs import Record, follow_list, read_record
+
+ATTEMPTS = 6
+MOST_WORK_BUF_SPANS = 1 << 20
+
+REQUIRED_GLOBALS = ("mheap_", "memstats", "gcController", "allp")
+OPTIONAL_GLOBALS = ("work", "gcphase", "persistentChunks", "gcBitsArenas", "buckhash", "emptymspan")
+
+GcPhase = Literal["off", "mark", "mark termination"]
+_PHASES: tuple[GcPhase, ...] = ("off", "mark", "mark termination")
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """The garbage collector's targets; sizes in bytes."""
+
+    live: int  # marked by the last cycle
+    gc_percent: int  # -1: GOGC=off
+    memory_limit: int | None
+    phase: GcPhase | None
+    mapped_ready: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSnapshot:
+    """What the runtime says of its memory at one moment."""
+
+    memstats: JsonObject
+    stats: HeapStats
+    pages: HeapPages
+    spans: Spans
+    caches: PCaches
+    regions: list[Region]
+    arena_bytes: int
+    collector: Collector
+    consistency: Consistency
+    class_to_size: tuple[int, ...]
+    missed: list[str]  # structures that could not be read, and why
+
+
+@dataclass(frozen=True, slots=True)
+class _Heap:
+    """One attempt: the parts that must agree."""
+
+    records: dict[str, Record]
+    stats: HeapStats
+    caches: PCaches
+    pages: HeapPages
+    spans: Spans
+
+    def skew(self) -> int:
+        """Return by how many bytes the parts contradict each other."""
+        stats, pages = self.stats, self.pages
+        manual = stats.in_stacks + stats.in_work_bufs
+        pairs = (
+            (pages.bytes_of(PageState.IN_USE), stats.in_heap),
+            (pages.bytes_of(PageState.STACK) + pages.bytes_of(PageState.WORK_BUF), manual),
+            (pages.bytes_of(PageState.FREE), stats.free),
+            (pages.bytes_of(PageState.SCAVENGED), stats.released),
+            (self.spans.bytes_of(IN_USE), stats.in_heap),
+            (self.spans.bytes_of(MANUAL), manual),
+        )
+        return sum(abs(left - right) for left, right in pairs)
+
+
+class RuntimeReader:
+    """Reads snapshots of one live runtime, whose layout and globals are known."""
+
+    def __init__(self, memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> None:
+        """`addresses`: where the globals lie in the process, link-time address plus load bias."""
+        missing = [name for name in REQUIRED_GLOBALS if name not in addresses]
+        if missing:
+            raise LayoutError(f"the runtime's {', '.join(missing)} could not be found in the executable")
+        self._memory = memory
+        self._layout = layout
+        self._addresses = addresses
+
+    def snapshot(self, attempts: int = ATTEMPTS) -> RuntimeSnapshot:
+        """Read until the parts agree, at most `attempts` times; keep the attempt that agrees best.
+
+        Raises SnapshotError when no attempt could be decoded at all, TargetGone when the process has ended.
+        """
+        best: _Heap | None = None
+        failure: SnapshotError | None = None
+        tried = 0
+        while tried < attempts and (best is None or best.skew()):
+            tried += 1
+            try:
+                heap = self._read_heap()
+            except SnapshotError as error:
+                failure = error
+                continue
+            if best is None or heap.skew() < best.skew():
+                best = heap
+        if best is None:
+            raise failure or SnapshotError("no attempt was made")
+        return self._complete(best, tried)
+
+    def _complete(self, heap: _Heap, tried: int) -> RuntimeSnapshot:
+        regions, missed = self._regions(heap.records["mheap"])
+        missed += [f"global {name}" for name in OPTIONAL_GLOBALS if name not in self._addresses]
+        skew = heap.skew()
+        records = heap.records
+        return RuntimeSnapshot(
+            memstats=mem_stats(
+                heap.stats, heap.caches.unflushed, records["mstats"], records["mheap"], records["gcControllerState"]
+            ),
+            stats=heap.stats,
+            pages=heap.pages,
+            spans=heap.spans,
+            caches=heap.caches,
+            regions=regions,
+            arena_bytes=self._layout.constant("heap_arena_bytes"),
+            collector=self._collector(heap),
+            consistency=Consistency(exact=skew == 0, attempts=tried, skew_bytes=skew),
+            class_to_size=self._layout.constants("class_to_size"),
+            missed=missed,
+        )
+
+    def _read_heap(self) -> _Heap:
+        records = {
+            struct: read_record(self._memory, self._layout, struct, self._addresses[name])
+            for struct, name in (("mheap", "mheap_"), ("mstats", "memstats"), ("gcControllerState", "gcController"))
+        }
+        caches = read_p_caches(
+            self._memory, self._layout, self._addresses["allp"], self._addresses.get("emptymspan")
+        )
+        chunks = read_chunks(self._memory, self._layout, records["mheap"])
+        spans = read_spans(self._memory, self._layout, records["mheap"])
+        manual = spans.with_state(MANUAL)
+        work_bufs = manual & np.isin(spans.address, self._work_buf_spans())
+        pages = page_states(
+            chunks, caches.page_caches, spans.extents(manual & ~work_bufs), spans.extents(work_bufs)
+        )
+        return _Heap(records, heap_stats(records["mstats"]), caches, pages, spans)
+
+    def _work_buf_spans(self) -> Words:
+        """Return the mspans that hold GC work buffers (work.wbufSpans in runtime/mgc.go)."""
+        work = self._addresses.get("work")
+        if work is None:
+            return np.zeros(0, np.uint64)
+        found: list[int] = []
+        for name in ("wbufSpans.free.first", "wbufSpans.busy.first"):
+            head = int(read_words(self._memory, work + self._layout.offset("work", name), 1)[0])
+            found += follow_list(self._memory, self._layout, "mspan", "next", head, MOST_WORK_BUF_SPANS)
+        return np.asarray(found, dtype=np.uint64)
+
+    def _regions(self, mheap: Record) -> tuple[list[Region], list[str]]:
+        return owned_regions(Roots(self._memory, self._layout, mheap, self._addresses))
+
+    def _collector(self, heap: _Heap) -> Collector:
+        controller = heap.records["gcControllerState"]
+        return Collector(
+            live=controller.number("heapMarked"),
+            gc_percent=controller.number("gcPercent", signed=True),
+            memory_limit=memory_limit(controller),
+            phase=self._phase(),
+            mapped_ready=controller.number("mappedReady"),
+        )
+
+    def _phase(self) -> GcPhase | None:
+        address = self._addresses.get("gcphase")
+        if address is None:
+            return None
+        value = int.from_bytes(self._memory.read(address, 4), "little")
+        return _PHASES[value] if value < len(_PHASES) else None

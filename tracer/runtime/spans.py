@@ -1,0 +1,161 @@
+"""Every span of the heap, read in few large blocks and decoded without a Python loop.
+
+Source: mspan in runtime/mheap.go; mheap.allspans holds every mspan ever made, also the dead ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.errors import SnapshotError
+from tracer.layout.layout import Layout
+from tracer.report import SpanClassRow, SpanState
+from tracer.runtime.memory import Memory, Words, read_words
+from tracer.runtime.pages import PAGE
+from tracer.runtime.structs import Record
+
+DEAD, IN_USE, MANUAL = 0, 1, 2
+MOST_SPANS = 1 << 27
+# mspans come from 16 KB fixalloc chunks inside 256 KB blocks: gaps below this are cheaper to read over.
+READ_OVER = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """All mspans, one row each; every column has shape (n,)."""
+
+    address: Words
+    start: Words
+    pages: Words
+    state: Words  # DEAD, IN_USE or MANUAL
+    span_class: Words  # size class << 1 | noscan
+    capacity: Words  # object slots
+    objects: Words  # allocated slots
+    objects_before_cache: Words  # of them, those from before an mcache took the span
+    object_size: Words
+
+    def with_state(self, state: int) -> NDArray[np.bool_]:
+        """Return a mask of the spans in `state`."""
+        return self.state == np.uint64(state)
+
+    def bytes_of(self, state: int) -> int:
+        """Return the bytes of pages that spans in `state` hold."""
+        return int(self.pages[self.with_state(state)].sum()) * PAGE
+
+    def extents(self, mask: NDArray[np.bool_]) -> Words:
+        """Return address and page count of the masked spans, shape (k, 2)."""
+        return np.stack((self.start[mask], self.pages[mask]), axis=1)
+
+
+_COLUMNS = {
+    "start": "startAddr",
+    "pages": "npages",
+    "state": "state",
+    "span_class": "spanclass",
+    "capacity": "nelems",
+    "objects": "allocCount",
+    "objects_before_cache": "allocCountBeforeCache",
+    "object_size": "elemsize",
+}
+
+
+def read_spans(memory: Memory, layout: Layout, mheap: Record) -> Spans:
+    """Read all spans. Raises SnapshotError if the list or a span in use makes no sense."""
+    listed = mheap.slice("allspans")
+    if listed.length > MOST_SPANS:
+        raise SnapshotError(f"the heap claims {listed.length} spans")
+    address = np.sort(read_words(memory, listed.address, listed.length))
+    if address.size and (int(address[0]) == 0 or np.any(address & np.uint64(7))):
+        raise SnapshotError("mheap.allspans holds something that is not an mspan")
+    columns = read_span_columns(memory, layout, address, tuple(_COLUMNS))
+    spans = Spans(address=address, **columns)
+    _check(spans)
+    return spans
+
+
+def read_span_columns(memory: Memory, layout: Layout, address: Words, names: tuple[str, ...]) -> dict[str, Words]:
+    """Read the mspans at sorted addresses, shape (n,); return the named columns of Spans, shape (n,) each."""
+    words, position = _read_blocks(memory, address, layout.size("mspan"))
+    return {name: _column(words, position, layout, _COLUMNS[name]) for name in names}
+
+
+def _read_blocks(memory: Memory, address: Words, size: int) -> tuple[Words, NDArray[np.int64]]:
+    """Read structs of `size` bytes at sorted addresses; return all words read and each struct's first index."""
+    if not address.size:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    breaks = np.flatnonzero(np.diff(address) > np.uint64(size + READ_OVER)) + 1
+    first = np.concatenate(([0], breaks))
+    last = np.concatenate((breaks, [address.size])) - 1
+    lengths = (address[last] - address[first]).astype(np.int64) + size
+    where = np.concatenate(([0], np.cumsum(lengths)))
+    words = np.empty(int(where[-1]) // 8, dtype=np.uint64)
+    octets = words.view(np.uint8)
+    for block, begin in enumerate(address[first].tolist()):
+        memory.read_into(begin, octets[int(where[block]) : int(where[block + 1])])
+    block_of = np.repeat(np.arange(first.size), last - first + 1)
+    position = (address - address[first][block_of]).astype(np.int64) + where[:-1][block_of]
+    return words, position // 8
+
+
+def _column(words: Words, position: NDArray[np.int64], layout: Layout, name: str) -> Words:
+    spot = layout.field("mspan", name)
+    column = words[position + spot.offset // 8]
+    if spot.size >= 8:
+        return column
+    shift, mask = np.uint64(spot.offset % 8 * 8), np.uint64((1 << spot.size * 8) - 1)
+    return column >> shift & mask
+
+
+def _check(spans: Spans) -> None:
+    live = spans.state != DEAD
+    if np.any(spans.state > MANUAL) or np.any(spans.pages[live] > 1 << 34) or np.any(spans.start[live] % PAGE):
+        raise SnapshotError("an mspan has an impossible state, size or address")
+
+
+def class_rows(spans: Spans, class_to_size: Sequence[int]) -> list[SpanClassRow]:
+    """Sum in-use spans by span class."""
+    mask = spans.with_state(IN_USE)
+    group = spans.span_class[mask].astype(np.int64)
+    columns = np.stack(
+        (
+            np.ones(group.size, np.int64),
+            spans.pages[mask].astype(np.int64),
+            spans.objects[mask].astype(np.int64),
+            spans.capacity[mask].astype(np.int64),
+            (spans.pages[mask] * np.uint64(PAGE)).astype(np.int64)
+            - (spans.capacity[mask] * spans.object_size[mask]).astype(np.int64),
+        )
+    )
+    totals = np.zeros((5, 256), np.int64)
+    for row, column in zip(totals, columns, strict=True):
+        np.add.at(row, group & 255, column)
+    return [_class_row(number, totals[:, number], class_to_size) for number in np.flatnonzero(totals[0]).tolist()]
+
+
+def _class_row(span_class: int, sums: NDArray[np.int64], class_to_size: Sequence[int]) -> SpanClassRow:
+    count, pages, objects, capacity, waste = (int(value) for value in sums)
+    size_class = span_class >> 1
+    return SpanClassRow(
+        span_class=span_class,
+        size_class=size_class,
+        object_size=class_to_size[size_class] if size_class < len(class_to_size) else 0,
+        noscan=bool(span_class & 1),
+        spans=count,
+        pages=pages,
+        objects=objects,
+        capacity=capacity,
+        free_slots=capacity - objects,
+        tail_waste=waste,
+    )
+
+
+def state_rows(spans: Spans) -> dict[str, SpanState]:
+    """Count spans by state."""
+    return {
+        name: SpanState(int(np.count_nonzero(spans.with_state(state))), spans.bytes_of(state) if state else 0)
+        for name, state in (("in_use", IN_USE), ("manual", MANUAL), ("dead", DEAD))
+    }

@@ -1,0 +1,181 @@
+"""The runtime's own counters: heapStats, and from them the figures of runtime.MemStats.
+
+Source: consistentHeapStats and readmemstats_m in runtime/mstats.go, mcache in runtime/mcache.go, heapGoalInternal and
+memoryLimitHeapGoal in runtime/mgcpacer.go (Go 1.19 to 1.27).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.layout.layout import Layout
+from tracer.report import JsonObject
+from tracer.runtime.structs import Record
+
+_ALL_ONES = (1 << 64) - 1
+_NO_LIMIT = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class HeapStats:
+    """The sum of heapStats' three deltas (heapStatsDelta). Sizes in bytes.
+
+    The rest of the arrays is by size class, shape (68,).
+    """
+
+    committed: int
+    released: int
+    in_heap: int
+    in_stacks: int
+    in_work_bufs: int  # with the unrolled GC programs that releases up to 1.22 count apart
+    tiny_allocs: int
+    large_alloc: int
+    large_allocs: int
+    large_free: int
+    large_frees: int
+    small_allocs: NDArray[np.int64]
+    small_frees: NDArray[np.int64]
+
+    @property
+    def free(self) -> int:
+        """Return the bytes of free pages that are not scavenged."""
+        return self.committed - self.in_heap - self.in_stacks - self.in_work_bufs
+
+
+@dataclass(frozen=True, slots=True)
+class Unflushed:
+    """What mcaches have counted and heapStats not yet; ReadMemStats flushes it first."""
+
+    tiny_allocs: int
+    small_allocs: NDArray[np.int64]  # shape (68,)
+
+
+def heap_stats(memstats: Record) -> HeapStats:
+    """Sum the three deltas of memstats.heapStats."""
+    layout = memstats.layout
+    size = layout.size("heapStatsDelta")
+    start = layout.offset("mstats", "heapStats.stats")
+    deltas = np.frombuffer(memstats.bytes_at(start, 3 * size), dtype="<i8").reshape(3, size // 8)
+    total = deltas.sum(axis=0)
+
+    def one(name: str) -> int:
+        if not layout.has("heapStatsDelta", name):
+            return 0
+        return int(total[layout.offset("heapStatsDelta", name) // 8])
+
+    def many(name: str) -> NDArray[np.int64]:
+        spot = layout.field("heapStatsDelta", name)
+        return total[spot.offset // 8 : (spot.offset + spot.size) // 8]
+
+    return HeapStats(
+        committed=one("committed"),
+        released=one("released"),
+        in_heap=one("inHeap"),
+        in_stacks=one("inStacks"),
+        in_work_bufs=one("inWorkBufs") + one("inPtrScalarBits"),
+        tiny_allocs=one("tinyAllocCount"),
+        large_alloc=one("largeAlloc"),
+        large_allocs=one("largeAllocCount"),
+        large_free=one("largeFree"),
+        large_frees=one("largeFreeCount"),
+        small_allocs=many("smallAllocCount"),
+        small_frees=many("smallFreeCount"),
+    )
+
+
+def mem_stats(stats: HeapStats, pending: Unflushed, memstats: Record, mheap: Record, controller: Record) -> JsonObject:
+    """Return the fields of runtime.MemStats, by its own names, as ReadMemStats would compute them now."""
+    sizes = np.asarray(memstats.layout.constants("class_to_size"), dtype=np.int64)
+    mallocs_by_size = stats.small_allocs + pending.small_allocs
+    frees_by_size = stats.small_frees
+    tiny = stats.tiny_allocs + pending.tiny_allocs
+    total_alloc = stats.large_alloc + int((mallocs_by_size * sizes).sum())
+    total_free = stats.large_free + int((frees_by_size * sizes).sum())
+    mallocs = stats.large_allocs + int(mallocs_by_size.sum()) + tiny
+    frees = stats.large_frees + int(frees_by_size.sum()) + tiny
+    off_heap = {name: memstats.number(name) for name in _SYS_FIELDS.values()}
+    heap_sys = stats.in_heap + stats.free + stats.released
+    return {
+        "Alloc": total_alloc - total_free,
+        "TotalAlloc": total_alloc,
+        "Sys": heap_sys + stats.in_stacks + stats.in_work_bufs + sum(off_heap.values()),
+        "Mallocs": mallocs,
+        "Frees": frees,
+        "HeapAlloc": total_alloc - total_free,
+        "HeapSys": heap_sys,
+        "HeapIdle": stats.free + stats.released,
+        "HeapInuse": stats.in_heap,
+        "HeapReleased": stats.released,
+        "HeapObjects": mallocs - frees,
+        "StackInuse": stats.in_stacks,
+        "StackSys": stats.in_stacks + off_heap["stacks_sys"],
+        "MSpanInuse": mheap.number("spanalloc.inuse"),
+        "MSpanSys": off_heap["mspan_sys"],
+        "MCacheInuse": mheap.number("cachealloc.inuse"),
+        "MCacheSys": off_heap["mcache_sys"],
+        "BuckHashSys": off_heap["buckhash_sys"],
+        "GCSys": off_heap["gcMiscSys"] + stats.in_work_bufs,
+        "OtherSys": off_heap["other_sys"],
+        "NextGC": heap_goal(controller, total_alloc - total_free, stats.free),
+        "LastGC": memstats.number("last_gc_unix"),
+        "PauseTotalNs": memstats.number("pause_total_ns"),
+        "NumGC": memstats.number("numgc"),
+        "NumForcedGC": memstats.number("numforcedgc"),
+        # runtime.MemStats has room for 61 size classes since Go 1.0; it never shows the rest.
+        "BySize": [
+            [int(size), int(allocs), int(freed)]
+            for size, allocs, freed in zip(sizes[:61], mallocs_by_size[:61], frees_by_size[:61], strict=True)
+        ],
+    }
+
+
+_SYS_FIELDS = {
+    "StackSys": "stacks_sys",
+    "MSpanSys": "mspan_sys",
+    "MCacheSys": "mcache_sys",
+    "BuckHashSys": "buckhash_sys",
+    "GCSys": "gcMiscSys",
+    "OtherSys": "other_sys",
+}
+
+
+def heap_goal(controller: Record, heap_alloc: int, heap_free: int) -> int:
+    """Return the heap size at which the current or next cycle should end (gcControllerState.heapGoal)."""
+    goal = controller.number("gcPercentHeapGoal")
+    limited = _memory_limit_goal(controller, heap_alloc, heap_free)
+    if limited < goal:
+        return limited
+    goal = max(goal, controller.number("sweepDistMinTrigger"))
+    triggered = controller.number("triggered")
+    if triggered != _ALL_ONES:
+        goal = max(goal, triggered + (64 << 10))
+    return goal
+
+
+def _memory_limit_goal(controller: Record, heap_alloc: int, heap_free: int) -> int:
+    limit = controller.number("memoryLimit", signed=True)
+    if limit == _NO_LIMIT:
+        return _ALL_ONES
+    ready = controller.number("mappedReady")
+    marked = controller.number("heapMarked")
+    other = ready - heap_free - heap_alloc + max(0, ready - limit)
+    if other >= limit:
+        return marked
+    goal = limit - other
+    headroom = _headroom(controller.layout, goal)
+    return max(headroom if goal - headroom < headroom else goal - headroom, marked)
+
+
+def _headroom(layout: Layout, goal: int) -> int:
+    """Return what is kept between the goal and the limit: 1 MB, and from Go 1.21 on at least 3 % of the goal."""
+    percent = "memory_limit_headroom_percent"
+    return max(1 << 20, goal // 100 * (layout.constant(percent) if layout.has_constant(percent) else 0))
+
+
+def memory_limit(controller: Record) -> int | None:
+    """Return GOMEMLIMIT in bytes, or None when there is none."""
+    limit = controller.number("memoryLimit", signed=True)
+    return None if limit == _NO_LIMIT else limit
