@@ -1,0 +1,190 @@
+"""What happened while watching: counts, bytes, transitions and the rare events, out of event batches.
+
+Pure: batches in, plain rows of the report out. An exact model of the address space, once there is
+one, is another consumer of the same batches; nothing here keeps intervals.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.events import EventBatch, Kind
+from tracer.model.callers import Callers, Symbolize
+from tracer.model.event_log import DEFAULT_LOG, EventLog
+from tracer.model.explained import Explained, RoleJoin
+from tracer.model.madvise import advice_name
+from tracer.model.sizes import call_bytes, failed_calls, grouped_sums, role_bytes
+from tracer.model.sources_of_scavenging import scavenge_source
+from tracer.report import EventCount, LoggedEvent, Transition
+
+# runtime/mem.go: the legal transitions between region states.
+TRANSITIONS: dict[Kind, tuple[str, str]] = {
+    Kind.RESERVE: ("None", "Reserved"),
+    Kind.MAP: ("Reserved", "Prepared"),
+    Kind.USED: ("Prepared", "Ready"),
+    Kind.UNUSED: ("Ready", "Prepared"),
+    Kind.FAULT: ("Ready", "Reserved"),
+    Kind.ALLOC: ("None", "Ready"),
+    Kind.FREE: ("any", "None"),
+}
+_COUNTED = tuple(kind for kind in Kind if kind not in (Kind.EXEC, Kind.EXIT))
+_MOST_KINDS = max(Kind) + 1
+_PIECE = 1 << 20  # events; small enough for exact sums in float64, see grouped_sums
+
+
+class Activity:
+    """Sums up any number of event batches.
+
+    Bytes are those of events that succeeded. mmap, munmap, mprotect, madvise: the length rounded up to
+    OS pages, as the kernel acts. mremap: the new size. process_madvise: the result. brk: by how much the
+    break moved, up or down (0 for the first one seen). Roles: the size that the runtime names, not
+    rounded; `used`: the prepared bytes in the range where the probe knows them, else the whole range.
+    A role whose system call failed counts as failed.
+    """
+
+    def __init__(self, symbolize: Symbolize, *, os_page: int = 4096, log_limit: int = DEFAULT_LOG) -> None:
+        self._os_page = os_page
+        self._callers = Callers(symbolize)
+        self._join = RoleJoin()
+        self._log = EventLog(self._callers, log_limit)
+        self._started = False
+        self._counts = np.zeros(_MOST_KINDS, dtype=object)
+        self._bytes = np.zeros(_MOST_KINDS, dtype=object)
+        self._failed = np.zeros(_MOST_KINDS, dtype=object)
+        self._madvise: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+        self._transitions: dict[tuple[Kind, str | None], list[int]] = defaultdict(lambda: [0, 0])
+        self._scavenged: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        self._break: int | None = None
+        self.remap_grown = 0  # bytes that mremap added to regions
+        self.remap_shrunk = 0
+
+    def mark_start(self, time_ns: int) -> None:
+        """Set the moment (CLOCK_MONOTONIC ns) that the log counts from; else the first event's."""
+        self._log.start = time_ns
+        self._started = True
+
+    def feed(self, batch: EventBatch) -> None:
+        """Take the next events of the target."""
+        for start in range(0, len(batch), _PIECE):
+            self._feed(batch[start : start + _PIECE])
+
+    def events(self) -> dict[str, EventCount]:
+        """Return counts by the names of syscalls and roles; those that did not happen are absent."""
+        return {
+            kind.name.lower(): EventCount(self._counts[kind], self._bytes[kind], self._failed[kind])
+            for kind in _COUNTED
+            if self._counts[kind] or self._failed[kind]
+        }
+
+    def madvise(self) -> dict[str, EventCount]:
+        """Return the madvise calls by advice, in the order of the advice's number."""
+        return {advice_name(advice): EventCount(*self._madvise[advice]) for advice in sorted(self._madvise)}
+
+    def transitions(self) -> list[Transition]:
+        """Return the changes of region state by role and runtime function, the largest first."""
+        rows = [
+            Transition(*TRANSITIONS[kind], kind.name.lower(), function, count, size)
+            for (kind, function), (count, size) in self._transitions.items()
+            if count
+        ]
+        order = list(TRANSITIONS)
+        rows.sort(key=lambda row: (order.index(Kind[row.event.upper()]), -row.bytes, row.function or ""))
+        return rows
+
+    def scavenged_by_source(self) -> dict[str, EventCount]:
+        """Return what sysUnused gave back, by who asked: background, allocation, FreeOSMemory, other."""
+        return {source: EventCount(*counts) for source, counts in sorted(self._scavenged.items())}
+
+    def log(self) -> tuple[list[LoggedEvent], int]:
+        """Return the rare events by time, and how many more there were than the log holds."""
+        return self._log.entries(), self._log.dropped
+
+    def _feed(self, batch: EventBatch) -> None:
+        if not self._started:
+            entered = np.where(batch["entered"] > 0, batch["entered"], batch["time"])
+            self.mark_start(int(entered.min()))
+        kinds = np.minimum(batch["kind"], _MOST_KINDS - 1).astype(np.intp)
+        failed = failed_calls(batch)
+        sizes = np.where(batch["kind"] >= Kind.RESERVE, role_bytes(batch), call_bytes(batch, self._os_page))
+        sizes[failed] = 0
+        self._count_breaks(batch, sizes, failed)
+        self._counts += np.bincount(kinds[~failed], minlength=_MOST_KINDS).astype(object)
+        self._failed += np.bincount(kinds[failed], minlength=_MOST_KINDS).astype(object)
+        self._bytes += np.array(grouped_sums(kinds, sizes, _MOST_KINDS), dtype=object)
+        self._count_madvise(batch, sizes, failed)
+        self._count_remaps(batch, failed)
+        self._count_transitions(batch, sizes)
+        explained = self._join.feed(batch)
+        self._take_back_failed(batch, explained)
+        self._log.feed(batch, sizes, failed, explained)
+
+    def _count_breaks(self, batch: EventBatch, sizes: NDArray[np.uint64], failed: NDArray[np.bool_]) -> None:
+        """The brk call returns the break, moved or not: it failed if it is not where it was asked to be."""
+        for row in np.flatnonzero((batch["kind"] == Kind.BRK) | (batch["kind"] == Kind.EXEC)):
+            if batch["kind"][row] == Kind.EXEC:
+                self._break = None
+                continue
+            wanted, now = int(batch["args"][row, 0]), int(batch["result"][row])
+            failed[row] = wanted not in (0, now)
+            page = -self._os_page
+            if self._break is not None:
+                sizes[row] = abs((-(-now & page)) - (-(-self._break & page)))
+            self._break = now
+
+    def _count_madvise(self, batch: EventBatch, sizes: NDArray[np.uint64], failed: NDArray[np.bool_]) -> None:
+        rows = np.flatnonzero(batch["kind"] == Kind.MADVISE)
+        if not len(rows):
+            return
+        advices, group = np.unique(batch["args"][rows, 2] & np.uint64(0xFFFFFFFF), return_inverse=True)
+        totals = grouped_sums(group.reshape(-1), sizes[rows], len(advices))
+        failures = np.bincount(group.reshape(-1), failed[rows], len(advices))
+        for advice, count, size, lost in zip(advices, np.bincount(group.reshape(-1)), totals, failures, strict=True):
+            entry = self._madvise[int(advice) if len(self._madvise) < 256 else 0xFFFFFFFF]
+            entry[0] += int(count - lost)
+            entry[1] += size
+            entry[2] += int(lost)
+
+    def _count_remaps(self, batch: EventBatch, failed: NDArray[np.bool_]) -> None:
+        rows = np.flatnonzero((batch["kind"] == Kind.MREMAP) & ~failed)
+        dont_unmap = 4
+        for old, new, flags in batch["args"][rows][:, 1:4].tolist():
+            before = 0 if flags & dont_unmap else -(-old // self._os_page)
+            grown = (-(-new // self._os_page) - before) * self._os_page
+            self.remap_grown += max(grown, 0)
+            self.remap_shrunk += max(-grown, 0)
+
+    def _count_transitions(self, batch: EventBatch, sizes: NDArray[np.uint64]) -> None:
+        rows = np.flatnonzero((batch["kind"] >= Kind.RESERVE) & (batch["kind"] <= Kind.ALLOC))
+        if not len(rows):
+            return
+        chains = self._callers.label(batch[rows])
+        group = chains * _MOST_KINDS + batch["kind"][rows]
+        keys, inverse = np.unique(group, return_inverse=True)
+        totals = grouped_sums(inverse.reshape(-1), sizes[rows], len(keys))
+        for key, count, size in zip(keys, np.bincount(inverse.reshape(-1)), totals, strict=True):
+            chain = self._callers.chains[int(key) // _MOST_KINDS]
+            kind = Kind(int(key) % _MOST_KINDS)
+            self._add_transition(kind, chain.function, int(count), size)
+            if kind is Kind.UNUSED:
+                scavenged = self._scavenged[scavenge_source(chain.callers)]
+                scavenged[0] += int(count)
+                scavenged[1] += size
+
+    def _take_back_failed(self, batch: EventBatch, explained: Explained) -> None:
+        """Roles were counted when they were hit; one whose mmap then failed did nothing."""
+        refused = np.flatnonzero(failed_calls(batch[explained.rows]))
+        roles = explained.roles[refused]
+        for role, chain, size in zip(roles, self._callers.label(roles), role_bytes(roles), strict=True):
+            kind = Kind(int(role["kind"]))
+            self._counts[kind] -= 1
+            self._failed[kind] += 1
+            self._bytes[kind] -= int(size)
+            self._add_transition(kind, self._callers.chains[chain].function, -1, -int(size))
+
+    def _add_transition(self, kind: Kind, function: str | None, count: int, size: int) -> None:
+        entry = self._transitions[(kind, function)]
+        entry[0] += count
+        entry[1] += size

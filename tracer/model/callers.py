@@ -1,0 +1,108 @@
+"""Who did it: from the return addresses of an event to the names of the functions.
+
+The functions that only carry a request to the kernel (the sys* wrappers, their OS twins, the stack
+switches) are stepped over, so that the one that wanted the memory is named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.events import MAX_STACK, EventBatch
+
+Symbolize = Callable[[int], str | None]
+
+MAX_CHAINS = 50_000
+MAX_NAMES = 200_000
+
+# runtime/mem.go, mem_linux.go, malloc.go (sysReserveAligned), cgo_mmap.go, the assembly in sys_linux_*.s and
+# asm_*.s, and the raw system calls of package syscall and (internal/runtime/syscall, before 1.24
+# runtime/internal/syscall, since 1.26 internal/runtime/syscall/linux).
+_WRAPPERS = re.compile(
+    r"runtime\.sys(Reserve|Map|Used|Unused|Fault|Free|Alloc|HugePage|NoHugePage|HugePageCollapse)(OS|Aligned\w*)?"
+    r"|runtime\.(sysMmap|sysMunmap|mmap|munmap|madvise|callCgoMmap|callCgoMunmap|brk0|sbrk0)"
+    r"|runtime\.(systemstack|systemstack_switch|mcall|asmcgocall|asmcgocall_no_g|morestack|newstack)"
+    r"|(runtime/internal|internal/runtime)/syscall(/linux)?\.\w+"
+    r"|syscall\.(Raw)?Syscall[69]?|syscall\.(raw|Raw)?[sS]yscallNoError|syscall\.rawVforkSyscall|syscall\.RawSyscall6"
+)
+_CLOSURE = re.compile(r"(\.func\d+|\.\d+|-fm|\.abi0)+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The callers of one event, innermost first; an address that has no name stays in hexadecimal.
+
+    `function` is the innermost one that is no mere wrapper, None where no address has a name.
+    """
+
+    callers: tuple[str, ...]
+    function: str | None
+
+
+NO_CHAIN = Chain((), None)
+
+
+def is_wrapper(name: str) -> bool:
+    """Tell whether a function only passes requests on to the kernel or to another stack."""
+    return _WRAPPERS.fullmatch(_CLOSURE.sub("", name)) is not None
+
+
+class Callers:
+    """Names the call stacks of events, each distinct one once.
+
+    `symbolize` gets an address inside the calling instruction (the return address less one) and
+    returns the function's name or None.
+    """
+
+    def __init__(self, symbolize: Symbolize) -> None:
+        self._symbolize = symbolize
+        self._names: dict[int, str | None] = {}
+        self._ids: dict[int, int] = {}
+        self.chains: list[Chain] = [NO_CHAIN]
+        # A random linear hash tells stacks apart; nobody who writes the stacks can know it.
+        seeds = np.random.default_rng().integers(0, 1 << 64, MAX_STACK, dtype=np.uint64)
+        self._multipliers = seeds | np.uint64(1)
+
+    def label(self, events: EventBatch) -> NDArray[np.intp]:
+        """Return for each event the position of its chain in `chains` (0: no stack, or too many stacks)."""
+        if not len(events):
+            return np.zeros(0, dtype=np.intp)
+        depth = np.minimum(events["depth"], MAX_STACK)
+        columns = int(depth.max())
+        stacks = np.where(np.arange(columns) < depth[:, None], events["stack"][:, :columns], np.uint64(0))
+        hashes = (stacks * self._multipliers[:columns]).sum(axis=1, dtype=np.uint64)
+        distinct, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        ids = np.fromiter(
+            (self._id(int(key), stacks[row]) for key, row in zip(distinct, first, strict=True)), np.intp, len(distinct)
+        )
+        return ids[inverse.reshape(-1)]
+
+    def _id(self, key: int, stack: NDArray[np.uint64]) -> int:
+        known = self._ids.get(key)
+        if known is None:
+            known = 0
+            addresses = [int(address) for address in stack if address]
+            if addresses and len(self.chains) < MAX_CHAINS:
+                known = len(self.chains)
+                self.chains.append(self._chain(addresses))
+                self._ids[key] = known
+        return known
+
+    def _chain(self, addresses: Sequence[int]) -> Chain:
+        names = [self._name(address) for address in addresses]
+        known = [name for name in names if name]
+        function = next((name for name in known if not is_wrapper(name)), known[0] if known else None)
+        callers = tuple(name or f"{address:#x}" for name, address in zip(names, addresses, strict=True))
+        return Chain(callers, function.removesuffix(".abi0") if function else None)
+
+    def _name(self, address: int) -> str | None:
+        if address not in self._names:
+            if len(self._names) >= MAX_NAMES:
+                self._names.clear()
+            self._names[address] = self._symbolize(address - 1)
+        return self._names[address]

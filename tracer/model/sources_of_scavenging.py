@@ -1,0 +1,22 @@
+"""Who asked the scavenger for memory, by the functions that called it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# runtime/mgcscavenge.go and mheap.go. allocSpan scavenges for the heap goal (1.19 to 1.27) and for
+# GOMEMLIMIT, by the same call: a stack does not tell which of the two.
+_SOURCES = (
+    ("FreeOSMemory", ("runtime.(*mheap).scavengeAll", "runtime/debug.freeOSMemory", "runtime/debug.FreeOSMemory")),
+    ("background", ("runtime.bgscavenge", "runtime.(*scavengerState).")),
+    ("allocation", ("runtime.(*mheap).allocSpan", "runtime.(*mheap).grow", "runtime.(*mheap).alloc")),
+)
+
+
+def scavenge_source(callers: Iterable[str]) -> str:
+    """Return FreeOSMemory, background, allocation, or other for the callers of a sysUnused."""
+    names = list(callers)
+    for source, prefixes in _SOURCES:
+        if any(name.startswith(prefixes) for name in names):
+            return source
+    return "other"
