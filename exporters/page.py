@@ -1,0 +1,99 @@
+"""The page that sections are set on: headings, tables and bars, for a terminal or a pipe.
+
+Every cell is a rich Text, never markup: words of the target can hold brackets, and control
+characters are written out by `units.clean`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from exporters.units import clean
+
+BAR_WIDTH = 24
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+# What a colour means is the same all over the page.
+STYLES = {
+    "reserved": "blue",
+    "prepared": "cyan",
+    "ready": "green",
+    "unmanaged": "magenta",
+    "in_use": "green",
+    "stacks": "cyan",
+    "work_bufs": "cyan",
+    "free": "yellow",
+    "scavenged": "blue",
+    "heading": "bold",
+    "dim": "dim",
+    "info": "green",
+    "warning": "yellow",
+    "critical": "bold red",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the page may look: `blocks` allows the Unicode block characters of bars."""
+
+    width: int
+    blocks: bool
+
+    def bar(self, part: int, whole: int, style: str) -> Text:
+        """Return `part` of `whole` as a bar of BAR_WIDTH columns; anything above zero shows."""
+        share = min(1.0, max(0.0, part / whole)) if whole > 0 else 0.0
+        if not self.blocks:
+            filled = round(share * BAR_WIDTH)
+            filled = max(1, filled) if part > 0 else 0
+            return Text("#" * filled + "." * (BAR_WIDTH - filled))
+        eighths = round(share * BAR_WIDTH * 8)
+        eighths = max(1, eighths) if part > 0 else 0
+        full, rest = divmod(eighths, 8)
+        drawn = "█" * full + (_EIGHTHS[rest] if rest else "")
+        return Text(drawn.ljust(BAR_WIDTH), style=STYLES.get(style, style))
+
+
+def words(*parts: str | tuple[str, str]) -> Text:
+    """Return a line of plain strings and (string, style) pairs, safe to show."""
+    line = Text()
+    for part in parts:
+        text, style = part if isinstance(part, tuple) else (part, "")
+        line.append(clean(text), style=STYLES.get(style, style))
+    return line
+
+
+def lines(*rows: Text) -> Text:
+    """Return rows of text, one under the other (`words` writes a line feed out, as it could be the target's)."""
+    return Text("\n").join(rows)
+
+
+def section(title: str | Text, *body: RenderableType | None) -> RenderableType:
+    """Return a heading with its body indented by two, and an empty line before."""
+    heading = words((title, "heading")) if isinstance(title, str) else title
+    return Group(Text(""), heading, *(Padding(part, (0, 0, 0, 2)) for part in body if part is not None))
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, headed: bool = True, left: int = 1
+) -> Table:
+    """Return a table without rules: the first `left` columns and bars flush left, figures flush right.
+
+    A column whose name starts with "<" is flush left too; the mark is not shown. The last column
+    may wrap, all others keep their width.
+    """
+    grid = Table(box=None, show_header=headed, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for at, name in enumerate(columns):
+        flush_left = at < left or name.startswith("<")
+        last = at == len(columns) - 1
+        grid.add_column(
+            name.removeprefix("<"), justify="left" if flush_left else "right", no_wrap=not last, overflow="fold"
+        )
+    for row in rows:
+        grid.add_row(*(cell if isinstance(cell, Text) else words(cell) for cell in row))
+    return grid

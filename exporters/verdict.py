@@ -1,0 +1,100 @@
+"""The report in one sentence: what RSS is made of, in the order that answers "is this bad?"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporters.units import size
+from tracer.report import Report
+
+# Parts are named until this share of RSS is told, but never more than this many.
+_TELL_SHARE = 0.80
+_TELL_AT_MOST = 3
+# A part below this share does not deserve its words.
+_NOT_WORTH_TELLING = 0.10
+
+_RUNTIME_KINDS = ("heap_metadata", "page_summary", "runtime_other")
+_C_KINDS = ("c_heap", "thread_stack", "other")
+_FILE_KINDS = ("binary", "shared_library", "file", "vdso")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of RSS in bytes, and how it is said after "N MiB "."""
+
+    bytes: int
+    words: str
+
+
+def verdict(report: Report) -> str:
+    """Return one sentence on what the process's RSS is made of."""
+    resident = report.resident
+    if resident is None:
+        return "The kernel's view of this process could not be had; see the limits below."
+    shares = sorted(_shares(report), key=lambda share: share.bytes, reverse=True)
+    told: list[str] = []
+    covered = 0
+    for share in shares[:_TELL_AT_MOST]:
+        if share.bytes < _NOT_WORTH_TELLING * resident.total or covered >= _TELL_SHARE * resident.total:
+            break
+        told.append(f"{size(share.bytes)} is {share.words}")
+        covered += share.bytes
+    sentence = f"RSS {size(resident.total)}"
+    if told:
+        sentence += ": " + _joined(told)
+    return sentence + _live(report) + "."
+
+
+def rss_shares(report: Report) -> list[Share]:
+    """Return RSS cut into parts that do not overlap; parts that cannot be told apart are left out."""
+    return _shares(report)
+
+
+def _joined(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _live(report: Report) -> str:
+    if report.heap is None:
+        return "" if report.process.go_version else "; this is not a Go program"
+    if report.heap.live:
+        return f"; the live heap is {size(report.heap.live)}"
+    alloc = (report.memstats or {}).get("HeapAlloc")
+    return f"; heap objects take {size(alloc)}" if isinstance(alloc, int) else ""
+
+
+def _shares(report: Report) -> list[Share]:
+    resident = report.resident
+    if resident is None:
+        return []
+    lazy = resident.lazy_free or 0
+    if report.heap is None:
+        return _kernel_shares(report, lazy)
+    pages = report.heap.resident
+    by_kind = {row.kind: row.resident for row in report.kinds or ()}
+
+    def of(kinds: tuple[str, ...]) -> int:
+        return sum(by_kind.get(kind, 0) for kind in kinds)
+
+    lazy_heap = min(lazy, pages.scavenged)
+    return [
+        Share(lazy, "memory the Go runtime already gave back (MADV_FREE), which the kernel may take any time"),
+        Share(pages.scavenged - lazy_heap, "heap the Go runtime gave back, which the kernel still keeps in RAM"),
+        Share(pages.in_use, "Go heap in use"),
+        Share(pages.free, "free heap that Go keeps for reuse"),
+        Share(pages.stacks, "goroutine stacks"),
+        Share(of(_RUNTIME_KINDS) + pages.work_bufs + pages.outside, "the Go runtime's own records"),
+        Share(of(_C_KINDS), "memory outside the Go runtime (C malloc, mmap)"),
+        Share(of(_FILE_KINDS), "files (program text, libraries), which the kernel can drop"),
+    ]
+
+
+def _kernel_shares(report: Report, lazy: int) -> list[Share]:
+    resident = report.resident
+    assert resident is not None
+    return [
+        Share(lazy, "lazily freed memory (MADV_FREE), which the kernel may take any time"),
+        Share((resident.anonymous or 0) - lazy, "the program's own (anonymous) memory"),
+        Share(resident.file or 0, "files (program text, libraries), which the kernel can drop"),
+        Share(resident.shmem or 0, "shared memory"),
+    ]
