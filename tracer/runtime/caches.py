@@ -29,11 +29,8 @@ class PCaches:
     rows: list[McacheRow]
 
 
-def read_p_caches(memory: Memory, layout: Layout, allp: int, empty_span: int | None) -> PCaches:
-    """Read the caches of every P in the slice at address `allp`.
-
-    `empty_span`: the address of emptymspan, which fills the slots that cache nothing, if known.
-    """
+def read_p_caches(memory: Memory, layout: Layout, allp: int) -> PCaches:
+    """Read the caches of every P in the slice at address `allp`."""
     header = read_words(memory, allp, 3)
     address, count = int(header[0]), int(header[1])
     if count > MOST_PS or count > int(header[2]):
@@ -49,7 +46,7 @@ def read_p_caches(memory: Memory, layout: Layout, allp: int, empty_span: int | N
         mcache = int.from_bytes(raw[layout.offset("p", "mcache") :][:8], "little")
         if not mcache:
             continue
-        spans = _cached_spans(memory, layout, mcache, empty_span)
+        spans = _cached_spans(memory, layout, mcache)
         used = _slots_used(memory, layout, spans, small)
         waiting = int(read_words(memory, mcache + layout.offset("mcache", "tinyAllocs"), 1)[0])
         tiny += waiting
@@ -66,10 +63,14 @@ def _page_cache(layout: Layout, raw: bytes) -> PageCache:
     return PageCache(base, free, scavenged)
 
 
-def _cached_spans(memory: Memory, layout: Layout, mcache: int, empty_span: int | None) -> Words:
+def _cached_spans(memory: Memory, layout: Layout, mcache: int) -> Words:
+    """Return the spans that an mcache holds, ascending.
+
+    Size class 0 (large objects) is never cached, so slot 0 always holds emptymspan, as all idle slots do.
+    """
     spot = layout.field("mcache", "alloc")
-    spans = np.unique(read_words(memory, mcache + spot.offset, spot.size // 8))
-    return spans[(spans != 0) & (spans != np.uint64(empty_span or 0))]
+    slots = read_words(memory, mcache + spot.offset, spot.size // 8)
+    return np.unique(slots[(slots != 0) & (slots != slots[0])])
 
 
 def _slots_used(memory: Memory, layout: Layout, spans: Words, small: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:

@@ -27,7 +27,7 @@ ATTEMPTS = 6
 MOST_WORK_BUF_SPANS = 1 << 20
 
 REQUIRED_GLOBALS = ("mheap_", "memstats", "gcController", "allp")
-OPTIONAL_GLOBALS = ("work", "gcphase", "persistentChunks", "gcBitsArenas", "buckhash", "emptymspan")
+OPTIONAL_GLOBALS = ("work", "gcphase", "persistentChunks", "gcBitsArenas", "buckhash")
 
 GcPhase = Literal["off", "mark", "mark termination"]
 _PHASES: tuple[GcPhase, ...] = ("off", "mark", "mark termination")
@@ -145,9 +145,7 @@ class RuntimeReader:
             struct: read_record(self._memory, self._layout, struct, self._addresses[name])
             for struct, name in (("mheap", "mheap_"), ("mstats", "memstats"), ("gcControllerState", "gcController"))
         }
-        caches = read_p_caches(
-            self._memory, self._layout, self._addresses["allp"], self._addresses.get("emptymspan")
-        )
+        caches = read_p_caches(self._memory, self._layout, self._addresses["allp"])
         chunks = read_chunks(self._memory, self._layout, records["mheap"])
         spans = read_spans(self._memory, self._layout, records["mheap"])
         manual = spans.with_state(MANUAL)

@@ -1,0 +1,128 @@
+"""The addresses of the runtime's globals: from the symbol table, or in stripped programs from code.
+
+A recipe (`tracer/layout/globals.json`) names a runtime function and which fields of the global its code reads, writes or takes
+the address of. The layout gives the fields' offsets; the one base address from which all of them hit
+something the function really touches is the global. That holds whatever order the compiler chose.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from typing import TypedDict
+
+from tracer.binary.code import Access, Reference, references
+from tracer.binary.executable import Executable
+from tracer.binary.pclntab import FunctionTable
+from tracer.errors import BinaryError, LayoutError
+from tracer.layout.layout import Layout
+
+
+class Recipe(TypedDict, total=False):
+    """One way to find a global; fields are dotted names of the layout, or byte offsets."""
+
+    function: str
+    read: list[str | int]
+    write: list[str | int]
+    address: list[str | int]
+    size: int  # bytes of every access, where that tells the global from others
+    argument_of: str  # the last address taken before this function is called
+
+
+_ACCESSES: tuple[Access, ...] = ("read", "write", "address")
+
+
+@cache
+def recipes() -> Mapping[str, list[Recipe]]:
+    """Return the recipes of every global."""
+    text = resources.files("tracer.layout").joinpath("globals.json").read_text(encoding="utf-8")
+    loaded: dict[str, list[Recipe]] = json.loads(text)
+    return loaded
+
+
+def find_globals(exe: Executable, functions: FunctionTable, layout: Layout, names: Iterable[str]) -> dict[str, int]:
+    """Return the link-time addresses of those globals that could be found, without doubt, by any means."""
+    wanted = list(names)
+    found = _from_symbols(exe, wanted)
+    missing = [name for name in wanted if name not in found]
+    return found | find_in_code(exe, functions, layout, missing)
+
+
+def _from_symbols(exe: Executable, names: list[str]) -> dict[str, int]:
+    try:
+        symbols = exe.symbols([f"runtime.{name}" for name in names])
+    except BinaryError:
+        return {}
+    return {name.removeprefix("runtime."): address for name, address in symbols.items()}
+
+
+def find_in_code(exe: Executable, functions: FunctionTable, layout: Layout, names: Iterable[str]) -> dict[str, int]:
+    """Return the link-time addresses that the recipes find; where two recipes disagree, nothing."""
+    seen: dict[str, list[Reference]] = {}
+    found = {}
+    for name in names:
+        candidates: set[int] | None = None
+        for recipe in recipes().get(name, []):
+            bases = _candidates(exe, functions, layout, name, recipe, seen)
+            if bases is not None:
+                candidates = bases if candidates is None else candidates & bases
+        if candidates is not None and len(candidates) == 1:
+            found[name] = candidates.pop()
+    return found
+
+
+def _candidates(
+    exe: Executable,
+    functions: FunctionTable,
+    layout: Layout,
+    name: str,
+    recipe: Recipe,
+    seen: dict[str, list[Reference]],
+) -> set[int] | None:
+    """Return the bases that fit one recipe; None if this release or program has no such function or field."""
+    function = recipe["function"]
+    if function not in seen:
+        entries = functions.lookup(function)
+        if not entries:
+            return None
+        try:
+            seen[function] = references(exe, entries[0])
+        except BinaryError:
+            return None
+    if "argument_of" in recipe:
+        return _arguments(functions, seen[function], recipe["argument_of"])
+    try:
+        return _constellation(layout, name, recipe, seen[function])
+    except LayoutError:
+        return None
+
+
+def _arguments(functions: FunctionTable, found: list[Reference], callee: str) -> set[int] | None:
+    entries = {function.entry for function in functions.lookup(callee)}
+    bases = {
+        before.target
+        for before, call in zip(found, found[1:], strict=False)
+        if call.access == "call" and call.target in entries and before.access == "address"
+    }
+    return bases if entries else None
+
+
+def _constellation(layout: Layout, name: str, recipe: Recipe, found: list[Reference]) -> set[int]:
+    size = recipe.get("size")
+    bases: set[int] | None = None
+    by_access: dict[Access, list[str | int]] = {
+        "read": recipe.get("read", []), "write": recipe.get("write", []), "address": recipe.get("address", [])
+    }  # fmt: skip
+    for access in _ACCESSES:
+        targets = {
+            reference.target
+            for reference in found
+            if reference.access == access and size in (None, reference.operand_size)
+        }
+        for field in by_access[access]:
+            offset = field if isinstance(field, int) else layout.offset(name, field)
+            fitting = {target - offset for target in targets}
+            bases = fitting if bases is None else bases & fitting
+    return bases or set()
