@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +22,14 @@ from tracer.target import Target
 GATE = "[vsyscall]"
 MAX_MAPS_BYTES = 512 << 20
 _LINE = re.compile(
-    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-])([w-])([x-])([sp]) ([0-9a-f]{1,16}) ([0-9a-f]+):([0-9a-f]+) (\d+)"
+    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][sp]) ([0-9a-f]{1,16}) ([0-9a-f]{1,8}:[0-9a-f]{1,8}) (\d{1,20})"
     rb"(?: +(.*))?$",
     re.MULTILINE,
 )
-_OCTAL = re.compile(rb"\\012")
+_U64 = 2**64 - 1
 _PAGE = os.sysconf("SC_PAGESIZE")
+
+T = TypeVar("T")
 
 Flags = NDArray[np.bool_]
 
@@ -88,24 +92,20 @@ def parse_maps(raw: bytes) -> Mappings:
     A line that is none of the kernel's (a file cut short ends in one) is passed over. Never raises.
     """
     lines = _LINE.findall(raw)
-    if not lines:
-        return _mappings([(b"0", b"0", b"-", b"-", b"-", b"p", b"0", b"0", b"0", b"0", b"")]).select(np.zeros(1, bool))
-    return _mappings(lines)
-
-
-def _mappings(lines: list[tuple[bytes, ...]]) -> Mappings:
-    start, end, read, write, execute, share, offset, major, minor, inode, name = zip(*lines, strict=True)
+    columns = zip(*lines, strict=True) if lines else ((),) * 7
+    start, end, flags, offset, device, inode, name = columns
+    letters = np.array(flags, dtype="S4").view(np.uint8).reshape(-1, 4)
     return Mappings(
         start=_hex(start),
         end=_hex(end),
-        readable=np.array(read) == b"r",
-        writable=np.array(write) == b"w",
-        executable=np.array(execute) == b"x",
-        shared=np.array(share) == b"s",
+        readable=letters[:, 0] == ord("r"),
+        writable=letters[:, 1] == ord("w"),
+        executable=letters[:, 2] == ord("x"),
+        shared=letters[:, 3] == ord("s"),
         offset=_hex(offset),
-        device=_devices(major, minor),
-        inode=_inodes(inode),
-        name=_names(name),
+        device=addresses(_each(device, _device)),
+        inode=addresses([int(word) & _U64 for word in inode]),
+        name=_each(name, _name),
     )
 
 
@@ -113,20 +113,20 @@ def _hex(words: tuple[bytes, ...]) -> Addresses:
     return addresses([int(word, 16) for word in words])
 
 
-def _devices(majors: tuple[bytes, ...], minors: tuple[bytes, ...]) -> NDArray[np.uint64]:
-    numbers = {pair: os.makedev(int(pair[0], 16), int(pair[1], 16)) for pair in set(zip(majors, minors, strict=True))}
-    return addresses([numbers[pair] for pair in zip(majors, minors, strict=True)])
+def _each(words: tuple[bytes, ...], convert: Callable[[bytes], T]) -> list[T]:
+    """Convert every word; few of them differ, so each is converted once."""
+    known = {word: convert(word) for word in set(words)}
+    return [known[word] for word in words]
 
 
-def _inodes(words: tuple[bytes, ...]) -> NDArray[np.uint64]:
-    numbers = {word: int(word) for word in set(words)}
-    return addresses([numbers[word] for word in words])
+def _device(word: bytes) -> int:
+    major, minor = word.split(b":")
+    return os.makedev(int(major, 16), int(minor, 16))
 
 
-def _names(words: tuple[bytes, ...]) -> list[str]:
+def _name(word: bytes) -> str:
     # The kernel escapes only the newline, and leaves a backslash as it is.
-    names = {word: _OCTAL.sub(b"\n", word).decode("utf-8", errors="backslashreplace") for word in set(words)}
-    return [names[word] for word in words]
+    return word.replace(rb"\012", b"\n").decode("utf-8", errors="backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def read_mappings(target: Target, attempts: int = 5) -> MappingsRead:
         after = read_vm_size(target)
         if cut:
             raise TargetError(f"process {target.pid} has more than {MAX_MAPS_BYTES >> 20} MB of /proc/PID/maps")
-        mappings = _without_gate(parse_maps(raw))
+        mappings = _untangled(parse_maps(raw))
         if len(mappings) == 0:
             target.check_alive()
         total = mappings.virtual_bytes
@@ -173,7 +173,14 @@ def read_vm_size(target: Target) -> int:
     return int(words[0]) * _PAGE if words else 0
 
 
-def _without_gate(mappings: Mappings) -> Mappings:
-    if GATE not in mappings.name:
-        return mappings
-    return mappings.select(np.array([name != GATE for name in mappings.name]))
+def _untangled(mappings: Mappings) -> Mappings:
+    """Drop the gate page, and make the ranges disjoint.
+
+    Two mappings that merge between two reads of the file show up twice, the second time with the first inside.
+    """
+    start = mappings.start
+    if len(mappings) > 1:
+        highest = np.maximum.accumulate(mappings.end)
+        start = np.concatenate((start[:1], np.maximum(start[1:], highest[:-1])))
+    keep = (start < mappings.end) & np.array([name != GATE for name in mappings.name], dtype=np.bool_)
+    return replace(mappings, start=start).select(keep)

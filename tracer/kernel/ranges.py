@@ -104,3 +104,19 @@ def bytes_below(ranges: Ranges, points: Addresses) -> Addresses:
     start = ranges.start[index]
     inside = np.minimum(np.maximum(points, start), ranges.end[index]) - start
     return before[index] + inside
+
+
+def split(ranges: Ranges, points: Addresses) -> tuple[Ranges, NDArray[np.intp]]:
+    """Cut the ranges at every one of `points` that lies inside one.
+
+    Returns the pieces (which touch each other) and for each the index of the range that it comes from.
+    """
+    cuts = np.unique(addresses(points))
+    owner = np.searchsorted(ranges.start, cuts, side="right") - 1
+    inside = owner >= 0
+    cuts, owner = cuts[inside], owner[inside]
+    strictly = (ranges.start[owner] < cuts) & (cuts < ranges.end[owner])
+    cuts = cuts[strictly]
+    start = np.sort(np.concatenate((ranges.start, cuts)))
+    end = np.sort(np.concatenate((ranges.end, cuts)))
+    return Ranges(start, end), np.searchsorted(ranges.start, start, side="right") - 1
