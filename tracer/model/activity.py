@@ -122,7 +122,7 @@ class Activity:
         self._log.feed(batch, sizes, failed, explained)
 
     def _count_breaks(self, batch: EventBatch, sizes: NDArray[np.uint64], failed: NDArray[np.bool_]) -> None:
-        """The brk call returns the break, moved or not: it failed if it is not where it was asked to be."""
+        """Size the brk calls. They return the break, moved or not: one failed if that is not what was asked."""
         for row in np.flatnonzero((batch["kind"] == Kind.BRK) | (batch["kind"] == Kind.EXEC)):
             if batch["kind"][row] == Kind.EXEC:
                 self._break = None

@@ -29,7 +29,9 @@ _LINE = re.compile(r"(?:\[pid\s+(\d{1,10})\]\s+|(\d{1,10})\s+)?(\d{1,11})\.(\d{1
 _CALL = re.compile(r"([a-z_][a-z0-9_]*)\(")
 _RESUMED = re.compile(r"<\.\.\. ([a-z_][a-z0-9_]*) resumed> ?")
 _RESULT = re.compile(
-    r"(?P<value>\?|0x[0-9a-f]+|-?\d+)(?!\w)(?: (?P<error>E[A-Z0-9]+)\b)?[^<]*(?:<(?P<s>\d+)\.(?P<fraction>\d{1,9})>)?"
+    r"(?P<value>\?|0x[0-9a-f]+|-?\d+)(?!\w)"
+    r"(?: /\* (?P<translated>\d{1,10}) in strace's PID NS \*/)?(?: (?P<error>E[A-Z0-9]+)\b)?[^<]*"
+    r"(?:<(?P<s>\d+)\.(?P<fraction>\d{1,9})>)?"
 )
 _ENDED = re.compile(r"\+\+\+ (?:exited with (\d+)|killed by (\S+)(?: \(core dumped\))?) \+\+\+")
 _SUPERSEDED = re.compile(r"\+\+\+ superseded by execve in pid (\d{1,10}) \+\+\+")
@@ -60,7 +62,10 @@ _ARGUMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """A new task: its id as the parent's PID namespace numbers it, and whether it is a thread of its parent."""
+    """A new task, and whether it is a thread of its parent.
+
+    `child` is its id in strace's PID namespace if strace translated it, else in the parent's.
+    """
 
     parent: int
     child: int
@@ -214,7 +219,8 @@ class StraceParser:
         inside = inside[len(name) + 1 : -1]
         if name in _BIRTHS:
             if value > 0:
-                self._births.append(Birth(tid, value, _makes_thread(inside)))
+                child = int(result["translated"] or value)
+                self._births.append(Birth(tid, child, _makes_thread(inside)))
             return
         duration = _nanoseconds(result["s"], result["fraction"]) if result["s"] else 0
         kind = _KINDS[name]
