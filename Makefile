@@ -1,0 +1,49 @@
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+TESTS ?= tests
+
+# util-linux has setpriv, which tests use to drop permissions; gcc links Go programs with cgo.
+TOOLS := python3-venv python3-bpfcc strace
+TEST_TOOLS := $(TOOLS) golang-1.19-go gcc libc6-dev util-linux
+
+.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-start clean
+
+help:  ## Show what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
+
+venv:  ## Set up what gomem needs: Debian packages and the virtual environment .venv
+	@bash deploy/setup.sh packages $(TOOLS)
+	@bash deploy/setup.sh venv $(VENV)
+
+test-tools: venv
+	@bash deploy/setup.sh packages $(TEST_TOOLS)
+	@$(PYTHON) -m tests.support.toolchains
+	@$(PYTHON) -m tests.support.debian prometheus
+	@$(PYTHON) -m tests.support.builds
+
+demo: venv  ## Trace a Go program that grows, frees and scavenges
+	@bash deploy/demo.sh $(PYTHON)
+
+test: test-tools lint  ## Run all checks and tests: unit, live, end to end (TESTS=... for some of them)
+	$(PYTHON) -m pytest --durations=15 $(TESTS)
+
+test-unit: venv  ## Run the tests that need no process
+	$(PYTHON) -m pytest tests/unit
+
+lint: venv  ## Run ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench-overhead: test-tools  ## Measure what tracing costs an allocating program
+	$(PYTHON) -m tests.bench.overhead
+
+bench-start: test-tools  ## Measure the time from command to first report
+	$(PYTHON) -m tests.bench.start
+
+clean:  ## Remove what was made in this directory
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

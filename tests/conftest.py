@@ -1,0 +1,62 @@
+"""What every test gets: the meaning of the markers, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import uuid
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from tests.support import leaks
+from tests.support.requirements import absent, no_bpf
+from tests.support.toolchains import RELEASES
+
+os.environ.setdefault(leaks.MARK, uuid.uuid4().hex)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies under tests/live and tests/e2e."""
+    for item in items:
+        if {"live", "e2e"} & set(item.path.parts):
+            item.add_marker(pytest.mark.live)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """End a test marked `bpf` where BPF does not work: skipped for a person, failed in CI."""
+    if item.get_closest_marker("bpf") and (why := _no_bpf()):
+        absent(why)
+
+
+@cache
+def _no_bpf() -> str | None:
+    return no_bpf()
+
+
+@pytest.fixture(scope="session", params=RELEASES)
+def release(request: pytest.FixtureRequest) -> str:
+    """Each Go release of the live matrix."""
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    before = leaks.traces()
+    yield
+    gc.collect()
+    left = leaks.traces().left_since(before)
+    assert not left, "the tests left behind:\n  " + "\n  ".join(left)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    if not request.node.get_closest_marker("live"):
+        yield
+        return
+    before = leaks.marked_processes()
+    yield
+    left = leaks.marked_processes() - before
+    assert not left, f"the test left behind: {', '.join(sorted(left))}"
