@@ -1,0 +1,144 @@
+"""The seam to bcc: where it is imported, compiled with and let go of. No `Any` passes beyond it.
+
+bcc is a distribution's package (python3-bpfcc), absent from PyPI. A virtual environment that does
+not see the system's packages gets just the package `bcc` from its directory: it is pure Python over
+ctypes, so another Python's copy works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bpf import syscalls
+from tracer.errors import BackendUnavailable, NotPermitted
+
+_DIRECTORIES = (
+    "/usr/lib/python3/dist-packages",
+    "/usr/lib/python3.*/site-packages",
+    "/usr/local/lib/python3*/*-packages",
+)
+INCLUDE_TREE = Path(__file__).parent / "include"
+INSTALL_BCC = "install it: apt-get install python3-bpfcc (Debian, Ubuntu), dnf install python3-bcc (Fedora)"
+NEEDS_BPF = "needs CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); run as root, or --backend procfs"
+
+TRACEPOINT = 5  # enum bpf_prog_type
+KPROBE = 2
+
+
+def import_bcc() -> Any:
+    """Import the package bcc, from wherever the system keeps it. Raises BackendUnavailable."""
+    if "bcc" in sys.modules:
+        return sys.modules["bcc"]
+    try:
+        spec = importlib.util.find_spec("bcc") or _find_outside()
+        if spec is None or spec.loader is None:
+            raise BackendUnavailable("bcc, which compiles the BPF programs, is not installed", INSTALL_BCC)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["bcc"] = module
+        spec.loader.exec_module(module)
+    except (ImportError, OSError, AttributeError) as error:
+        for name in [name for name in sys.modules if name == "bcc" or name.startswith("bcc.")]:
+            del sys.modules[name]
+        raise BackendUnavailable(f"bcc cannot be loaded: {error}", INSTALL_BCC) from error
+    return module
+
+
+def _find_outside() -> Any:
+    root = Path("/")
+    for pattern in _DIRECTORIES:
+        for directory in sorted(root.glob(pattern.lstrip("/"))):
+            package = directory / "bcc"
+            if (package / "__init__.py").is_file():
+                return importlib.util.spec_from_file_location(
+                    "bcc", package / "__init__.py", submodule_search_locations=[str(package)]
+                )
+    return None
+
+
+@contextlib.contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Keep what clang and libbpf write to file descriptor 2."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as capture:
+        os.dup2(capture.fileno(), 2)
+
+        def text() -> str:
+            capture.seek(0)
+            return capture.read(65536).decode(errors="replace")
+
+        try:
+            yield text
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+@contextlib.contextmanager
+def _kernel_source(directory: Path) -> Iterator[None]:
+    before = os.environ.get("BCC_KERNEL_SOURCE")
+    os.environ["BCC_KERNEL_SOURCE"] = str(directory)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["BCC_KERNEL_SOURCE"]
+        else:
+            os.environ["BCC_KERNEL_SOURCE"] = before
+
+
+class Module:
+    """A compiled BPF source file: its maps exist, its programs can be loaded.
+
+    Raises BackendUnavailable if it does not compile, with clang's words.
+    """
+
+    def __init__(self, source: Path, constants: dict[str, int]) -> None:
+        bcc = import_bcc()
+        flags = [f"-D{name}={value}" for name, value in constants.items()]
+        self._bpf: Any = None
+        with _kernel_source(INCLUDE_TREE), _captured_stderr() as said:
+            try:
+                self._bpf = bcc.BPF(text=source.read_bytes(), cflags=flags)
+            except Exception as error:  # bcc raises bare Exception
+                _refused(f"{source.name} does not compile or its maps are refused", said(), error)
+        self._library: Any = bcc.lib
+
+    def load(self, name: str, program_type: int, attach_type: int = -1) -> int:
+        """Load a program into the kernel; return its fd, which lives as long as this module."""
+        with _captured_stderr() as said:
+            try:
+                fd: int = self._bpf.load_func(name.encode(), program_type, None, attach_type).fd
+            except Exception as error:
+                _refused(f"the kernel refuses the BPF program {name}", said(), error)
+        return fd
+
+    def map_fd(self, name: str) -> int:
+        """Return the fd of a map, which lives as long as this module."""
+        fd: int = self._library.bpf_table_fd(self._bpf.module, name.encode())
+        return fd
+
+    def forget_compiler(self) -> None:
+        """Give back clang's memory; nothing can be loaded afterwards."""
+        self._bpf.free_bcc_memory()
+        syscalls.return_free_memory()
+
+    def close(self) -> None:
+        """Close every map and program. Idempotent."""
+        if self._bpf is not None:
+            self._bpf.cleanup()
+            self._bpf = None
+
+
+def _refused(what: str, said: str, error: Exception) -> None:
+    if "Operation not permitted" in said or "super-user" in str(error) or "Permission denied" in said[:300]:
+        raise NotPermitted("BPF is not permitted here", NEEDS_BPF) from error
+    lines = [line for line in said.splitlines() if line.strip()]
+    raise BackendUnavailable("\n".join([f"{what}: {error}", *lines[-20:]]), "use --backend strace or procfs") from error

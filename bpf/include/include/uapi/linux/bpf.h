@@ -1,0 +1,1 @@
+/* bcc has included its own copy already. */

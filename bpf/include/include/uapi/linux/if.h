@@ -1,0 +1,1 @@
+/* Named by headers of bcc; nothing of it is used here. */

@@ -1,0 +1,140 @@
+"""bpf/programs.c, compiled and loaded for one target."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Literal
+
+from bpf import syscalls
+from bpf.bcc_import import KPROBE, TRACEPOINT, Module
+from bpf.uprobes import kernel_release
+from tracer.errors import BackendUnavailable, TargetGone
+from tracer.events import Kind
+
+SOURCE = Path(__file__).parent / "programs.c"
+SYSCALLS = {
+    "mmap": Kind.MMAP,
+    "munmap": Kind.MUNMAP,
+    "mremap": Kind.MREMAP,
+    "mprotect": Kind.MPROTECT,
+    "madvise": Kind.MADVISE,
+    "process_madvise": Kind.PROCESS_MADVISE,
+    "brk": Kind.BRK,
+}
+MAX_CALLS_UNDER_WAY = 4096  # threads of the target inside the memory syscalls at one moment
+_INITIAL_PIDNS = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel
+
+
+class Counter(IntEnum):
+    """Indices of the per-CPU counters; bpf/programs.c has the same."""
+
+    LOST_RING = 0
+    LOST_PENDING = 1
+    SUBMITTED = 2
+    SYSCALL_HITS = 3  # plus the Kind of a syscall or process event
+    HITS = 67  # plus the index of a uprobe
+
+
+@dataclass(frozen=True, slots=True)
+class TargetIds:
+    """How the programs recognise the target: a thread-group id and the PID namespace that numbers it.
+
+    A tracer in the initial namespace needs no namespace. Otherwise the kernel only tells the ids that
+    a task has in its own namespace, so that is the one compared; where it is not the tracer's,
+    `foreign` says that thread ids must be translated.
+    """
+
+    tgid: int
+    device: int | None = None
+    inode: int | None = None
+    foreign: bool = False
+
+
+def target_ids(pid: int) -> TargetIds:
+    """Find out how the target is numbered. Raises TargetGone."""
+    own = os.stat("/proc/self/ns/pid")
+    if own.st_ino == _INITIAL_PIDNS:
+        return TargetIds(pid)
+    try:
+        target = os.stat(f"/proc/{pid}/ns/pid")
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise TargetGone(f"process {pid} is gone") from error
+    innermost = pid
+    for line in status.splitlines():
+        if line.startswith("NSpid:"):
+            innermost = int(line.split()[-1])
+    device = os.major(target.st_dev) << 20 | os.minor(target.st_dev)  # dev_t as the kernel keeps it
+    return TargetIds(innermost, device, target.st_ino, foreign=target.st_ino != own.st_ino)
+
+
+class Program:
+    """The loaded programs and maps. `ring_bytes` is a power of two and a multiple of the page size."""
+
+    def __init__(self, ids: TargetIds, ring_bytes: int, wake_every: int) -> None:
+        self.ring_bytes = ring_bytes
+        constants = {
+            "TARGET_TGID": ids.tgid,
+            "RING_PAGES": ring_bytes // 4096,
+            "WAKE_EVERY": wake_every,
+            "PENDING_CALLS": MAX_CALLS_UNDER_WAY,
+            **{f"KIND_{kind.name}": int(kind) for kind in Kind},
+        }
+        if ids.device is not None and ids.inode is not None:
+            constants |= {"PIDNS_DEV": ids.device, "PIDNS_INO": ids.inode}
+        self._module = _load(constants)
+        self._cpus = possible_cpus()
+
+    def tracepoint(self, name: str) -> int:
+        """Return the fd of a tracepoint program."""
+        return self._module.load(name, TRACEPOINT)
+
+    def uprobe(self, backend: Literal["multi", "perf"]) -> int:
+        """Return the fd of the uprobe program, loaded for one way of attaching."""
+        return self._module.load("on_uprobe", KPROBE, syscalls.BPF_TRACE_UPROBE_MULTI if backend == "multi" else -1)
+
+    def ring_fd(self) -> int:
+        """Return the fd of the ring buffer."""
+        return self._module.map_fd("events")
+
+    def counter(self, index: int) -> int:
+        """Return a counter's sum over all CPUs."""
+        raw = syscalls.map_lookup(self._module.map_fd("counters"), index, 8 * self._cpus)
+        return sum(memoryview(raw).cast("Q"))
+
+    def forget_compiler(self) -> None:
+        """Give back the compiler's memory once everything is loaded."""
+        self._module.forget_compiler()
+
+    def close(self) -> None:
+        """Close maps and programs. Idempotent."""
+        self._module.close()
+
+
+def _load(constants: dict[str, int]) -> Module:
+    """Compile; with a look at the user's registers during syscalls where the kernel lets us."""
+    has_registers = kernel_release() >= (5, 15) and Path("/sys/kernel/btf/vmlinux").exists()
+    module = Module(SOURCE, constants | {"HAVE_TASK_REGS": int(has_registers)})
+    try:
+        module.load("exit_syscall", TRACEPOINT)
+    except BackendUnavailable:
+        module.close()
+        if not has_registers:
+            raise
+        module = Module(SOURCE, constants | {"HAVE_TASK_REGS": 0})
+    return module
+
+
+def possible_cpus() -> int:
+    """Return how many CPUs the kernel may ever have: the width of per-CPU maps."""
+    last = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")[-1]
+    return int(last.split("-")[-1]) + 1
+
+
+def online_cpu() -> int:
+    """Return a CPU that is online."""
+    first = Path("/sys/devices/system/cpu/online").read_text().strip().split(",")[0]
+    return int(first.split("-")[0])

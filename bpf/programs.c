@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * What the kernel runs at the target's memory syscalls and at the probed functions of its Go runtime.
+ *
+ * Compiled by bcc (bpf/program.py) with these constants:
+ *   TARGET_TGID       the target's process id, in the PID namespace that is compared
+ *   PIDNS_DEV/_INO    that namespace; both absent: the initial one, where no translation is needed
+ *   RING_PAGES        size of the ring buffer, a power of two
+ *   WAKE_EVERY        wake the reader at every so many events of a CPU (a power of two); otherwise it comes by itself
+ *   PENDING_CALLS     how many system calls of the target can be under way at once
+ *   KIND_xxx          tracer/events.py: class Kind
+ *   HAVE_TASK_REGS    1 where bpf_task_pt_regs works (Linux >= 5.15 with BTF)
+ */
+#include <uapi/linux/ptrace.h>
+#include <linux/types.h>
+
+#define MAX_STACK 16
+#define SYSCALL_ARGS 6
+#define ROLE_ARGS 3
+
+/* tracer/events.py: dtype EVENT. */
+struct event {
+	u64 time;
+	u64 entered;
+	u32 tid;
+	u16 kind;
+	u16 depth;
+	u64 args[SYSCALL_ARGS];
+	s64 result;
+	u64 stack[MAX_STACK];
+};
+
+struct pending {
+	u64 entered;
+	u32 kind;
+	u32 tid;
+	u64 args[SYSCALL_ARGS];
+};
+
+/* bpf/program.py: class Counter. Uprobes count their hits from HITS on. */
+enum { LOST_RING, LOST_PENDING, SUBMITTED, SYSCALL_HITS, HITS = SYSCALL_HITS + 64 };
+#define COUNTERS (HITS + 256)
+
+BPF_RINGBUF_OUTPUT(events, RING_PAGES);
+BPF_HASH(pending, u64, struct pending, PENDING_CALLS);
+BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
+
+static __always_inline u64 count(u32 which)
+{
+	int key = which;
+	u64 *value = counters.lookup(&key);
+
+	return value ? ++*value : 0;
+}
+
+/* The thread id of the current task if it belongs to the target, else 0. */
+static __always_inline u32 target_thread(void)
+{
+#ifdef PIDNS_INO
+	struct bpf_pidns_info ids = {};
+
+	if (bpf_get_ns_current_pid_tgid(PIDNS_DEV, PIDNS_INO, &ids, sizeof(ids)))
+		return 0;
+	return ids.tgid == TARGET_TGID ? ids.pid : 0;
+#else
+	u64 ids = bpf_get_current_pid_tgid();
+
+	return ids >> 32 == TARGET_TGID ? (u32)ids : 0;
+#endif
+}
+
+static __always_inline struct event *new_event(u32 tid, u32 kind)
+{
+	struct event *event = events.ringbuf_reserve(sizeof(struct event));
+
+	if (!event) {
+		count(LOST_RING);
+		return NULL;
+	}
+	__builtin_memset(event, 0, sizeof(*event));
+	event->tid = tid;
+	event->kind = kind;
+	return event;
+}
+
+/* Waking the reader costs the target an interrupt, so most events leave it asleep. */
+static __always_inline void submit(struct event *event)
+{
+	u64 flags = count(SUBMITTED) & (WAKE_EVERY - 1) ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP;
+
+	events.ringbuf_submit(event, flags);
+}
+
+static __always_inline u64 user_word(u64 address)
+{
+	u64 word = 0;
+
+	bpf_probe_read_user(&word, sizeof(word), (void *)address);
+	return word;
+}
+
+/* Tracepoints sys_enter_* and sys_exit_*: eight bytes that are the kernel's own, then these. */
+struct syscall_entry {
+	u64 common;
+	s64 number;
+	u64 args[SYSCALL_ARGS];
+};
+
+struct syscall_exit {
+	u64 common;
+	s64 number;
+	s64 result;
+};
+
+static __always_inline int entered(u32 tid, u32 kind, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
+{
+	struct pending call = {};
+	u64 key = bpf_get_current_pid_tgid();
+
+	call.entered = bpf_ktime_get_ns();
+	call.kind = kind;
+	call.tid = tid;
+	call.args[0] = a;
+	call.args[1] = b;
+	call.args[2] = c;
+	call.args[3] = d;
+	call.args[4] = e;
+	call.args[5] = f;
+	if (pending.update(&key, &call))
+		count(LOST_PENDING);
+	return 0;
+}
+
+/* One program per number of arguments: the kernel refuses one that reads beyond what its tracepoint has. */
+#define ENTER(name, kind, a, b, c, d, e, f) \
+int enter_##name(struct syscall_entry *ctx) \
+{ \
+	u32 tid = target_thread(); \
+	return tid ? entered(tid, kind, a, b, c, d, e, f) : 0; \
+}
+#define ARG(i) ctx->args[i]
+ENTER(mmap, KIND_MMAP, ARG(0), ARG(1), ARG(2), ARG(3), ARG(4), ARG(5))
+ENTER(munmap, KIND_MUNMAP, ARG(0), ARG(1), 0, 0, 0, 0)
+ENTER(mremap, KIND_MREMAP, ARG(0), ARG(1), ARG(2), ARG(3), ARG(4), 0)
+ENTER(mprotect, KIND_MPROTECT, ARG(0), ARG(1), ARG(2), 0, 0, 0)
+ENTER(madvise, KIND_MADVISE, ARG(0), ARG(1), ARG(2), 0, 0, 0)
+ENTER(process_madvise, KIND_PROCESS_MADVISE, ARG(0), ARG(1), ARG(2), ARG(3), ARG(4), 0)
+ENTER(brk, KIND_BRK, ARG(0), 0, 0, 0, 0, 0)
+
+#if HAVE_TASK_REGS
+/* The assembly functions that make system calls have no frame, so a walk of frame pointers leaves out their caller.
+ * The word at the stack pointer is the return address into it, if a `call rel32` right before it leads to shortly
+ * before the syscall instruction; anything else there is not believed. Returns 0 then. */
+static __always_inline u64 caller_of_frameless(void)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
+	u64 ip = 0, sp = 0, caller;
+	u8 call[5] = {};
+	s32 distance;
+
+	bpf_probe_read_kernel(&ip, sizeof(ip), &regs->ip);
+	bpf_probe_read_kernel(&sp, sizeof(sp), &regs->sp);
+	caller = user_word(sp);
+	if (bpf_probe_read_user(call, sizeof(call), (void *)(caller - sizeof(call))) || call[0] != 0xe8)
+		return 0;
+	__builtin_memcpy(&distance, call + 1, sizeof(distance));
+	return ip - (caller + distance) < 512 ? caller : 0;
+}
+#endif
+
+static __always_inline u32 entries(long bytes)
+{
+	return bytes > 0 ? bytes / sizeof(u64) : 0;
+}
+
+int exit_syscall(struct syscall_exit *ctx)
+{
+	u64 key = bpf_get_current_pid_tgid(), caller = 0;
+	struct pending *call;
+	struct event *event;
+
+	if (!target_thread())
+		return 0;
+	call = pending.lookup(&key);
+	if (!call)
+		return 0;
+	count(SYSCALL_HITS + (call->kind & 63));
+	event = new_event(call->tid, call->kind);
+	if (event) {
+		event->time = bpf_ktime_get_ns();
+		event->entered = call->entered;
+		__builtin_memcpy(event->args, call->args, sizeof(event->args));
+		event->result = ctx->result;
+#if HAVE_TASK_REGS
+		caller = caller_of_frameless();
+#endif
+		if (caller) {
+			event->depth = 1 + entries(bpf_get_stack(ctx, &event->stack[1], sizeof(u64) * (MAX_STACK - 1),
+								 BPF_F_USER_STACK));
+			event->stack[0] = event->stack[1];
+			event->stack[1] = caller;
+		} else {
+			event->depth = entries(bpf_get_stack(ctx, event->stack, sizeof(event->stack), BPF_F_USER_STACK));
+		}
+		submit(event);
+	}
+	pending.delete(&key);
+	return 0;
+}
+
+static __always_inline int process_event(void *ctx, u32 tid, u32 kind)
+{
+	struct event *event;
+
+	count(SYSCALL_HITS + kind);
+	event = new_event(tid, kind);
+	if (!event)
+		return 0;
+	event->time = bpf_ktime_get_ns();
+	submit(event);
+	return 0;
+}
+
+int on_exec(void *ctx)
+{
+	u32 tid = target_thread();
+
+	return tid ? process_event(ctx, tid, KIND_EXEC) : 0;
+}
+
+/* Of the thread-group leader only. The reader (bpf/source.py) holds it back until the whole process is gone. */
+int on_exit(void *ctx)
+{
+	return target_thread() == TARGET_TGID ? process_event(ctx, TARGET_TGID, KIND_EXIT) : 0;
+}
+
+/* The cookie of a uprobe says all there is to know of it; bpf/uprobes.py packs it. From the low bits up:
+ * 8 counter, 8 kind, 8 return address offset / 8, 4 flags, then for each of three arguments 8 source and 4 shift. */
+#define BRANCH_IF_MORESTACK 1
+#define FRAME_SHOWS_CALLER 2
+#define SOURCE_STACK 64
+#define FLAG_CF 1
+#define FLAG_ZF 64
+
+static __always_inline u64 argument(struct pt_regs *ctx, u64 return_slot, u32 source)
+{
+	if (source >= SOURCE_STACK)
+		return user_word(return_slot + (u64)(source - SOURCE_STACK) * 8);
+	switch (source) {
+	case 1: return ctx->ax;
+	case 2: return ctx->bx;
+	case 3: return ctx->cx;
+	case 4: return ctx->di;
+	case 5: return ctx->si;
+	case 6: return ctx->r8;
+	case 7: return ctx->r9;
+	case 8: return ctx->r10;
+	case 9: return ctx->r11;
+	case 10: return ctx->dx;
+	}
+	return 0;
+}
+
+int on_uprobe(struct pt_regs *ctx)
+{
+	u32 tid = target_thread();
+	struct event *event;
+	u64 cookie, return_slot, caller;
+	u32 i, found, flags;
+	long bytes;
+
+	if (!tid)
+		return 0;
+	cookie = bpf_get_attach_cookie(ctx);
+	flags = cookie >> 24 & 15;
+	/* Placed on the `jbe` of a stack check, the probe also sees the calls that go to morestack and come again. */
+	if (flags & BRANCH_IF_MORESTACK && ctx->flags & (FLAG_CF | FLAG_ZF))
+		return 0;
+	count(HITS + (cookie & 255));
+	event = new_event(tid, cookie >> 8 & 255);
+	if (!event)
+		return 0;
+	event->time = bpf_ktime_get_ns();
+	return_slot = ctx->sp + (cookie >> 16 & 255) * 8;
+	cookie >>= 28;
+#pragma unroll
+	for (i = 0; i < ROLE_ARGS; i++) {
+		event->args[i] = argument(ctx, return_slot, cookie & 255) << (cookie >> 8 & 15);
+		cookie >>= 12;
+	}
+	caller = user_word(return_slot);
+	/* The kernel's walk begins with the probed address itself. Where the caller comes next, that first entry is let
+	 * fall on `result`, which is cleared; where the caller is missing, the caller takes its place. */
+	if (flags & FRAME_SHOWS_CALLER) {
+		found = entries(bpf_get_stack(ctx, &event->result, sizeof(u64) * (MAX_STACK + 1), BPF_F_USER_STACK));
+		event->result = 0;
+		if (event->stack[0] == caller) {
+			event->depth = found - 1;
+			submit(event);
+			return 0;
+		}
+	}
+	found = entries(bpf_get_stack(ctx, event->stack, sizeof(event->stack), BPF_F_USER_STACK));
+	event->stack[0] = caller;
+	event->depth = found ? found : 1;
+	submit(event);
+	return 0;
+}

@@ -1,0 +1,252 @@
+"""The BPF event source: what a process asks of the kernel's memory, and what its Go runtime does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bpf import syscalls, uprobes
+from bpf.program import SYSCALLS, Counter, Program, TargetIds, online_cpu, target_ids
+from bpf.ringbuf import RECORD_BYTES, RingBuffer
+from bpf.tracefs import Tracefs
+from bpf.uprobes import Backend, SkippedUprobe, UprobeSpec
+from tracer.errors import BackendUnavailable, NotPermitted, TargetGone
+from tracer.events import EventBatch, Kind, ProbeStatus, no_events
+
+RING_BYTES = 8 << 20
+_SLICE = 0.02  # seconds between looks at the ring buffer when nobody wakes us
+
+
+class BpfSource:
+    """Implements tracer.events.EventSource with BPF programs on syscall tracepoints and uprobes.
+
+    `pid` may be a child that has not called execve yet: the uprobes wait in the file that it will run. Syscalls of the
+    target are seen whole: one under way when the source starts is not. process_madvise is
+    seen when the target calls it; the kernel tells no tracepoint which process another caller's
+    pidfd means, so advice given from outside shows only in the residency.
+    """
+
+    name = "bpf"
+
+    def __init__(
+        self,
+        pid: int,
+        uprobes: Sequence[UprobeSpec] = (),
+        ring_bytes: int = RING_BYTES,
+        uprobe_backend: Backend = "auto",
+    ) -> None:
+        if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
+            raise ValueError(f"the ring buffer's size must be a power of two of at least 4096, not {ring_bytes}")
+        self.pid = pid
+        self.lost = 0
+        self.skipped: list[SkippedUprobe] = []  # uprobes that the kernel refused, known after start
+        self.uprobe_backend: Backend = uprobe_backend  # after start: the one in use
+        self._specs = tuple(uprobes)
+        self._ring_bytes = ring_bytes
+        self._ids = TargetIds(pid)
+        self._program: Program | None = None
+        self._ring: RingBuffer | None = None
+        self._held: list[int] = []
+        self._pidfd = -1
+        self._exit: EventBatch = no_events()
+        self._rest: list[EventBatch] = []
+        self._hits: list[ProbeStatus] = []
+        self._thread_names: dict[int, int] = {}
+
+    def start(self) -> None:
+        """Compile, load and attach. Raises BackendUnavailable, NotPermitted or TargetGone."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError as error:
+            raise TargetGone(f"process {self.pid} is gone") from error
+        self._ids = target_ids(self.pid)
+        records = self._ring_bytes // RECORD_BYTES
+        wake_every = 1 << max(records // 8 // (os.cpu_count() or 1), 1).bit_length() - 1
+        self._program = Program(self._ids, self._ring_bytes, wake_every)
+        self._ring = RingBuffer(self._program.ring_fd(), self._ring_bytes)
+        self._attach_tracepoints(self._program)
+        if self._specs:
+            self._attach_uprobes(self._program)
+        self._program.forget_compiler()
+
+    def _attach_tracepoints(self, program: Program) -> None:
+        places = [("sched", "sched_process_exec", "on_exec"), ("sched", "sched_process_exit", "on_exit")]
+        for name in SYSCALLS:  # exits first: an entry whose exit is not seen would stay pending
+            places.append(("syscalls", f"sys_exit_{name}", "exit_syscall"))
+        places += [("syscalls", f"sys_enter_{name}", f"enter_{name}") for name in SYSCALLS]
+        cpu = online_cpu()
+        with Tracefs() as tracefs:
+            for group, event, function in places:
+                number = tracefs.tracepoint_id(group, event)
+                if number is None:
+                    if event.endswith("process_madvise"):  # since Linux 5.10
+                        continue
+                    raise BackendUnavailable(
+                        f"this kernel has no tracepoint {group}:{event}",
+                        "needs CONFIG_FTRACE_SYSCALLS; use --backend strace",
+                    )
+                self._attach_tracepoint(number, cpu, program.tracepoint(function))
+
+    def _attach_tracepoint(self, number: int, cpu: int, program_fd: int) -> None:
+        try:
+            fd = syscalls.open_tracepoint(number, cpu)
+            self._held.append(fd)
+            syscalls.set_program(fd, program_fd)
+        except PermissionError as error:
+            raise NotPermitted(f"tracepoints are not permitted: {error.strerror}", uprobes.NEEDS) from error
+        except OSError as error:
+            raise BackendUnavailable(
+                f"cannot attach to a tracepoint: {error.strerror}", "use --backend strace"
+            ) from error
+
+    def _attach_uprobes(self, program: Program) -> None:
+        backend = self.uprobe_backend
+        if backend != "perf":
+            program_fd = _multi_program(program, required=backend == "multi")
+            backend = "multi" if program_fd is not None else "perf"
+        if backend == "perf":
+            program_fd = program.uprobe("perf")
+        assert program_fd is not None
+        held, self.skipped = uprobes.attach(program_fd, self._specs, self.pid, backend)
+        self._held += held
+        self.uprobe_backend = backend
+        if not held:
+            raise uprobes.unavailable(self.skipped)
+
+    def poll(self, timeout: float) -> EventBatch:
+        """Return the events of the last moments, sorted by time; see EventSource.poll.
+
+        Raises nothing when the target is gone: its EXIT is the last event.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            remaining = deadline - time.monotonic()
+            if self._ring is not None and remaining > 0:
+                self._ring.wait(min(remaining, _SLICE))
+            batch = self._take()
+            if len(batch) or remaining <= 0 or self._ring is None:
+                return batch
+
+    def _take(self) -> EventBatch:
+        if self._ring is not None:
+            self._rest.append(self._translated(self._ring.take()))
+            self._read_losses()
+        batch = np.concatenate(self._rest) if len(self._rest) > 1 else (self._rest or [no_events()])[0]
+        self._rest = []
+        if np.any(batch["time"][1:] < batch["time"][:-1]):
+            batch = batch[np.argsort(batch["time"], kind="stable")]
+        return self._settle_exit(batch)
+
+    def _settle_exit(self, batch: EventBatch) -> EventBatch:
+        """Hold an EXIT back until the whole process is gone.
+
+        The thread-group leader also "exits" when another thread calls execve, and may exit before
+        the others do.
+        """
+        exits = batch["kind"] == Kind.EXIT
+        if exits.any():
+            self._exit = batch[exits][-1:].copy()
+            batch = batch[~exits]
+        if not len(self._exit):
+            return batch
+        if np.any((batch["kind"] == Kind.EXEC) & (batch["time"] >= self._exit["time"][0])):
+            self._exit = no_events()
+        elif self._process_is_gone():
+            if len(batch):
+                self._exit["time"] = max(self._exit["time"][0], batch["time"][-1])
+            batch = np.concatenate([batch, self._exit])
+            self._exit = no_events()
+        return batch
+
+    def _process_is_gone(self) -> bool:
+        return self._pidfd < 0 or bool(select.select([self._pidfd], [], [], 0)[0])
+
+    def _translated(self, batch: EventBatch) -> EventBatch:
+        """Give threads of a nested PID namespace the tracer's numbers; 0 for one that is gone already."""
+        if not self._ids.foreign or not len(batch):
+            return batch
+        seen, positions = np.unique(batch["tid"], return_inverse=True)
+        if any(int(tid) not in self._thread_names for tid in seen):
+            self._thread_names |= _thread_numbers(self.pid)
+        batch["tid"] = np.array([self._thread_names.get(int(tid), 0) for tid in seen], dtype="<u4")[positions]
+        return batch
+
+    def _read_losses(self) -> None:
+        if self._program is not None:
+            self.lost = self._program.counter(Counter.LOST_RING) + self._program.counter(Counter.LOST_PENDING)
+
+    def stop(self) -> None:
+        """Detach everything and free the kernel's memory; keep what was not polled yet. Idempotent."""
+        uprobes.close_all(self._held)
+        if self._ring is not None:
+            self._rest.append(self._translated(self._ring.take()))
+            self._read_losses()
+            self._hits = self.probes()
+            self._ring.close()
+            self._ring = None
+        if self._program is not None:
+            self._program.close()
+            self._program = None
+        if self._pidfd >= 0:
+            if not self._process_is_gone():
+                self._settle_leader_exit()
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _settle_leader_exit(self) -> None:
+        """Forget the exit of a leader whose process lives on: nothing more will be known of it."""
+        self._exit = no_events()
+        self._rest = [batch[batch["kind"] != Kind.EXIT] for batch in self._rest]
+
+    def probes(self) -> list[ProbeStatus]:
+        """Return syscalls and placed uprobes with their hits, also of events that were lost."""
+        program = self._program
+        if program is None:
+            return list(self._hits)
+        refused = {skipped.spec for skipped in self.skipped}
+        found = [
+            ProbeStatus(name, f"sys_{name}", program.counter(Counter.SYSCALL_HITS + kind))
+            for name, kind in SYSCALLS.items()
+        ]
+        for index, spec in enumerate(self._specs):
+            if spec not in refused:
+                found.append(ProbeStatus(spec.role, spec.symbol, program.counter(Counter.HITS + index)))
+        return found
+
+
+def _multi_program(program: Program, required: bool) -> int | None:
+    """Load the uprobe program for uprobe_multi links, or None where the kernel has none."""
+    try:
+        fd = program.uprobe("multi")
+        if uprobes.multi_supported(fd):
+            return fd
+    except BackendUnavailable:
+        if required:
+            raise
+    if required:
+        raise BackendUnavailable("this kernel has no uprobe_multi links", "needs Linux 6.6; leave the choice to gomem")
+    return None
+
+
+def _thread_numbers(pid: int) -> dict[int, int]:
+    """Map thread ids of the target's innermost PID namespace to ours."""
+    numbers = {}
+    for directory in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            for line in (directory / "status").read_text().splitlines():
+                if line.startswith("NSpid:"):
+                    numbers[int(line.split()[-1])] = int(directory.name)
+    return numbers

@@ -1,0 +1,156 @@
+"""The system calls that neither Python nor bcc offers: bpf(2), perf_event_open(2) and the mount API.
+
+Thin and typed: each raises OSError with the kernel's errno. Structures are those of the uapi headers
+linux/bpf.h and linux/perf_event.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from collections.abc import Sequence
+
+_NUMBERS = {
+    "x86_64": {"bpf": 321, "perf_event_open": 298},
+    "aarch64": {"bpf": 280, "perf_event_open": 241},
+}
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture
+
+_BPF_MAP_LOOKUP_ELEM = 1
+_BPF_LINK_CREATE = 28
+BPF_PERF_EVENT = 41
+BPF_TRACE_UPROBE_MULTI = 48
+
+PERF_TYPE_TRACEPOINT = 2
+_PERF_ATTR_SIZE = 72  # PERF_ATTR_SIZE_VER1: up to config2
+_PERF_FLAG_FD_CLOEXEC = 8
+_PERF_EVENT_IOC_ENABLE = 0x2400
+_PERF_EVENT_IOC_SET_BPF = 0x40042408
+
+_FSCONFIG_CMD_CREATE = 6
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def _call(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | bytes | None) -> int:
+    converted = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
+    result: int = _libc.syscall(ctypes.c_long(number), *converted)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def _number(name: str) -> int:
+    machine = platform.machine()
+    if machine not in _NUMBERS:
+        raise OSError(38, f"system call numbers of {machine} are unknown")
+    return _NUMBERS[machine][name]
+
+
+def _bpf(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
+    return _call(_number("bpf"), command, attributes, ctypes.sizeof(attributes))
+
+
+def map_lookup(map_fd: int, key: int, value_bytes: int) -> bytes:
+    """Return the value of a map with 4-byte keys; for a per-CPU map, those of all possible CPUs."""
+    key_buffer = ctypes.create_string_buffer(struct.pack("<I", key), 4)
+    value = ctypes.create_string_buffer(value_bytes)
+    attributes = struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value), 0)
+    _bpf(_BPF_MAP_LOOKUP_ELEM, ctypes.create_string_buffer(attributes, len(attributes)))
+    return value.raw
+
+
+def link_uprobe_multi(program: int, path: str, offsets: Sequence[int], cookies: Sequence[int], pid: int) -> int:
+    """Attach a program to many file offsets of `path` at once; return the link's fd (Linux >= 6.6).
+
+    pid 0 means every process. Closing the fd detaches.
+    """
+    path_buffer = ctypes.create_string_buffer(os.fsencode(path))
+    count = len(offsets)
+    offset_array = (ctypes.c_uint64 * count)(*offsets)
+    cookie_array = (ctypes.c_uint64 * count)(*cookies)
+    attributes = struct.pack(
+        "<IIIIQQQQIIII",
+        program,
+        0,
+        BPF_TRACE_UPROBE_MULTI,
+        0,
+        ctypes.addressof(path_buffer),
+        ctypes.addressof(offset_array),
+        0,
+        ctypes.addressof(cookie_array),
+        count,
+        0,
+        pid,
+        0,
+    )
+    return _bpf(_BPF_LINK_CREATE, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def link_perf_event(program: int, perf_fd: int, cookie: int) -> int:
+    """Attach a program with a cookie to a perf event; return the link's fd (Linux >= 5.15)."""
+    attributes = struct.pack("<IIIIQ", program, perf_fd, BPF_PERF_EVENT, 0, cookie)
+    return _bpf(_BPF_LINK_CREATE, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def _perf_event_open(attributes: bytes, pid: int, cpu: int) -> int:
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return _call(_number("perf_event_open"), buffer, pid, cpu, -1, _PERF_FLAG_FD_CLOEXEC)
+
+
+def _perf_attributes(kind: int, config: int, config1: int = 0, config2: int = 0) -> bytes:
+    return struct.pack("<IIQQQQQIIQQ", kind, _PERF_ATTR_SIZE, config, 1, 0, 0, 0, 1, 0, config1, config2)
+
+
+def open_tracepoint(tracepoint_id: int, cpu: int) -> int:
+    """Open a tracepoint as a perf event; a program set on it runs on all CPUs, whatever `cpu` says."""
+    return _perf_event_open(_perf_attributes(PERF_TYPE_TRACEPOINT, tracepoint_id), -1, cpu)
+
+
+def open_uprobe(pmu_type: int, path: str, offset: int, pid: int) -> int:
+    """Open a uprobe as a perf event of the "uprobe" PMU, for the process `pid`."""
+    path_buffer = ctypes.create_string_buffer(os.fsencode(path))
+    attributes = _perf_attributes(pmu_type, 0, ctypes.addressof(path_buffer), offset)
+    return _perf_event_open(attributes, pid, -1)
+
+
+def set_program(perf_fd: int, program: int) -> None:
+    """Run a program at every hit of a perf event, until its fd is closed."""
+    libc_ioctl(perf_fd, _PERF_EVENT_IOC_SET_BPF, program)
+    enable(perf_fd)
+
+
+def enable(perf_fd: int) -> None:
+    """Start a perf event."""
+    libc_ioctl(perf_fd, _PERF_EVENT_IOC_ENABLE, 0)
+
+
+def libc_ioctl(fd: int, request: int, argument: int) -> None:
+    """ioctl(2) with an integer argument."""
+    if _libc.ioctl(fd, ctypes.c_ulong(request), ctypes.c_ulong(argument)) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def detached_mount(filesystem: str) -> int:
+    """Make an instance of a file system that is mounted nowhere; return a directory fd of its root.
+
+    It vanishes with the fd. Needs CAP_SYS_ADMIN (Linux >= 5.2).
+    """
+    context = _call(_FSOPEN, filesystem.encode() + b"\0", 1)
+    try:
+        _call(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _call(_FSMOUNT, context, 1, 0)
+    finally:
+        os.close(context)
+
+
+def return_free_memory() -> None:
+    """Give the C heap's free pages back to the kernel (glibc; a no-op elsewhere)."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)

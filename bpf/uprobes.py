@@ -1,0 +1,198 @@
+"""Uprobes: what one is, and how a set of them is put on a process.
+
+Either one uprobe_multi link for all (Linux >= 6.6, CAP_BPF and CAP_PERFMON suffice), or one perf event
+each (older kernels, CAP_SYS_ADMIN). Both are file descriptors: the kernel detaches when they close,
+also by our death.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+from bpf import syscalls
+from tracer.errors import BackendUnavailable, NotPermitted
+from tracer.events import Kind
+
+Backend = Literal["auto", "multi", "perf"]
+MAX_UPROBES = 256  # bpf/programs.c: COUNTERS
+ROLE_ARGS = 3
+_PMU_TYPE = Path("/sys/bus/event_source/devices/uprobe/type")
+_REGISTERS = ("0", "rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11", "rdx")  # bpf/programs.c: argument()
+_STACK = 64  # bpf/programs.c: SOURCE_STACK
+_SKIP_IF_BRANCH_TAKEN, _WALK_SHOWS_CALLER = 1, 2
+NEEDS = "needs CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN before Linux 6.6; run as root, or --backend procfs"
+
+
+@dataclass(frozen=True, slots=True)
+class UprobeSpec:
+    """One uprobe: where it sits and how its hit becomes an event.
+
+    `args` are sources in the canonical order of EVENT.args, at most three: a register ("rax"), a stack
+    slot at a byte distance from the return address ("stack:8" is the first ABI0 argument), or "0"; each
+    with an optional factor that is a power of two ("rbx*8192").
+    """
+
+    role: str
+    kind: Kind
+    symbol: str
+    path: str  # /proc/PID/exe, /proc/self/fd/N or a file
+    offset: int  # in the file, bytes
+    args: tuple[str, ...] = ()
+    return_address_offset: int = 0  # the rest as in placement.ProbeSite
+    emulated: bool = True
+    skip_if_branch_taken: bool = False
+    walk_shows_caller: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedUprobe:
+    """A uprobe that the kernel did not take, and its reason."""
+
+    spec: UprobeSpec
+    reason: str
+
+
+def _argument_source(source: str) -> int:
+    """Encode one source as 8 bits of place and 4 of shift."""
+    place, _, factor_text = source.partition("*")
+    factor = int(factor_text or 1)
+    shift = factor.bit_length() - 1
+    if factor != 1 << shift or shift > 15:
+        raise ValueError(f"{source!r}: the factor must be a power of two up to 32768")
+    if place in _REGISTERS:
+        return _REGISTERS.index(place) | shift << 8
+    if not place.startswith("stack:"):
+        raise ValueError(f"{source!r} is no source of a probe's argument")
+    slot, misaligned = divmod(int(place.removeprefix("stack:")), 8)
+    if misaligned or not 0 <= slot < 256 - _STACK:
+        raise ValueError(f"{source!r}: stack slots are multiples of 8 from 0 to {(255 - _STACK) * 8}")
+    return _STACK + slot | shift << 8
+
+
+def cookie(spec: UprobeSpec, index: int) -> int:
+    """Pack what bpf/programs.c: on_uprobe needs to know of a probe into its 64-bit cookie.
+
+    Raises ValueError for what does not fit.
+    """
+    slot, misaligned = divmod(spec.return_address_offset, 8)
+    if misaligned or not 0 <= slot < 256:
+        raise ValueError(f"{spec.symbol}: return address at sp+{spec.return_address_offset}")
+    if not 0 <= index < MAX_UPROBES or len(spec.args) > ROLE_ARGS:
+        raise ValueError(f"{spec.symbol}: at most {MAX_UPROBES} probes with {ROLE_ARGS} arguments each")
+    flags = _SKIP_IF_BRANCH_TAKEN * spec.skip_if_branch_taken | _WALK_SHOWS_CALLER * spec.walk_shows_caller
+    packed = index | int(spec.kind) << 8 | slot << 16 | flags << 24
+    for position, source in enumerate(spec.args):
+        packed |= _argument_source(source) << (28 + 12 * position)
+    return packed
+
+
+def kernel_release() -> tuple[int, int]:
+    """Return the running kernel's version and patchlevel."""
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(digit for digit in minor if digit.isdigit()) or 0)
+
+
+def uprobe_pmu_type() -> int | None:
+    """Return the perf type of uprobes, or None if this kernel has none."""
+    try:
+        return int(_PMU_TYPE.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def attach(
+    program: int, specs: Sequence[UprobeSpec], pid: int, backend: Backend
+) -> tuple[list[int], list[SkippedUprobe]]:
+    """Attach all `specs`; return the fds that keep them attached, and those that could not be.
+
+    `program` was loaded for the same backend ("multi" or "perf"). Raises NotPermitted.
+    """
+    cookies = {spec: cookie(spec, index) for index, spec in enumerate(specs)}
+    if backend == "perf":
+        return _each(specs, lambda spec: _attach_perf(program, spec, cookies[spec], pid))
+    # Before 6.10 the filter compares thread ids, so it would drop the hits of all threads but one.
+    filter_pid = pid if kernel_release() >= (6, 10) else 0
+    held: list[int] = []
+    skipped: list[SkippedUprobe] = []
+    for _, group in groupby(sorted(specs, key=lambda spec: spec.path), key=lambda spec: spec.path):
+        members = list(group)
+        try:
+            held += _attach_multi(program, members, cookies, filter_pid)
+        except PermissionError as error:
+            close_all(held)
+            raise NotPermitted(f"uprobes are not permitted: {error.strerror}", NEEDS) from error
+        except OSError:  # one bad place fails them all; find it
+            some = _each(members, lambda spec: _attach_multi(program, [spec], cookies, filter_pid))
+            held += some[0]
+            skipped += some[1]
+    return held, skipped
+
+
+def _attach_multi(program: int, specs: Sequence[UprobeSpec], cookies: dict[UprobeSpec, int], pid: int) -> list[int]:
+    offsets = [spec.offset for spec in specs]
+    return [syscalls.link_uprobe_multi(program, specs[0].path, offsets, [cookies[spec] for spec in specs], pid)]
+
+
+def _attach_perf(program: int, spec: UprobeSpec, packed: int, pid: int) -> list[int]:
+    pmu_type = uprobe_pmu_type()
+    if pmu_type is None:
+        raise OSError(errno.ENOENT, "no uprobe PMU")
+    perf_fd = syscalls.open_uprobe(pmu_type, spec.path, spec.offset, pid)
+    try:
+        link = syscalls.link_perf_event(program, perf_fd, packed)
+        syscalls.enable(perf_fd)
+    except OSError:
+        os.close(perf_fd)
+        raise
+    return [link, perf_fd]
+
+
+def _each(
+    specs: Iterable[UprobeSpec], attach_one: Callable[[UprobeSpec], list[int]]
+) -> tuple[list[int], list[SkippedUprobe]]:
+    held: list[int] = []
+    skipped: list[SkippedUprobe] = []
+    for spec in specs:
+        try:
+            held += attach_one(spec)
+        except PermissionError as error:
+            close_all(held)
+            raise NotPermitted(f"uprobes are not permitted: {error.strerror}", NEEDS) from error
+        except OSError as error:
+            skipped.append(SkippedUprobe(spec, error.strerror or str(error)))
+    return held, skipped
+
+
+def close_all(fds: list[int]) -> None:
+    """Close and forget file descriptors."""
+    while fds:
+        os.close(fds.pop())
+
+
+def multi_supported(program: int) -> bool:
+    """Whether the kernel has uprobe_multi links. `program` was loaded for them.
+
+    A link that names no file is refused with ENOENT or EBADF by kernels that know the type, and with EINVAL
+    by those that don't.
+    """
+    try:
+        fd = syscalls.link_uprobe_multi(program, "/proc/self/fd/none", [0], [0], 0)
+    except OSError as error:
+        return error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+    os.close(fd)
+    return True
+
+
+def unavailable(skipped: Sequence[SkippedUprobe]) -> BackendUnavailable:
+    """Return the error for when not one uprobe could be attached."""
+    first = skipped[0]
+    return BackendUnavailable(
+        f"no uprobe could be attached; {first.spec.symbol} at {first.spec.path}+{first.spec.offset:#x}: {first.reason}",
+        "use --backend strace or procfs",
+    )
