@@ -185,7 +185,7 @@ class DieReader:
         return unit.name, producer.decode("utf-8", "replace") if isinstance(producer, bytes) else ""
 
     def _named_at(self, at: int, tags: tuple[int, ...]) -> Die | None:
-        """Decode the entry whose name starts at `at`: its abbreviation code lies right before, a ULEB128 of 1 or 2 bytes."""
+        """Decode the entry whose name starts at `at`: its code, of 1 or 2 bytes, lies right before."""
         for width in (1, 2):
             start = at - width
             try:
