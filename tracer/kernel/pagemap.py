@@ -53,9 +53,7 @@ class _TooManyRanges(Exception):
     """The resident pages are too scattered to be kept as ranges."""
 
 
-def read_residency(
-    target: Target, mappings: Mappings, method: Literal["auto"] | Method = "auto"
-) -> Residency:
+def read_residency(target: Target, mappings: Mappings, method: Literal["auto"] | Method = "auto") -> Residency:
     """Read what of `mappings` is in RAM or in swap, by the best method that works, or by the one named.
 
     Raises TargetGone, NotPermitted (no method is allowed), BackendUnavailable (this kernel lacks the method named).
@@ -212,7 +210,7 @@ def _codes_of(entries: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], bool]:
     guard = entries & np.uint64(_ENTRY_GUARD) != 0
     codes[guard | (codes & (Page.PRESENT | Page.SWAPPED) == 0)] = 0
     shared = (codes & Page.PRESENT != 0) & (entries & np.uint64(_ENTRY_EXCLUSIVE) == 0)
-    zero = _zero_frames()
+    zero = zero_frames()
     if len(zero):
         frames = entries & np.uint64(_ENTRY_PFN)
         codes[shared & (bytes_in(zero, frames, frames + np.uint64(1)) > 0)] |= np.uint8(Page.ZERO)
@@ -231,7 +229,7 @@ def _runs(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint
 
 
 @cache
-def _zero_frames() -> Ranges:
+def zero_frames() -> Ranges:
     """Return the frame numbers of the zero page and of the huge zero page; empty where the kernel hides them.
 
     Found by reading memory of our own that was never written.

@@ -1,0 +1,226 @@
+"""The memory cgroup of a process: v1, v2 and hybrid, found by /proc/PID/cgroup and the mount table.
+
+Source: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tracer.errors import GomemError
+from tracer.kernel.mounts import Mount, parse_mountinfo
+from tracer.kernel.procfs import printable, read_bounded
+from tracer.report import Cgroup
+from tracer.target import Target
+
+_PAGE = os.sysconf("SC_PAGESIZE")
+# v1 has no word for "no limit": it is the highest multiple of the page size below 2**63.
+_V1_UNLIMITED = (2**63 - 1) // _PAGE * _PAGE
+_MOUNTINFO_BYTES = 16 << 20
+_FILE_BYTES = 1 << 20
+_MAX_DEPTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryCgroup:
+    """The target's memory cgroup, and the limit that really holds: the smallest among it and its ancestors.
+
+    `charged` is the path of the cgroup that the figures come from: the nearest one upwards for which the memory
+    controller is on. `effective_max` is None without a limit (or where only ancestors that are hidden from us have
+    one: those above the mount in v2), `limited_by` is the path of the cgroup that sets it.
+    """
+
+    cgroup: Cgroup
+    version: Literal[1, 2]
+    charged: str | None
+    effective_max: int | None
+    limited_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """In which cgroup of which hierarchy a process is."""
+
+    version: Literal[1, 2]
+    path: str
+
+
+def memory_membership(text: str) -> Membership | None:
+    """Return where /proc/PID/cgroup puts the process's memory: v1's memory controller where it exists, else v2."""
+    unified: Membership | None = None
+    for line in text.split("\n"):
+        number, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        path = path.removesuffix(" (deleted)")
+        if not colon or not path.startswith("/"):
+            continue
+        if "memory" in controllers.split(","):
+            return Membership(1, path)
+        if number == "0" and not controllers:
+            unified = Membership(2, path)
+    return unified
+
+
+def hierarchy_mounts(mounts: list[Mount], version: Literal[1, 2]) -> list[Mount]:
+    """Return the mounts that show the hierarchy that governs memory."""
+    if version == 2:
+        return [mount for mount in mounts if mount.kind == "cgroup2"]
+    return [mount for mount in mounts if mount.kind == "cgroup" and "memory" in mount.super_options]
+
+
+def below(root: str, path: str) -> str | None:
+    """Return `path` relative to `root` ("" if equal, "/x" if under it), or None when it is not under it.
+
+    Both are as the kernel gives them: relative to our cgroup namespace, with "/.." for what is outside it.
+    """
+    if root == "/":
+        return None if path == "/.." or path.startswith("/../") else path.rstrip("/")
+    if path == root:
+        return ""
+    rest = path[len(root) :] if path.startswith(f"{root}/") else None
+    return None if rest is not None and (rest == "/.." or rest.startswith("/../")) else rest
+
+
+def read_memory_cgroup(target: Target) -> MemoryCgroup | None:
+    """Return the target's memory cgroup, or None where it has none.
+
+    Where its directory can't be reached (another cgroup namespace, nothing mounted) all figures are None.
+    Raises TargetGone.
+    """
+    membership = memory_membership(printable(target.read("cgroup")))
+    if membership is None:
+        return None
+    for mount, directory in _places(target, membership):
+        try:
+            return _figures(membership, mount, directory)
+        except OSError:
+            continue
+    return MemoryCgroup(Cgroup(membership.path, None, None, None, None), membership.version, None, None, None)
+
+
+def _places(target: Target, membership: Membership) -> Iterator[tuple[Mount, str]]:
+    """Yield (mount, mount point as we can open it) through our own mounts, then through the target's."""
+    tables: list[tuple[str, str]] = []
+    with open("/proc/self/mountinfo", "rb") as file:
+        tables.append(("", printable(file.read(_MOUNTINFO_BYTES))))
+    try:
+        tables.append((f"/proc/{target.pid}/root", printable(target.read("mountinfo", _MOUNTINFO_BYTES))))
+    except (GomemError, FileNotFoundError):
+        target.check_alive()
+    for prefix, text in tables:
+        for mount in hierarchy_mounts(parse_mountinfo(text), membership.version):
+            if below(mount.root, membership.path) is not None:
+                yield mount, prefix + mount.point
+
+
+def _figures(membership: Membership, mount: Mount, point: str) -> MemoryCgroup:
+    relative = below(mount.root, membership.path)
+    assert relative is not None
+    version = membership.version
+    cgroups: list[Cgroup] = []
+    limits: list[tuple[int, str]] = []
+    for part in _upwards(relative):
+        path = (mount.root.rstrip("/") + part) or "/"
+        try:
+            files = _Directory(point + part, mount.device)
+        except OSError:
+            if part == relative:
+                raise
+            break
+        with files:
+            cgroups.append(_read_v2(files, path) if version == 2 else _read_v1(files, path))
+            hierarchical = _v1_hierarchical(files) if version == 1 and part == relative else None
+            if hierarchical is not None:
+                limits.append((hierarchical, path))
+    # An ancestor that sets the limit is named before the cgroup that only inherits it.
+    limits = [(group.memory_max, group.path) for group in cgroups if group.memory_max is not None] + limits
+    effective, limited_by = min(limits, key=lambda limit: limit[0], default=(None, None))
+    charged = next((group for group in cgroups if group.memory_current is not None), None)
+    own = replace(charged, path=membership.path) if charged else Cgroup(membership.path, None, None, None, None)
+    return MemoryCgroup(own, version, charged.path if charged else None, effective, limited_by)
+
+
+def _upwards(relative: str) -> Iterator[str]:
+    """Yield "/a/b", "/a" and "" for "/a/b"."""
+    for _ in range(_MAX_DEPTH):
+        yield relative
+        if not relative:
+            return
+        relative = relative.rpartition("/")[0]
+
+
+class _Directory:
+    """A cgroup's directory, opened once and known to lie on the cgroup file system.
+
+    The target's own mounts are its to change: a path through them could lead to any file system by now.
+    """
+
+    def __init__(self, path: str, device: int) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if os.fstat(self._fd).st_dev != device:
+            os.close(self._fd)
+            raise FileNotFoundError(path)
+
+    def __enter__(self) -> _Directory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def text(self, name: str) -> str:
+        """Return the file's text, "" where this cgroup has none (as the root) or it may not be read."""
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._fd)
+        except OSError:
+            return ""
+        try:
+            return printable(read_bounded(fd, _FILE_BYTES)[0])
+        except OSError:
+            return ""
+        finally:
+            os.close(fd)
+
+    def number(self, name: str) -> int | None:
+        """Return the file's number; None for "max" and for no file."""
+        word = self.text(name).strip()
+        return int(word) if word.isascii() and word.isdigit() else None
+
+    def keyed(self, name: str, key: str) -> int | None:
+        """Return the number behind `key` in a file of "key number" lines."""
+        for line in self.text(name).split("\n"):
+            word, _, value = line.partition(" ")
+            if word == key and value.isascii() and value.isdigit():
+                return int(value)
+        return None
+
+
+def _read_v2(files: _Directory, path: str) -> Cgroup:
+    return Cgroup(
+        path=path,
+        memory_current=files.number("memory.current"),
+        memory_max=files.number("memory.max"),
+        memory_high=files.number("memory.high"),
+        oom_kill=files.keyed("memory.events", "oom_kill"),
+    )
+
+
+def _read_v1(files: _Directory, path: str) -> Cgroup:
+    return Cgroup(
+        path=path,
+        memory_current=files.number("memory.usage_in_bytes"),
+        memory_max=_v1_limit(files.number("memory.limit_in_bytes")),
+        memory_high=None,
+        oom_kill=files.keyed("memory.oom_control", "oom_kill"),
+    )
+
+
+def _v1_hierarchical(files: _Directory) -> int | None:
+    """Return the smallest limit among the cgroup and its ancestors, also those that are hidden from us."""
+    return _v1_limit(files.keyed("memory.stat", "hierarchical_memory_limit"))
+
+
+def _v1_limit(limit: int | None) -> int | None:
+    return None if limit is None or limit >= _V1_UNLIMITED else limit
