@@ -95,6 +95,16 @@ class Virtual:
 
 
 @dataclass(frozen=True, slots=True)
+class Accounting:
+    """The runtime's own count of Ready bytes against what was found; they agree when `unexplained` is 0."""
+
+    mapped_ready: int  # gcController.mappedReady
+    heap_index: int  # the L2 tables of mheap.arenas, mapped but not counted
+    page_rounding: int  # requests rounded up to OS pages
+    unexplained: int  # mapped_ready + heap_index + page_rounding - virtual.ready
+
+
+@dataclass(frozen=True, slots=True)
 class Resident:
     """What is in RAM. `total` is the sum over resident OS pages; the rest is smaps_rollup's."""
 
@@ -330,6 +340,7 @@ class Report:
     allocations: JsonObject | None
     overhead: Overhead
     findings: list[Finding] = field(default_factory=list)
+    accounting: Accounting | None = None
 
     def to_dict(self) -> JsonObject:
         """Return the JSON object of the contract: `schema` first, transitions with `from` and `to`."""

@@ -1,0 +1,143 @@
+"""One look at a live target: the runtime's snapshot and the kernel's view of the same moment, joined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from tracer.errors import GomemError, LayoutError, NotPermitted, SnapshotError
+from tracer.join import AddressSpace, join
+from tracer.kernel.maps import read_mappings
+from tracer.kernel.view import KernelView, read_kernel_view
+from tracer.mapping_kinds import Program
+from tracer.program import GoProgram, load_bias, load_program, placed
+from tracer.report import Limit, ProcessFacts
+from tracer.runtime.memory import ProcessMemory
+from tracer.runtime.snapshot import RuntimeReader, RuntimeSnapshot
+from tracer.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the target saw."""
+
+    kernel: KernelView
+    runtime: RuntimeSnapshot | None
+    space: AddressSpace
+    limits: tuple[Limit, ...]
+
+
+class Inspector:
+    """Looks at one process as often as asked; holds its executable and its memory open."""
+
+    def __init__(self, target: Target, program: GoProgram) -> None:
+        """Take over `program`, the executable of `target`."""
+        self.target = target
+        self.program = program
+        self.bias: int | None = None
+        self._memory: ProcessMemory | None = None
+
+    @classmethod
+    def open(cls, target: Target) -> Inspector:
+        """Read the target's executable. Raises NotPermitted, TargetGone."""
+        program = load_program(target.exe_file)
+        try:
+            target.check_alive()
+        except GomemError:
+            program.close()
+            raise
+        return cls(target, program)
+
+    def __enter__(self) -> Self:
+        """Return self; everything is closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close everything."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the executable and the target's memory; the target itself stays open."""
+        self.program.close()
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+
+    def facts(self) -> ProcessFacts:
+        """Return who the target is."""
+        return self.program.describe(self.target.facts())
+
+    def look(self) -> Look:
+        """Take one snapshot of both sides.
+
+        What the runtime will not tell becomes a limit. Raises TargetGone when the process has ended or runs
+        another program now, NotPermitted when not even the mappings may be read.
+        """
+        self.target.check_same_program()
+        limits = list(self.program.limits)
+        # The runtime first: its pages move faster than its mappings, and the kernel's view has its own retries.
+        runtime = self._runtime(limits)
+        kernel = read_kernel_view(self.target)
+        limits += kernel.limits
+        where = self._where(kernel)
+        self.target.check_same_program()
+        return Look(kernel, runtime, join(kernel.mappings, kernel.residency, runtime, where), tuple(limits))
+
+    def symbolize(self, address: int) -> str | None:
+        """Return the name of the Go function at an address in the process, None outside Go's code."""
+        functions = self.program.functions
+        if functions is None or self.bias is None:
+            return None
+        function = functions.at(address - self.bias)
+        return function.name if function else None
+
+    def _where(self, kernel: KernelView) -> Program | None:
+        exe = self.program.executable
+        if exe is None:
+            return None
+        bias = load_bias(exe, self.target.exe_identity, kernel.mappings)
+        return placed(exe, self.target.exe_identity, kernel.mappings, bias) if bias is not None else None
+
+    def _runtime(self, limits: list[Limit]) -> RuntimeSnapshot | None:
+        layout = self.program.layout
+        if layout is None or not self.program.readable:
+            return None
+        try:
+            snapshot = self._reader().snapshot()
+        except (SnapshotError, LayoutError, NotPermitted) as error:
+            limits.append(Limit("the Go runtime's state", error.what, error.fix or "the kernel's view is reported"))
+            return None
+        if layout.source == "nearest" and not snapshot.consistency.exact:
+            limits.append(
+                Limit(
+                    "the Go runtime's state",
+                    f"with the nearest layout table (go{layout.table_version}) the figures contradict each other by "
+                    f"{snapshot.consistency.skew_bytes} bytes",
+                    "generate the release's own table: python -m tracer.layout.generate --toolchain GOROOT",
+                )
+            )
+            return None
+        limits += [Limit("part of the runtime's own memory", missed, "") for missed in snapshot.missed]
+        return snapshot
+
+    def _reader(self) -> RuntimeReader:
+        assert self.program.layout is not None
+        if self._memory is None:
+            self._memory = ProcessMemory(self.target.pid)
+            self.target.check_same_program()
+        self._memory.start_budget()
+        bias = self._known_bias()
+        addresses = {name: address + bias for name, address in self.program.globals.items()}
+        return RuntimeReader(self._memory, self.program.layout, addresses)
+
+    def _known_bias(self) -> int:
+        if self.bias is None:
+            assert self.program.executable is not None
+            mappings = read_mappings(self.target).mappings
+            self.bias = load_bias(self.program.executable, self.target.exe_identity, mappings)
+            if self.bias is None:
+                raise SnapshotError("the process does not map its own executable")
+        return self.bias
