@@ -12,12 +12,10 @@ from __future__ import annotations
 import struct
 import zlib
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
+from tracer.binary.executable import Executable
 from tracer.errors import LayoutError
 
 TAG_ARRAY = 0x01
@@ -57,7 +55,10 @@ _ULEB_FORMS = {0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23}
 _CU_RELATIVE = {0x11, 0x12, 0x13, 0x14, 0x15}
 _BLOCK_LENGTH = {0x0A: 1, 0x03: 2, 0x04: 4}
 
+_SHT_NOBITS = 8
 _SHF_COMPRESSED = 0x800
+_ELFCOMPRESS_ZLIB = 1
+_COMPRESSION_HEADER = struct.Struct("<IIQQ")
 _MAX_SECTION = 1 << 30
 _MAX_INFLATION = 64
 _MAX_UNITS = 200_000
@@ -111,32 +112,31 @@ _Abbrev = tuple[int, bool, list[tuple[int, int, int]]]  # tag, has children, (at
 class DieReader:
     """The .debug_info of one executable. Raises LayoutError for what it cannot read; time and memory are bounded."""
 
-    def __init__(self, elf: ELFFile) -> None:
-        self._order = "<" if elf.little_endian else ">"
-        self._byteorder: Any = "little" if elf.little_endian else "big"
-        self._info = section_bytes(elf, "debug_info")
-        self._abbrev = section_bytes(elf, "debug_abbrev")
+    def __init__(self, exe: Executable) -> None:
+        self._exe = exe
+        self._info = section_bytes(exe, "debug_info")
+        self._abbrev = section_bytes(exe, "debug_abbrev")
         self._addr: bytes | None = None
-        self._elf = elf
         if not self._info or not self._abbrev:
-            raise LayoutError("the executable has no DWARF", "it is stripped: the table of its Go release is used")
+            raise LayoutError(f"{exe.path} has no DWARF", "it is stripped: the table of its Go release is used")
         self._tables: dict[int, dict[int, _Abbrev]] = {}
         self._units = self._read_units()
         self._starts = [unit.start for unit in self._units]
 
-    def find(self, name: str, *tags: int) -> list[Die]:
-        """Return the entries of these tags whose name is exactly `name`, in file order."""
+    def find(self, name: str, *tags: int) -> Iterator[Die]:
+        """Yield the entries of these tags whose name is exactly `name`, in file order.
+
+        Take no more than needed: the rest of the section is searched only when asked for.
+        """
         needle = name.encode() + b"\0"
-        found = []
         at = self._info.find(needle)
         for _ in range(_MAX_HITS):
             if at < 0:
-                break
+                return
             die = self._named_at(at, tags)
             if die is not None:
-                found.append(die)
+                yield die
             at = self._info.find(needle, at + 1)
-        return found
 
     def at(self, offset: int) -> Die:
         """Return the entry at an offset of .debug_info."""
@@ -167,15 +167,15 @@ class DieReader:
             return None
         size = die.unit.address_size
         if location[0] == OP_ADDR and len(location) == 1 + size:
-            return int.from_bytes(location[1:], self._byteorder)
+            return int.from_bytes(location[1:], "little")
         if location[0] == OP_ADDRX:
             index, _ = _uleb(location, 1, len(location))
             base = self.at(die.unit.first_die).integer(AT_ADDR_BASE)
             if self._addr is None:
-                self._addr = section_bytes(self._elf, "debug_addr")
+                self._addr = section_bytes(self._exe, "debug_addr")
             start = (base or 0) + index * size
             if base is not None and start + size <= len(self._addr):
-                return int.from_bytes(self._addr[start : start + size], self._byteorder)
+                return int.from_bytes(self._addr[start : start + size], "little")
         return None
 
     def unit_name_and_producer(self, die: Die) -> tuple[str, str]:
@@ -217,16 +217,16 @@ class DieReader:
         units: list[Unit] = []
         at, info = 0, self._info
         while at + 12 <= len(info) and len(units) < _MAX_UNITS:
-            (length, version) = struct.unpack_from(f"{self._order}IH", info, at)
+            (length, version) = struct.unpack_from("<IH", info, at)
             end = at + 4 + length
             if length >= 0xFFFFFFF0 or length < 8 or end > len(info):
                 break
             if version == 5:
-                unit_type, address_size, abbrev = struct.unpack_from(f"{self._order}BBI", info, at + 6)
+                unit_type, address_size, abbrev = struct.unpack_from("<BBI", info, at + 6)
                 first = at + 12
                 ordinary = unit_type in (1, 3)
             else:
-                abbrev, address_size = struct.unpack_from(f"{self._order}IB", info, at + 6)
+                abbrev, address_size = struct.unpack_from("<IB", info, at + 6)
                 first = at + 11
                 ordinary = version in (2, 3, 4)
             if ordinary and address_size in (4, 8):
@@ -270,7 +270,7 @@ class DieReader:
         if form in _BLOCK_LENGTH or form in (0x09, 0x18):
             if form in _BLOCK_LENGTH:
                 start = at + _BLOCK_LENGTH[form]
-                length = int.from_bytes(info[at:start], self._byteorder)
+                length = int.from_bytes(info[at:start], "little")
             else:
                 length, start = _uleb(info, at, limit)
             if start + length > limit:
@@ -279,7 +279,7 @@ class DieReader:
         width = unit.address_size if form == 0x01 else _FIXED.get(form)
         if width is None or at + width > limit:
             raise _Malformed
-        number = int.from_bytes(info[at : at + width], self._byteorder)
+        number = int.from_bytes(info[at : at + width], "little")
         return (number + unit.start if form in _CU_RELATIVE else number), at + width
 
 
@@ -287,36 +287,27 @@ def _starts_with_name(abbrev: _Abbrev) -> bool:
     return abbrev[2][:1] == [(AT_NAME, _FORM_STRING, 0)]
 
 
-def section_bytes(elf: ELFFile, name: str) -> bytes:
-    """Return the contents of `.name` or `.zname`, inflated; b"" when absent. Raises LayoutError.
+def section_bytes(exe: Executable, name: str) -> bytes:
+    """Return the contents of `.name` or `.zname`, inflated; b"" when absent. Raises BinaryError or LayoutError.
 
     Compressed sections: SHF_COMPRESSED of the gABI, and Go's older .zdebug_ ("ZLIB", big-endian size).
     """
-    try:
-        plain = elf.get_section_by_name("." + name)
-        section = plain if plain is not None else elf.get_section_by_name(".z" + name)
-        if section is None or section.header["sh_type"] == "SHT_NOBITS":
-            return b""
-        header = section.header
-        elf.stream.seek(header["sh_offset"])
-        raw: bytes = elf.stream.read(min(header["sh_size"], _MAX_SECTION))
-    except (ELFError, OSError, ValueError, KeyError, OverflowError) as error:
-        raise LayoutError(f"the section table of the executable cannot be read: {error}") from error
-    if plain is None:
-        if raw[:4] != b"ZLIB":
-            return raw
-        return _inflate(name, raw[12:], int.from_bytes(raw[4:12], "big"))
-    if not header["sh_flags"] & _SHF_COMPRESSED:
+    section = exe.section("." + name) or exe.section(".z" + name)
+    if section is None or section.type == _SHT_NOBITS or not section.size:
+        return b""
+    if section.size > _MAX_SECTION:
+        raise LayoutError(f"section {section.name} of {exe.path} is too large: {section.size} bytes")
+    raw = exe.read_at(section.offset, section.size)
+    if section.name.startswith(".z"):
+        return _inflate(name, raw[12:], int.from_bytes(raw[4:12], "big")) if raw[:4] == b"ZLIB" else raw
+    if not section.flags & _SHF_COMPRESSED:
         return raw
-    order = "<" if elf.little_endian else ">"
-    head = f"{order}IIQQ" if elf.elfclass == 64 else f"{order}III"
-    if len(raw) < struct.calcsize(head):
-        raise LayoutError(f"section .{name} is truncated")
-    kind, *rest = struct.unpack_from(head, raw)
-    size = rest[1] if elf.elfclass == 64 else rest[0]
-    if kind != 1:
-        raise LayoutError(f"section .{name} is compressed by method {kind}; only zlib is known")
-    return _inflate(name, raw[struct.calcsize(head) :], size)
+    if len(raw) < _COMPRESSION_HEADER.size:
+        raise LayoutError(f"section {section.name} of {exe.path} is truncated")
+    kind, _, size, _ = _COMPRESSION_HEADER.unpack_from(raw)
+    if kind != _ELFCOMPRESS_ZLIB:
+        raise LayoutError(f"section {section.name} of {exe.path} is compressed by method {kind}, not by zlib")
+    return _inflate(name, raw[_COMPRESSION_HEADER.size :], size)
 
 
 def _inflate(name: str, packed: bytes, size: int) -> bytes:

@@ -7,12 +7,9 @@ or by the system's linker, compressed or not.
 from __future__ import annotations
 
 import re
-from typing import Protocol
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
-from tracer.errors import LayoutError
+from tracer.binary.executable import Executable
+from tracer.errors import BinaryError, LayoutError
 from tracer.layout import catalog
 from tracer.layout.dies import (
     AT_BYTE_SIZE,
@@ -33,7 +30,6 @@ from tracer.layout.dies import (
 )
 from tracer.layout.layout import Layout, RawField, RawGlobal, RawLayout, RawStruct
 
-_GOARCH = {"EM_X86_64": "amd64", "EM_AARCH64": "arm64", "EM_386": "386", "EM_ARM": "arm"}
 _TAG_SUBROUTINE = 0x15
 _MAX_MEMBERS = 4096
 _MAX_TYPES = 20_000
@@ -42,35 +38,24 @@ _MAX_TYPE_SIZE = 1 << 30
 _MAX_ARRAY_BYTES = 4096
 
 
-class HasElf(Protocol):
-    """The part of tracer.binary.executable.Executable that is needed here."""
-
-    @property
-    def elf(self) -> ELFFile:
-        """The executable, opened by pyelftools."""
-
-
-def layout_from_dwarf(exe: HasElf) -> tuple[Layout, dict[str, int]]:
+def layout_from_dwarf(exe: Executable) -> tuple[Layout, dict[str, int]]:
     """Return the layout of the runtime in `exe`, and the link-time address of each global that the layout lists.
 
-    Raises LayoutError when there is no DWARF, it is corrupt, or it is not of a Go runtime. Time and memory are bounded
-    by the size of the file.
+    Raises LayoutError when there is no DWARF, it is corrupt, or it is not of a Go runtime, and BinaryError when
+    the file is truncated. Time and memory are bounded by the size of the file.
     """
-    try:
-        raw, addresses = read_raw_layout(exe.elf)
-    except (ELFError, RecursionError, UnicodeError) as error:
-        raise LayoutError(f"the executable's DWARF cannot be read: {error}") from error
+    raw, addresses = read_raw_layout(exe)
     return Layout(raw, "dwarf"), addresses
 
 
-def read_raw_layout(elf: ELFFile) -> tuple[RawLayout, dict[str, int]]:
+def read_raw_layout(exe: Executable) -> tuple[RawLayout, dict[str, int]]:
     """Return what a table file holds, read from DWARF, and the addresses of the globals."""
-    reader = DieReader(elf)
+    reader = DieReader(exe)
     collector = _Collector(reader)
-    heap = reader.find("runtime.mheap_", TAG_VARIABLE)
-    if not heap:
+    heap = next(reader.find("runtime.mheap_", TAG_VARIABLE), None)
+    if heap is None:
         raise LayoutError("the executable's DWARF does not describe a Go runtime")
-    _, producer = reader.unit_name_and_producer(heap[0])
+    _, producer = reader.unit_name_and_producer(heap)
     version = re.search(r"\bgo(\d+\.[^\s;]+)", producer)
     globals_, addresses = {}, {}
     for name in catalog.GLOBALS:
@@ -82,8 +67,8 @@ def read_raw_layout(elf: ELFFile) -> tuple[RawLayout, dict[str, int]]:
         collector.add_named(name)
     raw: RawLayout = {
         "go": version.group(1) if version else "",
-        "goarch": _GOARCH.get(elf["e_machine"], str(elf["e_machine"])),
-        "constants": _constants(reader, elf, collector),
+        "goarch": exe.machine,
+        "constants": _constants(reader, exe, collector),
         "structs": dict(sorted(collector.structs.items())),
         "globals": dict(sorted(globals_.items())),
     }
@@ -118,12 +103,12 @@ class _Collector:
         """Add the struct type runtime.`name`, if the program has it."""
         if name in self.structs:
             return
-        for die in self._reader.find(f"runtime.{name}", TAG_STRUCT):
+        die = next(self._reader.find(f"runtime.{name}", TAG_STRUCT), None)
+        if die is not None:
             self._add_struct(name, die, 0)
-            return
 
-    def array_element(self, die: Die) -> tuple[int, int] | None:
-        """Return (count, element size) of a variable that is an array of integers."""
+    def array_shape(self, die: Die) -> tuple[int, int] | None:
+        """Return (count, element size in bytes) of a variable that is an array."""
         field = self._field(die, 0)
         return (field["count"], field["stride"]) if "count" in field else None
 
@@ -220,39 +205,33 @@ def _first_with_address(reader: DieReader, name: str) -> tuple[Die, int] | None:
     return None
 
 
-def _constants(reader: DieReader, elf: ELFFile, collector: _Collector) -> dict[str, int | list[int]]:
+def _constants(reader: DieReader, exe: Executable, collector: _Collector) -> dict[str, int | list[int]]:
     found: dict[str, int | list[int]] = {}
     for ours, names in catalog.CONSTANTS.items():
         for name in names:
-            values = [die.integer(AT_CONST_VALUE) for die in reader.find(name, TAG_CONSTANT)]
-            if values and values[0] is not None:
-                found[ours] = values[0] & 0xFFFF_FFFF_FFFF_FFFF if ours == "arena_base_offset" else values[0]
+            die = next(reader.find(name, TAG_CONSTANT), None)
+            value = die.integer(AT_CONST_VALUE) if die else None
+            if value is not None:
+                found[ours] = value & 0xFFFF_FFFF_FFFF_FFFF if ours == "arena_base_offset" else value
                 break
     for ours, names in catalog.CONSTANT_ARRAYS.items():
         for name in names:
             located = _first_with_address(reader, name)
-            shape = collector.array_element(located[0]) if located else None
+            shape = collector.array_shape(located[0]) if located else None
             if located and shape:
-                content = _read_at(elf, located[1], shape[0] * shape[1])
-                if content:
-                    order = "little" if elf.little_endian else "big"
-                    width = shape[1]
-                    found[ours] = [
-                        int.from_bytes(content[i : i + width], order)  # type: ignore[arg-type]
-                        for i in range(0, len(content), width)
-                    ]
+                values_of_array = _integers(exe, located[1], *shape)
+                if values_of_array:
+                    found[ours] = values_of_array
                     break
     return dict(sorted(found.items()))
 
 
-def _read_at(elf: ELFFile, address: int, size: int) -> bytes:
-    """Return initialised bytes at a link-time address, or b""."""
-    if not 0 < size <= _MAX_ARRAY_BYTES:
-        return b""
-    for segment in elf.iter_segments("PT_LOAD"):
-        start = address - segment["p_vaddr"]
-        if start >= 0 and start + size <= segment["p_filesz"]:
-            elf.stream.seek(segment["p_offset"] + start)
-            content: bytes = elf.stream.read(size)
-            return content if len(content) == size else b""
-    return b""
+def _integers(exe: Executable, address: int, count: int, width: int) -> list[int]:
+    """Return an initialised array of the program, or [] where the file has no such bytes."""
+    if width not in (1, 2, 4, 8) or not 0 < count * width <= _MAX_ARRAY_BYTES:
+        return []
+    try:
+        content = exe.read(address, count * width)
+    except BinaryError:
+        return []
+    return [int.from_bytes(content[i : i + width], "little") for i in range(0, len(content), width)]

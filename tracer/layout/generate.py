@@ -13,8 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from elftools.elf.elffile import ELFFile
-
+from tracer.binary.executable import Executable
 from tracer.errors import GomemError, LayoutError
 from tracer.layout.dwarf import read_raw_layout
 from tracer.layout.layout import RawLayout
@@ -45,8 +44,8 @@ def generate(goroot: Path, goarch: str = "amd64") -> RawLayout:
     """Return the table of the toolchain at `goroot` for linux/`goarch`. Raises LayoutError when it cannot build."""
     with tempfile.TemporaryDirectory(prefix="gomem-layout-") as directory:
         program = build_probe(goroot, goarch, Path(directory))
-        with program.open("rb") as stream:
-            raw, _ = read_raw_layout(ELFFile(stream))
+        with Executable.open(program) as exe:
+            raw, _ = read_raw_layout(exe)
     raw["provenance"] = {
         "structs": f"DWARF of a linux/{goarch} program built with go{raw['go']}",
         "constants": f"DWARF constants and read-only data of the same program (go{raw['go']})",
