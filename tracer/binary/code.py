@@ -97,16 +97,31 @@ def _amd64_references(exe: Executable, function: Function) -> list[Reference]:
     return found
 
 
+# Capstone 5 calls the memory operand of many stores "read" (movups, cmpxchg, setcc, pextr, ...), so the
+# rule is Intel's: the first operand is the destination, but for instructions that only compare or consume it.
+_CONSUMERS = {
+    "bt", "call", "cmp", "comisd", "comiss", "div", "fadd", "fcom", "fcomp", "fdiv", "fild", "fld", "fmul", "fsub",
+    "idiv", "imul", "jmp", "ldmxcsr", "mul", "nop", "prefetchnta", "prefetcht0", "prefetcht1", "prefetcht2",
+    "prefetchw", "push", "ptest", "test", "ucomisd", "ucomiss", "vptest",
+}  # fmt: skip
+_EXCHANGES = {"xadd", "xchg"}
+
+
+def _amd64_writes(instruction: capstone.CsInsn, position: int) -> bool:
+    name = instruction.mnemonic.rpartition(" ")[2]  # without "lock", "rep"
+    return name in _EXCHANGES or (position == 0 and name not in _CONSUMERS)
+
+
 def _amd64_operands(instruction: capstone.CsInsn) -> Iterator[Reference]:
     after = instruction.address + instruction.size
-    for operand in instruction.operands:
+    for position, operand in enumerate(instruction.operands):
         if operand.type != x86.X86_OP_MEM or operand.mem.base != x86.X86_REG_RIP:
             continue
         target = (after + operand.mem.disp) % (1 << 64)
         if instruction.id == x86.X86_INS_LEA:
             yield Reference(instruction.address, target, "address", 8)
         else:
-            access: Access = "write" if operand.access & capstone.CS_AC_WRITE else "read"
+            access: Access = "write" if _amd64_writes(instruction, position) else "read"
             yield Reference(instruction.address, target, access, operand.size)
 
 

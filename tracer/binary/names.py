@@ -15,7 +15,7 @@ def rows_named(blob: NDArray[np.uint8], offsets: NDArray[np.uint32], name: str) 
     """
     wanted = np.frombuffer(name.encode(), dtype=np.uint8)
     length = len(wanted)
-    if length + 1 > len(blob):
+    if length + 1 > len(blob) or "\0" in name:
         return np.zeros(0, dtype=np.intp)
     # The terminator first: few names have this length, and the tail is where names differ most.
     ends = blob[length:]

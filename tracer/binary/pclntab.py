@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,14 +13,13 @@ from tracer.binary.elf import PF_X, SHT_NOBITS, Malformed
 from tracer.binary.executable import Executable
 from tracer.binary.moduledata import find_moduledata
 from tracer.binary.names import name_at, rows_named
-from tracer.binary.pclntab_format import Table, decode, read_header
+from tracer.binary.pclntab_format import MAGICS, QUANTA, Table, decode, read_header
 from tracer.errors import BinaryError
 
 _SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
-# The four magics differ in their first byte; two zero bytes follow.
-_MAGIC_TAIL = b"\xff\xff\xff\x00\x00"
+# The size of the smallest instruction, where it is known: it stands in the header behind the magic.
+_QUANTUM = {"amd64": (1,), "arm64": (4,)}
 _MAX_CANDIDATES = 32
-_MAX_HITS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,22 +114,14 @@ def _candidates(exe: Executable) -> Iterator[int]:
         section = exe.section(name)
         if section is not None and section.type != SHT_NOBITS:
             yield section.address
-    hits = found = 0
+    patterns = [
+        struct.pack("<IHBB", magic, 0, quantum, 8)
+        for magic in sorted(MAGICS, reverse=True)
+        for quantum in _QUANTUM.get(exe.machine, QUANTA)
+    ]
     for segment in sorted(exe.segments, key=lambda segment: segment.flags & PF_X):
-        for hit in exe.occurrences(_MAGIC_TAIL, segment):
-            hits += 1
-            if hit % 4 == 1 and _is_header(exe, hit - 1):
-                found += 1
-                yield hit - 1
-            if hits >= _MAX_HITS or found >= _MAX_CANDIDATES:
-                return
-
-
-def _is_header(exe: Executable, address: int) -> bool:
-    try:
-        return read_header(exe.read_up_to(address, 128)).pointer_size == 8
-    except (BinaryError, Malformed):
-        return False
+        for pattern in patterns:
+            yield from itertools.islice(exe.occurrences(pattern, segment, align=8), _MAX_CANDIDATES)
 
 
 def _load(exe: Executable, address: int) -> FunctionTable:

@@ -17,7 +17,7 @@ from tracer.binary.elf import Malformed
 Words = NDArray[np.uint64]
 
 MAGICS = {0xFFFFFFFB: "1.2", 0xFFFFFFFA: "1.16", 0xFFFFFFF0: "1.18", 0xFFFFFFF1: "1.20"}
-_QUANTA = (1, 2, 4)
+QUANTA = (1, 2, 4)
 _POINTER_SIZES = (4, 8)
 # The smallest _func record of any release; a table that counts more functions than fit is made up.
 _MIN_FUNC_SIZE = 32
@@ -50,7 +50,7 @@ def read_header(raw: bytes) -> Header:
         raise Malformed("truncated in the header")
     magic, pad, quantum, pointer_size = struct.unpack_from("<IHBB", raw)
     version = MAGICS.get(magic)
-    if version is None or pad or quantum not in _QUANTA or pointer_size not in _POINTER_SIZES:
+    if version is None or pad or quantum not in QUANTA or pointer_size not in _POINTER_SIZES:
         raise Malformed("no known header")
     fields = {"1.2": 1, "1.16": 7}.get(version, 8)
     if len(raw) < 8 + fields * pointer_size:
