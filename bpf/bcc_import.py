@@ -28,8 +28,8 @@ INCLUDE_TREE = Path(__file__).parent / "include"
 INSTALL_BCC = "install it: apt-get install python3-bpfcc (Debian, Ubuntu), dnf install python3-bcc (Fedora)"
 NEEDS_BPF = "needs CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); run as root, or --backend procfs"
 
-TRACEPOINT = 5  # enum bpf_prog_type
-KPROBE = 2
+KPROBE = 2  # enum bpf_prog_type
+RAW_TRACEPOINT = 17
 
 
 def import_bcc() -> Any:

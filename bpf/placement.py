@@ -63,8 +63,9 @@ def probe_site(code: bytes, address: int, intact: Collection[str] = ARGUMENT_REG
     `intact` names the registers that must still hold what the caller put there. Never fails: where
     nothing better is found, or the bytes are no code, it is the entry.
     """
-    instructions = _decode(code[:CODE_LIMIT], address)
-    targets = _branch_targets(instructions)
+    code = code[:CODE_LIMIT]
+    instructions = _decode(code, address)
+    targets = _branch_targets(code, address)
     check = _stack_check(instructions)
     if check is None:
         return _search(instructions, address, targets, intact) or _entry(code, address)
@@ -94,22 +95,18 @@ def is_emulated(instruction: bytes) -> bool:
 
 
 def _decode(code: bytes, address: int) -> list[CsInsn]:
+    """Decode the first instructions with all detail."""
     decoder = Cs(CS_ARCH_X86, CS_MODE_64)
     decoder.detail = True
-    return list(decoder.disasm(code, address))
+    return list(decoder.disasm(code, address, _SEARCH))
 
 
-def _branch_targets(instructions: list[CsInsn]) -> frozenset[int]:
+def _branch_targets(code: bytes, address: int) -> frozenset[int]:
     """Return where direct jumps inside the function lead, without those to its entry (after morestack)."""
-    if not instructions:
-        return frozenset()
-    entry = instructions[0].address
-    targets = (i.operands[0].imm for i in instructions if _is_jump(i) and i.operands[0].type == X86_OP_IMM)
-    return frozenset(target for target in targets if target != entry)
-
-
-def _is_jump(instruction: CsInsn) -> bool:
-    return str(instruction.mnemonic).startswith("j") and len(instruction.operands) == 1
+    jumps = (
+        operand for _, _, name, operand in Cs(CS_ARCH_X86, CS_MODE_64).disasm_lite(code, address) if name[0] == "j"
+    )
+    return frozenset(int(operand, 16) for operand in jumps if operand.startswith("0x")) - {address}
 
 
 def _stack_check(instructions: list[CsInsn]) -> int | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
 from bpf import syscalls
-from bpf.bcc_import import KPROBE, TRACEPOINT, Module
-from bpf.uprobes import kernel_release
+from bpf.bcc_import import KPROBE, RAW_TRACEPOINT, Module
 from tracer.errors import BackendUnavailable, TargetGone
 from tracer.events import Kind
 
@@ -23,6 +23,9 @@ SYSCALLS = {
     "madvise": Kind.MADVISE,
     "process_madvise": Kind.PROCESS_MADVISE,
     "brk": Kind.BRK,
+}
+_NUMBERS = {  # of SYSCALLS, in order
+    "x86_64": (9, 11, 25, 10, 28, 440, 12),
 }
 MAX_CALLS_UNDER_WAY = 4096  # threads of the target inside the memory syscalls at one moment
 _INITIAL_PIDNS = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel
@@ -85,12 +88,16 @@ class Program:
         }
         if ids.device is not None and ids.inode is not None:
             constants |= {"PIDNS_DEV": ids.device, "PIDNS_INO": ids.inode}
-        self._module = _load(constants)
+        machine = platform.machine()
+        if machine not in _NUMBERS:
+            raise BackendUnavailable(f"the BPF programs do not know {machine}", "use --backend strace or procfs")
+        constants |= {f"NR_{name.upper()}": number for name, number in zip(SYSCALLS, _NUMBERS[machine], strict=True)}
+        self._module = Module(SOURCE, constants)
         self._cpus = possible_cpus()
 
     def tracepoint(self, name: str) -> int:
-        """Return the fd of a tracepoint program."""
-        return self._module.load(name, TRACEPOINT)
+        """Return the fd of a raw tracepoint program."""
+        return self._module.load(name, RAW_TRACEPOINT)
 
     def uprobe(self, backend: Literal["multi", "perf"]) -> int:
         """Return the fd of the uprobe program, loaded for one way of attaching."""
@@ -114,27 +121,7 @@ class Program:
         self._module.close()
 
 
-def _load(constants: dict[str, int]) -> Module:
-    """Compile; with a look at the user's registers during syscalls where the kernel lets us."""
-    has_registers = kernel_release() >= (5, 15) and Path("/sys/kernel/btf/vmlinux").exists()
-    module = Module(SOURCE, constants | {"HAVE_TASK_REGS": int(has_registers)})
-    try:
-        module.load("exit_syscall", TRACEPOINT)
-    except BackendUnavailable:
-        module.close()
-        if not has_registers:
-            raise
-        module = Module(SOURCE, constants | {"HAVE_TASK_REGS": 0})
-    return module
-
-
 def possible_cpus() -> int:
     """Return how many CPUs the kernel may ever have: the width of per-CPU maps."""
     last = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")[-1]
     return int(last.split("-")[-1]) + 1
-
-
-def online_cpu() -> int:
-    """Return a CPU that is online."""
-    first = Path("/sys/devices/system/cpu/online").read_text().strip().split(",")[0]
-    return int(first.split("-")[0])

@@ -9,7 +9,7 @@
  *   WAKE_EVERY        wake the reader at every so many events of a CPU (a power of two); otherwise it comes by itself
  *   PENDING_CALLS     how many system calls of the target can be under way at once
  *   KIND_xxx          tracer/events.py: class Kind
- *   HAVE_TASK_REGS    1 where bpf_task_pt_regs works (Linux >= 5.15 with BTF)
+ *   NR_xxx            the numbers of the memory system calls
  */
 #include <uapi/linux/ptrace.h>
 #include <linux/types.h>
@@ -99,61 +99,60 @@ static __always_inline u64 user_word(u64 address)
 	return word;
 }
 
-/* Tracepoints sys_enter_* and sys_exit_*: eight bytes that are the kernel's own, then these. */
-struct syscall_entry {
-	u64 common;
-	s64 number;
-	u64 args[SYSCALL_ARGS];
-};
+/* The kind and number of arguments of a memory system call; a kind of 0 for all others. */
+static __always_inline u32 kind_of(s64 number, u32 *arguments)
+{
+	switch (number) {
+	case NR_MMAP: *arguments = 6; return KIND_MMAP;
+	case NR_MUNMAP: *arguments = 2; return KIND_MUNMAP;
+	case NR_MREMAP: *arguments = 5; return KIND_MREMAP;
+	case NR_MPROTECT: *arguments = 3; return KIND_MPROTECT;
+	case NR_MADVISE: *arguments = 3; return KIND_MADVISE;
+	case NR_PROCESS_MADVISE: *arguments = 5; return KIND_PROCESS_MADVISE;
+	case NR_BRK: *arguments = 1; return KIND_BRK;
+	}
+	return 0;
+}
 
-struct syscall_exit {
-	u64 common;
-	s64 number;
-	s64 result;
-};
-
-static __always_inline int entered(u32 tid, u32 kind, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
+/* Raw tracepoints sys_enter (registers, number) and sys_exit (registers, result). They see every system call of the
+ * machine, so each first asks the cheapest question that ends most of them. */
+int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct pending call = {};
-	u64 key = bpf_get_current_pid_tgid();
+	struct pt_regs regs;
+	u64 key;
+	u32 arguments = 0, i;
 
+	call.kind = kind_of(ctx->args[1], &arguments);
+	if (!call.kind)
+		return 0;
+	call.tid = target_thread();
+	if (!call.tid)
+		return 0;
+	if (bpf_probe_read_kernel(&regs, sizeof(regs), (void *)ctx->args[0]))
+		return 0;
+	call.args[0] = regs.di;
+	call.args[1] = regs.si;
+	call.args[2] = regs.dx;
+	call.args[3] = regs.r10;
+	call.args[4] = regs.r8;
+	call.args[5] = regs.r9;
+#pragma unroll
+	for (i = 0; i < SYSCALL_ARGS; i++)
+		if (i >= arguments)
+			call.args[i] = 0;
 	call.entered = bpf_ktime_get_ns();
-	call.kind = kind;
-	call.tid = tid;
-	call.args[0] = a;
-	call.args[1] = b;
-	call.args[2] = c;
-	call.args[3] = d;
-	call.args[4] = e;
-	call.args[5] = f;
+	key = bpf_get_current_pid_tgid();
 	if (pending.update(&key, &call))
 		count(LOST_PENDING);
 	return 0;
 }
 
-/* One program per number of arguments: the kernel refuses one that reads beyond what its tracepoint has. */
-#define ENTER(name, kind, a, b, c, d, e, f) \
-int enter_##name(struct syscall_entry *ctx) \
-{ \
-	u32 tid = target_thread(); \
-	return tid ? entered(tid, kind, a, b, c, d, e, f) : 0; \
-}
-#define ARG(i) ctx->args[i]
-ENTER(mmap, KIND_MMAP, ARG(0), ARG(1), ARG(2), ARG(3), ARG(4), ARG(5))
-ENTER(munmap, KIND_MUNMAP, ARG(0), ARG(1), 0, 0, 0, 0)
-ENTER(mremap, KIND_MREMAP, ARG(0), ARG(1), ARG(2), ARG(3), ARG(4), 0)
-ENTER(mprotect, KIND_MPROTECT, ARG(0), ARG(1), ARG(2), 0, 0, 0)
-ENTER(madvise, KIND_MADVISE, ARG(0), ARG(1), ARG(2), 0, 0, 0)
-ENTER(process_madvise, KIND_PROCESS_MADVISE, ARG(0), ARG(1), ARG(2), ARG(3), ARG(4), 0)
-ENTER(brk, KIND_BRK, ARG(0), 0, 0, 0, 0, 0)
-
-#if HAVE_TASK_REGS
 /* The assembly functions that make system calls have no frame, so a walk of frame pointers leaves out their caller.
  * The word at the stack pointer is the return address into it, if a `call rel32` right before it leads to shortly
  * before the syscall instruction; anything else there is not believed. Returns 0 then. */
-static __always_inline u64 caller_of_frameless(void)
+static __always_inline u64 caller_of_frameless(struct pt_regs *regs)
 {
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
 	u64 ip = 0, sp = 0, caller;
 	u8 call[5] = {};
 	s32 distance;
@@ -166,21 +165,23 @@ static __always_inline u64 caller_of_frameless(void)
 	__builtin_memcpy(&distance, call + 1, sizeof(distance));
 	return ip - (caller + distance) < 512 ? caller : 0;
 }
-#endif
 
 static __always_inline u32 entries(long bytes)
 {
 	return bytes > 0 ? bytes / sizeof(u64) : 0;
 }
 
-int exit_syscall(struct syscall_exit *ctx)
+int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 key = bpf_get_current_pid_tgid(), caller = 0;
+	u64 key = bpf_get_current_pid_tgid(), caller;
 	struct pending *call;
 	struct event *event;
 
-	if (!target_thread())
+	/* Only threads of the target are in the map; where the test is cheap, it spares the others the look. */
+#ifndef PIDNS_INO
+	if (key >> 32 != TARGET_TGID)
 		return 0;
+#endif
 	call = pending.lookup(&key);
 	if (!call)
 		return 0;
@@ -190,10 +191,8 @@ int exit_syscall(struct syscall_exit *ctx)
 		event->time = bpf_ktime_get_ns();
 		event->entered = call->entered;
 		__builtin_memcpy(event->args, call->args, sizeof(event->args));
-		event->result = ctx->result;
-#if HAVE_TASK_REGS
-		caller = caller_of_frameless();
-#endif
+		event->result = ctx->args[1];
+		caller = caller_of_frameless((struct pt_regs *)ctx->args[0]);
 		if (caller) {
 			event->depth = 1 + entries(bpf_get_stack(ctx, &event->stack[1], sizeof(u64) * (MAX_STACK - 1),
 								 BPF_F_USER_STACK));
@@ -208,7 +207,7 @@ int exit_syscall(struct syscall_exit *ctx)
 	return 0;
 }
 
-static __always_inline int process_event(void *ctx, u32 tid, u32 kind)
+static __always_inline int process_event(u32 tid, u32 kind)
 {
 	struct event *event;
 
@@ -221,17 +220,17 @@ static __always_inline int process_event(void *ctx, u32 tid, u32 kind)
 	return 0;
 }
 
-int on_exec(void *ctx)
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 tid = target_thread();
 
-	return tid ? process_event(ctx, tid, KIND_EXEC) : 0;
+	return tid ? process_event(tid, KIND_EXEC) : 0;
 }
 
 /* Of the thread-group leader only. The reader (bpf/source.py) holds it back until the whole process is gone. */
-int on_exit(void *ctx)
+int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	return target_thread() == TARGET_TGID ? process_event(ctx, TARGET_TGID, KIND_EXIT) : 0;
+	return target_thread() == TARGET_TGID ? process_event(TARGET_TGID, KIND_EXIT) : 0;
 }
 
 /* The cookie of a uprobe says all there is to know of it; bpf/uprobes.py packs it. From the low bits up:

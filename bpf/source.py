@@ -12,19 +12,27 @@ from pathlib import Path
 import numpy as np
 
 from bpf import syscalls, uprobes
-from bpf.program import SYSCALLS, Counter, Program, TargetIds, online_cpu, target_ids
+from bpf.bcc_import import NEEDS_BPF
+from bpf.program import SYSCALLS, Counter, Program, TargetIds, target_ids
 from bpf.ringbuf import RECORD_BYTES, RingBuffer
-from bpf.tracefs import Tracefs
 from bpf.uprobes import Backend, SkippedUprobe, UprobeSpec
 from tracer.errors import BackendUnavailable, NotPermitted, TargetGone
 from tracer.events import EventBatch, Kind, ProbeStatus, no_events
 
 RING_BYTES = 8 << 20
+# Raw tracepoints: no tracefs, no CAP_SYS_ADMIN, and they detach without the wait that each perf event costs. The
+# exit comes first, or a call entered between the two would never be seen to end.
+_TRACEPOINTS = (
+    ("sched_process_exec", "on_exec"),
+    ("sched_process_exit", "on_exit"),
+    ("sys_exit", "on_sys_exit"),
+    ("sys_enter", "on_sys_enter"),
+)
 _SLICE = 0.02  # seconds between looks at the ring buffer when nobody wakes us
 
 
 class BpfSource:
-    """Implements tracer.events.EventSource with BPF programs on syscall tracepoints and uprobes.
+    """Implements tracer.events.EventSource with BPF programs on raw tracepoints and uprobes.
 
     `pid` may be a child that has not called execve yet: the uprobes wait in the file that it will run. Syscalls of the
     target are seen whole: one under way when the source starts is not. process_madvise is
@@ -83,34 +91,14 @@ class BpfSource:
         self._program.forget_compiler()
 
     def _attach_tracepoints(self, program: Program) -> None:
-        places = [("sched", "sched_process_exec", "on_exec"), ("sched", "sched_process_exit", "on_exit")]
-        for name in SYSCALLS:  # exits first: an entry whose exit is not seen would stay pending
-            places.append(("syscalls", f"sys_exit_{name}", "exit_syscall"))
-        places += [("syscalls", f"sys_enter_{name}", f"enter_{name}") for name in SYSCALLS]
-        cpu = online_cpu()
-        with Tracefs() as tracefs:
-            for group, event, function in places:
-                number = tracefs.tracepoint_id(group, event)
-                if number is None:
-                    if event.endswith("process_madvise"):  # since Linux 5.10
-                        continue
-                    raise BackendUnavailable(
-                        f"this kernel has no tracepoint {group}:{event}",
-                        "needs CONFIG_FTRACE_SYSCALLS; use --backend strace",
-                    )
-                self._attach_tracepoint(number, cpu, program.tracepoint(function))
-
-    def _attach_tracepoint(self, number: int, cpu: int, program_fd: int) -> None:
-        try:
-            fd = syscalls.open_tracepoint(number, cpu)
-            self._held.append(fd)
-            syscalls.set_program(fd, program_fd)
-        except PermissionError as error:
-            raise NotPermitted(f"tracepoints are not permitted: {error.strerror}", uprobes.NEEDS) from error
-        except OSError as error:
-            raise BackendUnavailable(
-                f"cannot attach to a tracepoint: {error.strerror}", "use --backend strace"
-            ) from error
+        for name, function in _TRACEPOINTS:
+            try:
+                self._held.append(syscalls.open_raw_tracepoint(program.tracepoint(function), name))
+            except PermissionError as error:
+                raise NotPermitted(f"tracepoints are not permitted: {error.strerror}", NEEDS_BPF) from error
+            except OSError as error:
+                what = f"cannot attach to the tracepoint {name}: {error.strerror}"
+                raise BackendUnavailable(what, "needs CONFIG_TRACEPOINTS; use --backend strace") from error
 
     def _attach_uprobes(self, program: Program) -> None:
         backend = self.uprobe_backend

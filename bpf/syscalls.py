@@ -1,4 +1,4 @@
-"""The system calls that neither Python nor bcc offers: bpf(2), perf_event_open(2) and the mount API.
+"""The system calls that neither Python nor bcc offers: bpf(2) and perf_event_open(2).
 
 Thin and typed: each raises OSError with the kernel's errno. Structures are those of the uapi headers
 linux/bpf.h and linux/perf_event.h.
@@ -7,6 +7,7 @@ linux/bpf.h and linux/perf_event.h.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import platform
 import struct
@@ -16,20 +17,16 @@ _NUMBERS = {
     "x86_64": {"bpf": 321, "perf_event_open": 298},
     "aarch64": {"bpf": 280, "perf_event_open": 241},
 }
-_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture
 
 _BPF_MAP_LOOKUP_ELEM = 1
+_BPF_RAW_TRACEPOINT_OPEN = 17
 _BPF_LINK_CREATE = 28
 BPF_PERF_EVENT = 41
 BPF_TRACE_UPROBE_MULTI = 48
 
-PERF_TYPE_TRACEPOINT = 2
 _PERF_ATTR_SIZE = 72  # PERF_ATTR_SIZE_VER1: up to config2
 _PERF_FLAG_FD_CLOEXEC = 8
 _PERF_EVENT_IOC_ENABLE = 0x2400
-_PERF_EVENT_IOC_SET_BPF = 0x40042408
-
-_FSCONFIG_CMD_CREATE = 6
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -97,56 +94,26 @@ def link_perf_event(program: int, perf_fd: int, cookie: int) -> int:
     return _bpf(_BPF_LINK_CREATE, ctypes.create_string_buffer(attributes, len(attributes)))
 
 
-def _perf_event_open(attributes: bytes, pid: int, cpu: int) -> int:
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    return _call(_number("perf_event_open"), buffer, pid, cpu, -1, _PERF_FLAG_FD_CLOEXEC)
-
-
-def _perf_attributes(kind: int, config: int, config1: int = 0, config2: int = 0) -> bytes:
-    return struct.pack("<IIQQQQQIIQQ", kind, _PERF_ATTR_SIZE, config, 1, 0, 0, 0, 1, 0, config1, config2)
-
-
-def open_tracepoint(tracepoint_id: int, cpu: int) -> int:
-    """Open a tracepoint as a perf event; a program set on it runs on all CPUs, whatever `cpu` says."""
-    return _perf_event_open(_perf_attributes(PERF_TYPE_TRACEPOINT, tracepoint_id), -1, cpu)
+def open_raw_tracepoint(program: int, name: str) -> int:
+    """Run a program at every hit of a tracepoint of the kernel, until the returned fd is closed."""
+    name_buffer = ctypes.create_string_buffer(name.encode())
+    attributes = struct.pack("<QI", ctypes.addressof(name_buffer), program)
+    return _bpf(_BPF_RAW_TRACEPOINT_OPEN, ctypes.create_string_buffer(attributes, len(attributes)))
 
 
 def open_uprobe(pmu_type: int, path: str, offset: int, pid: int) -> int:
     """Open a uprobe as a perf event of the "uprobe" PMU, for the process `pid`."""
     path_buffer = ctypes.create_string_buffer(os.fsencode(path))
-    attributes = _perf_attributes(pmu_type, 0, ctypes.addressof(path_buffer), offset)
-    return _perf_event_open(attributes, pid, -1)
-
-
-def set_program(perf_fd: int, program: int) -> None:
-    """Run a program at every hit of a perf event, until its fd is closed."""
-    libc_ioctl(perf_fd, _PERF_EVENT_IOC_SET_BPF, program)
-    enable(perf_fd)
+    attributes = struct.pack(
+        "<IIQQQQQIIQQ", pmu_type, _PERF_ATTR_SIZE, 0, 1, 0, 0, 0, 1, 0, ctypes.addressof(path_buffer), offset
+    )
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return _call(_number("perf_event_open"), buffer, pid, -1, -1, _PERF_FLAG_FD_CLOEXEC)
 
 
 def enable(perf_fd: int) -> None:
     """Start a perf event."""
-    libc_ioctl(perf_fd, _PERF_EVENT_IOC_ENABLE, 0)
-
-
-def libc_ioctl(fd: int, request: int, argument: int) -> None:
-    """ioctl(2) with an integer argument."""
-    if _libc.ioctl(fd, ctypes.c_ulong(request), ctypes.c_ulong(argument)) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
-def detached_mount(filesystem: str) -> int:
-    """Make an instance of a file system that is mounted nowhere; return a directory fd of its root.
-
-    It vanishes with the fd. Needs CAP_SYS_ADMIN (Linux >= 5.2).
-    """
-    context = _call(_FSOPEN, filesystem.encode() + b"\0", 1)
-    try:
-        _call(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
-        return _call(_FSMOUNT, context, 1, 0)
-    finally:
-        os.close(context)
+    fcntl.ioctl(perf_fd, _PERF_EVENT_IOC_ENABLE, 0)
 
 
 def return_free_memory() -> None:
