@@ -118,7 +118,7 @@ class Activity:
         self._count_remaps(batch, failed)
         self._count_transitions(batch, sizes)
         explained = self._join.feed(batch)
-        self._take_back_failed(batch, explained)
+        self._take_back_failed(failed, explained)
         self._log.feed(batch, sizes, failed, explained)
 
     def _count_breaks(self, batch: EventBatch, sizes: NDArray[np.uint64], failed: NDArray[np.bool_]) -> None:
@@ -160,7 +160,7 @@ class Activity:
         rows = np.flatnonzero((batch["kind"] >= Kind.RESERVE) & (batch["kind"] <= Kind.ALLOC))
         if not len(rows):
             return
-        chains = self._callers.label(batch[rows])
+        chains = self._callers.label(batch, rows)
         group = chains * _MOST_KINDS + batch["kind"][rows]
         keys, inverse = np.unique(group, return_inverse=True)
         totals = grouped_sums(inverse.reshape(-1), sizes[rows], len(keys))
@@ -173,11 +173,12 @@ class Activity:
                 scavenged[0] += int(count)
                 scavenged[1] += size
 
-    def _take_back_failed(self, batch: EventBatch, explained: Explained) -> None:
+    def _take_back_failed(self, failed: NDArray[np.bool_], explained: Explained) -> None:
         """Roles were counted when they were hit; one whose mmap then failed did nothing."""
-        refused = np.flatnonzero(failed_calls(batch[explained.rows]))
+        refused = np.flatnonzero(failed[explained.rows])
         roles = explained.roles[refused]
-        for role, chain, size in zip(roles, self._callers.label(roles), role_bytes(roles), strict=True):
+        chains = self._callers.label(roles, np.arange(len(roles)))
+        for role, chain, size in zip(roles, chains, role_bytes(roles), strict=True):
             kind = Kind(int(role["kind"]))
             self._counts[kind] -= 1
             self._failed[kind] += 1

@@ -68,13 +68,13 @@ class Callers:
         seeds = np.random.default_rng().integers(0, 1 << 64, MAX_STACK, dtype=np.uint64)
         self._multipliers = seeds | np.uint64(1)
 
-    def label(self, events: EventBatch) -> NDArray[np.intp]:
-        """Return for each event the position of its chain in `chains` (0: no stack, or too many stacks)."""
-        if not len(events):
+    def label(self, events: EventBatch, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return for each of `rows` the position of its chain in `chains` (0: no stack, or too many stacks)."""
+        if not len(rows):
             return np.zeros(0, dtype=np.intp)
-        depth = np.minimum(events["depth"], MAX_STACK)
+        depth = np.minimum(events["depth"][rows], MAX_STACK)
         columns = int(depth.max())
-        stacks = np.where(np.arange(columns) < depth[:, None], events["stack"][:, :columns], np.uint64(0))
+        stacks = np.where(np.arange(columns) < depth[:, None], events["stack"][rows, :columns], np.uint64(0))
         hashes = (stacks * self._multipliers[:columns]).sum(axis=1, dtype=np.uint64)
         distinct, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         ids = np.fromiter(

@@ -58,7 +58,7 @@ class EventLog:
         room = max(self._limit - len(self._entries), 0)
         self.dropped += max(len(rows) - room, 0)
         rows = rows[:room]
-        chains = self._callers.label(batch[rows])
+        chains = self._callers.label(batch, rows)
         for row, chain in zip(rows.tolist(), chains.tolist(), strict=True):
             entry = _entry(batch, row, int(sizes[row]), bool(failed[row]), chain)
             self._entries.append(entry)

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import EventBatch, Kind, no_events
+from tracer.events import EVENT, EventBatch, Kind, no_events
 
 _BY_MMAP = (Kind.RESERVE, Kind.MAP, Kind.ALLOC, Kind.FAULT, Kind.USED, Kind.UNUSED)
 _SYSCALLS = (Kind.MMAP, Kind.MUNMAP)
+_COMPARED = ("tid", "kind", "time", "entered")
+
+MAX_WAITING = 1 << 14  # threads; those hit longest ago are dropped first
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,44 +48,51 @@ class RoleJoin:
         kinds = batch["kind"]
         is_role = (kinds >= Kind.RESERVE) & (kinds != Kind.MALLOCGC)
         assigned = np.full(len(batch), -1, dtype=np.int64)
-        roles = int(np.count_nonzero(is_role))
-        assigned[is_role] = np.arange(self._next_ticket, self._next_ticket + roles)
-        self._next_ticket += roles
-        if not roles and not len(self._waiting):
+        hits = int(np.count_nonzero(is_role))
+        assigned[is_role] = np.arange(self._next_ticket, self._next_ticket + hits)
+        self._next_ticket += hits
+        if not hits and not len(self._waiting):
             return Explained(no_events(), np.zeros(0, np.int64), np.zeros(0, np.intp), assigned)
 
         picked = np.flatnonzero(is_role | np.isin(kinds, _SYSCALLS))
         waiting = len(self._waiting)
-        events = np.concatenate([self._waiting, batch[picked]])
-        tickets = np.concatenate([self._waiting_tickets, assigned[picked]])
-        rows = np.concatenate([np.full(waiting, -1, dtype=np.intp), picked])
-        order = np.lexsort((events["time"], events["tid"]))
-        events, tickets, rows = events[order], tickets[order], rows[order]
+        # Columns, not records: a record is 220 bytes, and most of it is stack.
+        columns = {name: np.concatenate([self._waiting[name], batch[name][picked]]) for name in _COMPARED}
+        columns["args"] = np.concatenate([self._waiting["args"][:, :2], batch["args"][picked, :2]])
+        columns["ticket"] = np.concatenate([self._waiting_tickets, assigned[picked]])
+        order = np.lexsort((columns["time"], columns["tid"]))
+        sorted_columns = {name: column[order] for name, column in columns.items()}
+        sources = np.concatenate([np.arange(-waiting, 0), picked])[order]  # negative: waited since earlier
 
-        matched = _matches(events[:-1], events[1:], tickets[:-1], tickets[1:])
-        first = np.flatnonzero(matched)
-        self._keep_waiting(events, tickets)
-        return Explained(events[first], tickets[first], rows[first + 1], assigned)
+        first = np.flatnonzero(_matches(sorted_columns))
+        tickets = sorted_columns["ticket"]
+        roles = self._records(sources[first], batch)
+        last_of_thread = np.append(sorted_columns["tid"][:-1] != sorted_columns["tid"][1:], True)
+        keep = np.flatnonzero(last_of_thread & (tickets >= 0))
+        keep = keep[np.argsort(tickets[keep])][-MAX_WAITING:]
+        self._waiting, self._waiting_tickets = self._records(sources[keep], batch), tickets[keep]
+        return Explained(roles, tickets[first], sources[first + 1], assigned)
 
-    def _keep_waiting(self, events: EventBatch, tickets: NDArray[np.int64]) -> None:
-        last_of_thread = np.ones(len(events), dtype=bool)
-        last_of_thread[:-1] = events["tid"][:-1] != events["tid"][1:]
-        keep = last_of_thread & (tickets >= 0)
-        self._waiting, self._waiting_tickets = events[keep], tickets[keep]
+    def _records(self, sources: NDArray[np.intp], batch: EventBatch) -> EventBatch:
+        records = np.zeros(len(sources), dtype=EVENT)
+        earlier = sources < 0
+        records[earlier] = self._waiting[sources[earlier]]
+        records[~earlier] = batch[sources[~earlier]]
+        return records
 
 
-def _matches(
-    role: EventBatch, call: EventBatch, role_ticket: NDArray[np.int64], call_ticket: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def _matches(columns: dict[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
+    """Tell for each event but the last whether it is a role that the event after it explains."""
+    role = {name: column[:-1] for name, column in columns.items()}
+    call = {name: column[1:] for name, column in columns.items()}
     by_mmap = np.isin(role["kind"], _BY_MMAP) & (call["kind"] == Kind.MMAP)
     by_munmap = (role["kind"] == Kind.FREE) & (call["kind"] == Kind.MUNMAP)
     matched: NDArray[np.bool_] = (
-        (role_ticket >= 0)
-        & (call_ticket < 0)
+        (role["ticket"] >= 0)
+        & (call["ticket"] < 0)
         & (role["tid"] == call["tid"])
         & (by_mmap | by_munmap)
         & (call["entered"] >= role["time"])
-        & (role["args"][:, 0] == call["args"][:, 0])
-        & (role["args"][:, 1] == call["args"][:, 1])
+        & (role["args"] == call["args"]).all(axis=1)
     )
     return matched

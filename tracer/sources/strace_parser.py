@@ -34,7 +34,8 @@ _RESULT = re.compile(
     r"(?:<(?P<s>\d+)\.(?P<fraction>\d{1,9})>)?"
 )
 _ENDED = re.compile(r"\+\+\+ (?:exited with (\d+)|killed by (\S+)(?: \(core dumped\))?) \+\+\+")
-_SUPERSEDED = re.compile(r"\+\+\+ superseded by execve in pid (\d{1,10}) \+\+\+")
+_PID_CHANGED = re.compile(r"<pid changed to (\d{1,10}) \.\.\.>$")
+_MESSAGE = re.compile(r"\S*strace: Process \d+ (?:attached|detached)\b.*")
 _CLONE_FLAGS = re.compile(r"flags=([^,})]*)")
 
 _KINDS = {
@@ -168,7 +169,7 @@ class StraceParser:
             return
         match = _LINE.fullmatch(line)
         if match is None:
-            self.unparsed += 1
+            self.unparsed += _MESSAGE.fullmatch(line) is None
             return
         bracketed, bare, seconds, fraction, body = match.groups()
         tid = int(bracketed or bare or self._default_tid)
@@ -202,9 +203,11 @@ class StraceParser:
 
     def _parse_call(self, tid: int, entered: int, name: str, body: str) -> None:
         if body.endswith("<unfinished ...>"):
-            if len(self._unfinished) >= MAX_UNFINISHED:
-                self._unfinished.pop(next(iter(self._unfinished)))
-            self._unfinished[tid] = (entered, body[: -len("<unfinished ...>")].rstrip(" "))
+            self._leave_unfinished(tid, entered, body[: -len("<unfinished ...>")])
+            return
+        changed = _PID_CHANGED.search(body) if body.endswith("...>") else None
+        if changed:  # a thread that calls execve takes over the pid of its leader
+            self._leave_unfinished(int(changed.group(1)), entered, body[: changed.start()])
             return
         if body.endswith("<detached ...>"):
             return
@@ -229,14 +232,14 @@ class StraceParser:
         elif value == 0:
             self._rows.add(entered + duration, entered, tid, kind, (0,) * 6, 0)
 
+    def _leave_unfinished(self, tid: int, entered: int, begun: str) -> None:
+        if len(self._unfinished) >= MAX_UNFINISHED:
+            self._unfinished.pop(next(iter(self._unfinished)))
+        self._unfinished[tid] = (entered, begun.rstrip(" "))
+
     def _parse_marker(self, tid: int, time: int, body: str) -> None:
-        superseded = _SUPERSEDED.fullmatch(body)
-        if superseded:
-            # A thread that calls execve takes over the pid of its leader, and with it the rest of the line.
-            begun = self._unfinished.pop(tid, None)
-            if begun:
-                self._unfinished[int(superseded.group(1))] = begun
-            return
+        if body.startswith("+++ superseded by execve in pid "):
+            return  # the old leader; its pid is the exec'ing thread's by now
         ended = _ENDED.fullmatch(body)
         if ended is None:
             raise ValueError(body)

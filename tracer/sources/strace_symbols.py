@@ -56,7 +56,7 @@ SYMBOLS: dict[str, int] = {
 _HUGE_SHIFT = "MAP_HUGE_SHIFT"  # 26
 _U64 = (1 << 64) - 1
 _COMMENT = re.compile(r"/\*.*?\*/")
-_DESCRIPTOR_PATH = re.compile(r"^(-?\d+)<.*$")
+_DESCRIPTOR_PATH = re.compile(r"(-?\d+)<[^<].*>")
 
 
 def argument_value(text: str) -> int:
@@ -72,7 +72,7 @@ def argument_value(text: str) -> int:
         return int(text, 0) & _U64
     except ValueError:
         pass
-    descriptor = _DESCRIPTOR_PATH.match(text)
+    descriptor = _DESCRIPTOR_PATH.fullmatch(text)
     if descriptor:
         return int(descriptor.group(1)) & _U64
     value = 0
