@@ -1,0 +1,69 @@
+"""From the functions that a role wants probed to uprobes in a file: each on its best instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bpf.placement import CODE_LIMIT, probe_site
+from bpf.uprobes import ROLE_ARGS, UprobeSpec
+from tracer.binary.code import instructions
+from tracer.binary.executable import Executable
+from tracer.binary.pclntab import Function, FunctionTable
+from tracer.errors import BackendUnavailable
+from tracer.layout.roles import Argument, Probe
+
+
+def place(
+    exe: Executable, functions: FunctionTable, probes: Iterable[Probe], path: str | None = None
+) -> list[UprobeSpec]:
+    """Return a uprobe for each of `probes` whose function the binary has.
+
+    `path` is what the kernel opens; by default the descriptor that `exe` holds, which also finds a deleted file or
+    one of another mount namespace, and must stay open until the source has started. Raises BackendUnavailable for
+    an architecture without a decoder, BinaryError for a corrupt file.
+    """
+    if exe.machine != "amd64":
+        raise BackendUnavailable(f"probes cannot be placed in {exe.machine} code yet", "use --backend strace or procfs")
+    specs = []
+    for probe in probes:
+        function = _body(exe, functions.lookup(probe.symbol))
+        if function is None:
+            continue
+        code = exe.read_up_to(function.entry, min(function.end - function.entry, CODE_LIMIT))
+        registers = {f"r{name.removeprefix('r')}" for argument in probe.arguments if (name := argument.register)}
+        site = probe_site(code, function.entry, intact=registers)
+        specs.append(
+            UprobeSpec(
+                role=probe.role,
+                kind=probe.kind,
+                symbol=probe.symbol,
+                path=path or f"/proc/self/fd/{exe.fd}",
+                offset=exe.file_offset(site.address),
+                args=_sources(probe.arguments),
+                return_address_offset=site.return_address_offset,
+                emulated=site.emulated,
+                skip_if_branch_taken=site.skip_if_branch_taken,
+                walk_shows_caller=site.walk_shows_caller,
+            )
+        )
+    return specs
+
+
+def _sources(arguments: Iterable[Argument]) -> tuple[str, ...]:
+    sources = ["0"] * ROLE_ARGS
+    for argument in arguments:
+        place = f"r{argument.register.removeprefix('r')}" if argument.register else f"stack:{argument.stack_offset}"
+        sources[argument.index] = f"{place}*{1 << argument.shift}" if argument.shift else place
+    return tuple(sources)
+
+
+def _body(exe: Executable, candidates: list[Function]) -> Function | None:
+    """Choose among functions of one name: the linker's ABI wrapper calls the other, which is the body."""
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    entries = {hex(function.entry) for function in candidates}
+    for function in candidates:
+        called = {i.operands for i in instructions(exe, function) if i.mnemonic in ("call", "jmp")}
+        if not called & (entries - {hex(function.entry)}):
+            return function
+    return candidates[0]
