@@ -12,7 +12,7 @@ from typing import Literal
 
 from tracer.errors import GomemError
 from tracer.kernel.mounts import Mount, parse_mountinfo
-from tracer.kernel.procfs import printable, read_bounded
+from tracer.kernel.procfs import decimal, printable, read_bounded
 from tracer.report import Cgroup
 from tracer.target import Target
 
@@ -95,7 +95,7 @@ def read_memory_cgroup(target: Target) -> MemoryCgroup | None:
         return None
     for mount, directory in _places(target, membership):
         try:
-            return _figures(membership, mount, directory)
+            return read_figures(membership, mount, directory)
         except OSError:
             continue
     return MemoryCgroup(Cgroup(membership.path, None, None, None, None), membership.version, None, None, None)
@@ -116,7 +116,11 @@ def _places(target: Target, membership: Membership) -> Iterator[tuple[Mount, str
                 yield mount, prefix + mount.point
 
 
-def _figures(membership: Membership, mount: Mount, point: str) -> MemoryCgroup:
+def read_figures(membership: Membership, mount: Mount, point: str) -> MemoryCgroup:
+    """Read the cgroup and its ancestors up to the root of `mount`, which we reach at the path `point`.
+
+    Raises OSError where the cgroup's directory is not there.
+    """
     relative = below(mount.root, membership.path)
     assert relative is not None
     version = membership.version
@@ -185,15 +189,14 @@ class _Directory:
 
     def number(self, name: str) -> int | None:
         """Return the file's number; None for "max" and for no file."""
-        word = self.text(name).strip()
-        return int(word) if word.isascii() and word.isdigit() else None
+        return decimal(self.text(name).strip())
 
     def keyed(self, name: str, key: str) -> int | None:
         """Return the number behind `key` in a file of "key number" lines."""
         for line in self.text(name).split("\n"):
             word, _, value = line.partition(" ")
-            if word == key and value.isascii() and value.isdigit():
-                return int(value)
+            if word == key:
+                return decimal(value)
         return None
 
 

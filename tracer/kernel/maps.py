@@ -153,7 +153,7 @@ def read_mappings(target: Target, attempts: int = 5) -> MappingsRead:
         after = read_vm_size(target)
         if cut:
             raise TargetError(f"process {target.pid} has more than {MAX_MAPS_BYTES >> 20} MB of /proc/PID/maps")
-        mappings = _untangled(parse_maps(raw))
+        mappings = disjoint(parse_maps(raw))
         if len(mappings) == 0:
             target.check_alive()
         total = mappings.virtual_bytes
@@ -173,8 +173,8 @@ def read_vm_size(target: Target) -> int:
     return int(words[0]) * _PAGE if words else 0
 
 
-def _untangled(mappings: Mappings) -> Mappings:
-    """Drop the gate page, and make the ranges disjoint.
+def disjoint(mappings: Mappings) -> Mappings:
+    """Return the mappings without the gate page, none overlapping another.
 
     Two mappings that merge between two reads of the file show up twice, the second time with the first inside.
     """

@@ -101,10 +101,15 @@ def colon_fields(raw: bytes) -> dict[str, str]:
     return fields
 
 
+def decimal(word: str) -> int | None:
+    """Return the number of at most 20 digits that `word` is, or None."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= 20 else None
+
+
 def kib_field(fields: dict[str, str], name: str) -> int | None:
     """Return a "123 kB" field in bytes, or None when it is missing or no number."""
-    number = fields.get(name, "").split(" ")[0]
-    return int(number) * _KIB if _is_decimal(number) else None
+    number = decimal(fields.get(name, "").split(" ")[0])
+    return None if number is None else number * _KIB
 
 
 def parse_status(raw: bytes) -> Status:
@@ -112,7 +117,7 @@ def parse_status(raw: bytes) -> Status:
     fields = colon_fields(raw)
 
     def numbers(name: str) -> tuple[int, ...]:
-        return tuple(int(word) for word in fields.get(name, "").split() if _is_decimal(word))
+        return tuple(number for word in fields.get(name, "").split() if (number := decimal(word)) is not None)
 
     def first(name: str) -> int | None:
         return next(iter(numbers(name)), None)
@@ -131,10 +136,6 @@ def parse_status(raw: bytes) -> Status:
         hugetlb=kib_field(fields, "HugetlbPages"),
         cap_effective=_hex_field(fields, "CapEff"),
     )
-
-
-def _is_decimal(word: str) -> bool:
-    return word.isascii() and word.isdigit() and len(word) <= 20
 
 
 def _hex_field(fields: dict[str, str], name: str) -> int | None:

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+
+from tracer.checks import Check
+from tracer.doctor import (
+    CAPABILITIES,
+    capability_names,
+    check_capabilities,
+    check_hidepid,
+    check_kernel,
+    check_lockdown,
+    check_namespace,
+    check_perf_paranoid,
+    check_tracefs,
+    check_yama,
+    judge_strace,
+)
+from tracer.kernel.mounts import parse_mountinfo
+
+
+def mask(*names: str) -> int:
+    return sum(1 << CAPABILITIES.index(name) for name in names)
+
+
+def test_capabilities_have_the_kernels_numbers() -> None:
+    # include/uapi/linux/capability.h
+    numbers = {"SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYS_RESOURCE": 24, "SYSLOG": 34, "PERFMON": 38, "BPF": 39}
+    assert {name: CAPABILITIES.index(name) for name in numbers} == numbers
+    assert capability_names(1 << 39 | 1 << 41 | 1) == ["CAP_CHOWN", "CAP_BPF", "CAP_41"]
+    assert capability_names(0) == []
+
+
+def test_sys_admin_stands_in_for_bpf_but_not_for_ptrace() -> None:
+    verdicts = {check.name: check for check in check_capabilities(mask("SYS_ADMIN"))}
+    assert verdicts["CAP_BPF"].ok is True
+    assert verdicts["CAP_PERFMON"].ok is True
+    assert verdicts["CAP_SYS_PTRACE"].ok is False
+    assert "SYS_PTRACE" in verdicts["CAP_SYS_PTRACE"].fix
+    assert verdicts["CAP_SYS_RESOURCE"].ok is None
+
+
+@pytest.mark.parametrize(
+    ("release", "ok", "word"),
+    [
+        ("6.18.44-fc", True, "PAGEMAP_SCAN"),
+        ("6.6.1", True, "read from pagemap"),
+        ("5.10.0-27-amd64", True, "perf-event"),
+        ("5.4.0", False, "ring buffer"),
+        ("weird", None, "can't read"),
+    ],
+)
+def test_kernels_are_judged_by_what_they_can(release: str, ok: bool | None, word: str) -> None:
+    check = check_kernel(release, "x86_64")
+    assert (check.ok, word in check.detail) == (ok, True)
+
+
+def test_namespaces_are_initial_or_not() -> None:
+    assert check_namespace("user", "user:[4026531837]").ok is True
+    assert check_namespace("pid", "pid:[4026531836]").ok is True
+    assert check_namespace("user", "user:[4026532000]").ok is False
+    assert check_namespace("pid", "pid:[4026532000]").ok is None
+
+
+def proc(options: str) -> Check:
+    return check_hidepid(parse_mountinfo(f"22 27 0:21 / /proc rw - proc proc rw{options}"), 0)
+
+
+def test_hidepid_matters_only_without_ptrace() -> None:
+    assert proc("").ok is True
+    assert proc(",hidepid=off").ok is True
+    assert proc(",hidepid=invisible").ok is False
+    hidden = parse_mountinfo("22 27 0:21 / /proc rw - proc proc rw,hidepid=2")
+    assert check_hidepid(hidden, mask("SYS_PTRACE")).ok is True
+
+
+def test_a_missing_tracefs_gets_its_mount_command() -> None:
+    assert check_tracefs([]).ok is False
+    assert check_tracefs([]).fix.startswith("mount -t tracefs")
+    assert check_tracefs(parse_mountinfo("1 1 0:9 / /no/such/place rw - tracefs tracefs rw")).ok is False
+
+
+@pytest.mark.parametrize(
+    ("scope", "capable", "ok"),
+    [
+        (None, False, None),
+        ("0", False, True),
+        ("1", False, False),
+        ("1", True, True),
+        ("2", True, True),
+        ("3", True, False),
+    ],
+)
+def test_yama(scope: str | None, capable: bool, ok: bool | None) -> None:
+    assert check_yama(scope, mask("SYS_PTRACE") if capable else 0).ok is ok
+
+
+@pytest.mark.parametrize(
+    ("level", "capable", "ok"),
+    [(None, True, False), ("2", False, False), ("1", False, True), ("-1", False, True), ("4", True, True)],
+)
+def test_perf_event_paranoid(level: str | None, capable: bool, ok: bool) -> None:
+    assert check_perf_paranoid(level, mask("PERFMON") if capable else 0).ok is ok
+
+
+def test_lockdown() -> None:
+    assert check_lockdown(None).ok is None
+    assert check_lockdown("[none] integrity confidentiality").ok is True
+    assert check_lockdown("none integrity [confidentiality]").ok is False
+
+
+def test_strace_versions() -> None:
+    assert "--seccomp-bpf (" in judge_strace("/s", "strace -- version 6.1\nCopyright").detail
+    assert "no --seccomp-bpf" in judge_strace("/s", "strace -- version 4.26").detail
+    assert judge_strace("/s", "strace -- version 4.26").fix
+    assert judge_strace("/s", "busybox").ok is False
