@@ -19,6 +19,7 @@ FORMATS = {"uint64": "Q", "uint32": "I", "float64": "d", "bool": "?"}
 
 # Field name -> value; BySize -> [[size, mallocs, frees], ...]; PauseNs and PauseEnd -> lists.
 MemStats = dict[str, int]
+Flag = int | float | str | bool
 
 
 class TargetBroken(Exception):
@@ -102,13 +103,18 @@ def _read_line(process: subprocess.Popen[bytes]) -> bytes:
 
 @contextmanager
 def parked(
-    binary: Path, *, env: Mapping[str, str] | None = None, **shape: int | float | str | bool
+    binary: Path,
+    shape: Mapping[str, Flag] | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    **more_shape: Flag,
 ) -> Iterator[Parked]:
-    """Run a build of tests/targets/parked until the block ends; `shape` are its flags (see its main.go).
+    """Run a build of tests/targets/parked until the block ends; its shape are the flags of its main.go.
 
     `env` is added to the environment, e.g. GOMAXPROCS. Raises TargetBroken.
     """
-    flags = [f"-{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in shape.items()]
+    words = {**(shape or {}), **more_shape}
+    flags = [f"-{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in words.items()]
     # Without asyncpreemptoff, sysmon signals the goroutine in its raw system call every 10 ms.
     environment = {**os.environ, "GODEBUG": "asyncpreemptoff=1", **(env or {})}
     process = subprocess.Popen(

@@ -1,0 +1,93 @@
+"""A real program: Debian's prometheus, whose exported go_memstats_* are the truth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.command import report_of
+from tests.support.processes import rss
+from tests.support.prometheus import METRICS, Prometheus, running_prometheus
+from tests.support.rules import broken_rules
+
+# They only grow, whatever the program does.
+COUNTERS = ("TotalAlloc", "Mallocs", "Frees", "NumGC")
+TRIES = 8
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    with running_prometheus(tmp_path_factory.mktemp("prometheus")) as prometheus:
+        with prometheus.queried():
+            time.sleep(3)
+        yield prometheus
+
+
+def _outside(before: dict[str, int], report: dict[str, Any], after: dict[str, int]) -> dict[str, tuple[int, int, int]]:
+    """Return the figures of the report that do not lie between those of the two scrapes around it."""
+    told = report["memstats"]
+    return {
+        name: (before[name], told[name], after[name])
+        for name in METRICS
+        if not min(before[name], after[name]) <= told[name] <= max(before[name], after[name])
+    }
+
+
+def test_every_figure_lies_between_those_of_the_scrapes_around_it(target: Prometheus) -> None:
+    # Between two scrapes a gauge may leave the range that they span and come back, at a collection above all:
+    # what is asked for is a moment at which all 22 agree, and counters that never disagree.
+    tries = []
+    for _ in range(TRIES):
+        before = target.memstats()
+        report = report_of("snapshot", "--pid", target.pid)
+        after = target.memstats()
+        assert broken_rules(report) == []
+        outside = _outside(before, report, after)
+        assert not outside.keys() & set(COUNTERS), outside
+        if not outside:
+            return
+        tries.append(outside)
+    pytest.fail(f"no moment of {TRIES} at which all figures agree:\n" + "\n".join(map(str, tries)))
+
+
+def test_figures_that_stood_still_are_equal(target: Prometheus) -> None:
+    seen: set[str] = set()
+    for _ in range(TRIES):
+        before = target.memstats()
+        report = report_of("snapshot", "--pid", target.pid)
+        after = target.memstats()
+        if before["NumGC"] == after["NumGC"]:
+            still = {name for name in METRICS if before[name] == after[name]}
+            assert {name: report["memstats"][name] for name in still} == {name: before[name] for name in still}
+            seen |= still
+    assert seen >= {"HeapSys", "StackSys", "BuckHashSys", "NextGC", "MCacheInuse"}
+
+
+@pytest.mark.bpf
+def test_under_load_the_report_holds_together(target: Prometheus) -> None:
+    with target.queried():
+        before = target.memstats()
+        report = report_of("trace", "--pid", target.pid, "--duration", 5)
+        after = target.memstats()
+    assert report["backend"] == "bpf"
+    assert report["process"]["stripped"] is True
+    assert report["process"]["layout"] == "table"
+    assert report["process"]["go_version"].startswith("go1.19")
+    assert broken_rules(report) == []
+    for name in COUNTERS:
+        assert before[name] <= report["memstats"][name] <= after[name]
+    assert report["event_loss"]["lost"] == 0
+    collections = report["events"].get("gc_done", {"count": 0})["count"]
+    assert 0 < collections <= after["NumGC"] - before["NumGC"]
+
+
+def test_residency_is_the_kernels(target: Prometheus) -> None:
+    for _ in range(TRIES):
+        before, report, after = rss(target.pid), report_of("snapshot", "--pid", target.pid), rss(target.pid)
+        if abs(after - before) < before // 200:
+            assert broken_rules(report, smaps_rollup_rss=(before + after) // 2) == []
+            return
+    pytest.fail(f"the process did not stand still for a second in {TRIES} tries")

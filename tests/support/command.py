@@ -1,0 +1,104 @@
+"""The command `gomem`, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporters.schema import validate
+
+GOMEM = Path(sys.executable).parent / "gomem"
+LIMIT = 120.0  # seconds that no run needs
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run of gomem ended, and what it wrote."""
+
+    status: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    def report(self) -> dict[str, Any]:
+        """Return the report on standard output, which is valid, alone there, and came with status 0."""
+        assert self.status == 0, f"status {self.status}\n{self.stderr}"
+        report: dict[str, Any] = json.loads(self.stdout)
+        validate(report)
+        return report
+
+    def refusal(self, status: int) -> str:
+        """Return the message of a run that failed as it should: one or two lines, and nothing on stdout."""
+        assert self.status == status, f"status {self.status} instead of {status}\n{self.stderr}\n{self.stdout[:500]}"
+        assert self.stdout == ""
+        assert self.stderr.strip(), "it failed without a word"
+        return self.stderr
+
+
+def executable() -> str:
+    """Return the path of the installed command."""
+    if not GOMEM.exists():
+        pytest.fail(f"{GOMEM} is not there: pip install -e . into this environment first", pytrace=False)
+    return str(GOMEM)
+
+
+def gomem(
+    *words: object, under: Sequence[str] = (), env: Mapping[str, str] | None = None, timeout: float = LIMIT
+) -> Outcome:
+    """Run `gomem WORDS`, or `UNDER gomem WORDS`; it must show no traceback, whatever happens."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [*under, executable(), *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=timeout, check=False, env={**os.environ, **(env or {})},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    return Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+
+
+def report_of(*words: object) -> dict[str, Any]:
+    """Run `gomem WORDS --format json` and return its report."""
+    command, *rest = words
+    return gomem(command, "--format", "json", *rest).report()
+
+
+@contextmanager
+def started(*words: object, quiet_for: float = 2.0) -> Iterator[subprocess.Popen[str]]:
+    """Start `gomem WORDS`; the block begins when it has attached.
+
+    That is when it has said something on standard error and then nothing more for half a second, or
+    after `quiet_for` seconds without a word.
+    """
+    process = subprocess.Popen(
+        [executable(), *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env=os.environ,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stderr, selectors.EVENT_READ)
+            selector.select(quiet_for)
+        time.sleep(0.5)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def outcome(process: subprocess.Popen[str], timeout: float = LIMIT) -> Outcome:
+    """Wait for a started run to end."""
+    begun = time.monotonic()
+    stdout, stderr = process.communicate(timeout=timeout)
+    assert "Traceback" not in stderr + stdout, stderr
+    return Outcome(process.returncode, stdout, stderr, time.monotonic() - begun)

@@ -1,0 +1,124 @@
+"""Debian's prometheus as a target: a stripped Go program that nobody changed, which exports its own MemStats."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.debian import prometheus
+from tests.support.processes import wait_until
+
+# client_golang's collector (prometheus/go_collector.go): the metric of each MemStats field.
+METRICS = {
+    "Alloc": "go_memstats_alloc_bytes",
+    "TotalAlloc": "go_memstats_alloc_bytes_total",
+    "Sys": "go_memstats_sys_bytes",
+    "Mallocs": "go_memstats_mallocs_total",
+    "Frees": "go_memstats_frees_total",
+    "HeapAlloc": "go_memstats_heap_alloc_bytes",
+    "HeapSys": "go_memstats_heap_sys_bytes",
+    "HeapIdle": "go_memstats_heap_idle_bytes",
+    "HeapInuse": "go_memstats_heap_inuse_bytes",
+    "HeapReleased": "go_memstats_heap_released_bytes",
+    "HeapObjects": "go_memstats_heap_objects",
+    "StackInuse": "go_memstats_stack_inuse_bytes",
+    "StackSys": "go_memstats_stack_sys_bytes",
+    "MSpanInuse": "go_memstats_mspan_inuse_bytes",
+    "MSpanSys": "go_memstats_mspan_sys_bytes",
+    "MCacheInuse": "go_memstats_mcache_inuse_bytes",
+    "MCacheSys": "go_memstats_mcache_sys_bytes",
+    "BuckHashSys": "go_memstats_buck_hash_sys_bytes",
+    "GCSys": "go_memstats_gc_sys_bytes",
+    "OtherSys": "go_memstats_other_sys_bytes",
+    "NextGC": "go_memstats_next_gc_bytes",
+    "NumGC": "go_gc_duration_seconds_count",
+}
+QUERIES = (
+    "up",
+    "rate(go_memstats_alloc_bytes_total[5s])",
+    "sum by (__name__) ({__name__=~\"go_.*\"})",
+    "topk(50, {job=\"self\"})",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prometheus:
+    """A running prometheus that scrapes itself every second."""
+
+    pid: int
+    url: str
+
+    def get(self, path: str) -> str:
+        """Return the body of a GET."""
+        with urllib.request.urlopen(self.url + path, timeout=20) as response:
+            body: bytes = response.read()
+        return body.decode()
+
+    def memstats(self) -> dict[str, int]:
+        """Return the MemStats fields that it exports of itself now."""
+        samples = dict(line.split(" ", 1) for line in self.get("/metrics").splitlines() if line.startswith("go_"))
+        return {name: int(float(samples[metric])) for name, metric in METRICS.items()}
+
+    @contextmanager
+    def queried(self, threads: int = 2) -> Iterator[None]:
+        """Send queries as fast as they are answered, until the block ends."""
+        done = threading.Event()
+
+        def ask() -> None:
+            while not done.is_set():
+                for query in QUERIES:
+                    self.get("/api/v1/query?" + urllib.parse.urlencode({"query": query}))
+
+        askers = [threading.Thread(target=ask, daemon=True) for _ in range(threads)]
+        for asker in askers:
+            asker.start()
+        try:
+            yield
+        finally:
+            done.set()
+            for asker in askers:
+                asker.join(timeout=30)
+
+
+@contextmanager
+def running_prometheus(directory: Path, scrape_interval: str = "1s") -> Iterator[Prometheus]:
+    """Run prometheus in `directory`, on a free port of this machine's loopback interface."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    config = directory / "prometheus.yml"
+    config.write_text(
+        f"global: {{scrape_interval: {scrape_interval}}}\n"
+        f"scrape_configs: [{{job_name: self, static_configs: [{{targets: ['{address}']}}]}}]\n"
+    )
+    with open(directory / "prometheus.log", "w") as log:
+        process = subprocess.Popen(
+            [prometheus(), f"--config.file={config}", f"--storage.tsdb.path={directory}/data",
+             f"--web.listen-address={address}"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ,
+        )  # fmt: skip
+    target = Prometheus(process.pid, f"http://{address}")
+
+    def ready() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError((directory / "prometheus.log").read_text()[-2000:])
+        try:
+            return "Ready" in target.get("/-/ready")
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    try:
+        wait_until(ready, "prometheus becoming ready", seconds=60)
+        yield target
+    finally:
+        process.kill()
+        process.wait()
