@@ -16,7 +16,8 @@ from rich.text import Text
 
 from exporters.units import clean
 
-BAR_WIDTH = 24
+BAR_WIDTH = 20
+_ROOM_FOR_REMARKS = 96  # columns; a narrower page leaves the remarks behind its tables out
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 # What a colour means is the same all over the page.
@@ -40,10 +41,14 @@ STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the page may look: `blocks` allows the Unicode block characters of bars."""
+    """How the page may look: its columns, and whether bars may use Unicode's block characters."""
 
     width: int
     blocks: bool
+
+    def remark(self, text: str) -> Text:
+        """Return a remark at the end of a table's row; empty on a narrow page."""
+        return words((text, "dim")) if self.width >= _ROOM_FOR_REMARKS else Text("")
 
     def bar(self, part: int, whole: int, style: str) -> Text:
         """Return `part` of `whole` as a bar of BAR_WIDTH columns; anything above zero shows."""
@@ -79,9 +84,7 @@ def section(title: str | Text, *body: RenderableType | None) -> RenderableType:
     return Group(Text(""), heading, *(Padding(part, (0, 0, 0, 2)) for part in body if part is not None))
 
 
-def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, headed: bool = True, left: int = 1
-) -> Table:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, headed: bool = True, left: int = 1) -> Table:
     """Return a table without rules: the first `left` columns and bars flush left, figures flush right.
 
     A column whose name starts with "<" is flush left too; the mark is not shown. The last column

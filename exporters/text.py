@@ -78,18 +78,20 @@ def _console(out: io.StringIO, width: int, terminal: bool) -> Console:
 
 
 def _header(report: Report, width: int) -> Text:
+    """Return who the target is in one line, as far as the width goes; less telling parts go first."""
     process = report.process
-    name = os.path.basename(process.exe) or (process.cmdline[0] if process.cmdline else "?")
-    parts = [f"pid {process.pid}" + (f" (in its namespace {process.ns_pid})" if process.ns_pid != process.pid else "")]
-    parts.append(clean(process.go_version, 30) if process.go_version else "no Go runtime read")
-    if process.main_module:
-        parts.append(clean(process.main_module, 40))
+    name = clean(os.path.basename(process.exe) or (process.cmdline[0] if process.cmdline else "?"), 40)
+    pid = f"pid {process.pid}" + (f" (inside {process.ns_pid})" if process.ns_pid != process.pid else "")
+    release = clean(process.go_version, 30) if process.go_version else "no Go"
     watched = f"watched {seconds(report.duration_seconds)}" if report.duration_seconds else "snapshot"
-    parts.append(f"{watched} by {report.backend}" + (f" ({report.backend_reason})" if report.backend_reason else ""))
-    where = process.pod or (process.container_id and process.container_id[:12])
-    if where:
-        parts.append(clean(where, 50))
-    return words((clean(name, 40), "heading"), "  " + ", ".join(parts))
+    backend = f"{watched} by {report.backend}" + (f" ({clean(report.backend_reason)})" if report.backend_reason else "")
+    parts = [release, pid, backend]
+    container = process.pod or (process.container_id or "")[:12]
+    module = process.main_module if process.main_module and os.path.basename(process.main_module) != name else None
+    for extra in (container, module):
+        if extra and len(name) + 2 + len(", ".join([*parts, clean(extra, 50)])) <= width:
+            parts.append(clean(extra, 50))
+    return words((name, "heading"), "  " + ", ".join(parts))
 
 
 def _verdict(report: Report) -> Text:

@@ -20,7 +20,7 @@ _NAME = 60  # columns for the name of a function of the target
 
 
 def activity(report: Report, look: Look) -> RenderableType | None:
-    """System calls and transitions while watching."""
+    """Show system calls and transitions while watching."""
     if report.events is None:
         return None
     heading = f"In {seconds(report.duration_seconds)} of watching{_collections(report.events)}"
@@ -39,11 +39,15 @@ def _collections(events: dict[str, EventCount]) -> str:
 
 
 def _syscalls(report: Report) -> RenderableType | None:
-    rows = [_event_cells(name, report.events[name]) for name in SYSCALLS if report.events and name in report.events]
-    for advice, row in sorted((report.madvise or {}).items(), key=lambda item: -item[1].bytes):
-        rows.append(_event_cells(f"  madvise {advice}", row))
-    # The total of madvise goes before its parts, whatever else was called.
-    rows.sort(key=lambda cells: ("madvise" in str(cells[0]), str(cells[0]).startswith("  ")))
+    rows: list[tuple[str, ...]] = []
+    for name in SYSCALLS:
+        row = (report.events or {}).get(name)
+        if row is None or not (row.count or row.failed):
+            continue
+        rows.append(_event_cells(name, row))
+        if name == "madvise":
+            parts = sorted((report.madvise or {}).items(), key=lambda item: -item[1].bytes)
+            rows += [_event_cells(f"  {advice}", part) for advice, part in parts if part.count or part.failed]
     return table(("system calls", "count", "bytes", "failed"), rows) if rows else None
 
 
@@ -84,7 +88,7 @@ def _other_events(report: Report) -> RenderableType | None:
 
 
 def event_log(report: Report, look: Look) -> RenderableType | None:
-    """The first rare events of a launched program, in the order of time."""
+    """Show the first rare events of a launched program, in the order of time."""
     log = report.event_log
     if not log:
         return None
@@ -107,14 +111,14 @@ def event_log(report: Report, look: Look) -> RenderableType | None:
 
 
 def findings(report: Report, look: Look) -> RenderableType | None:
-    """What the figures mean: what is harmless, and what is not."""
+    """Show what the figures mean: what is harmless, and what is not."""
     if not report.findings:
         return section("Findings: nothing to report")
     blocks: list[RenderableType] = []
     for finding in report.findings:
-        label = {"info": "ok", "warning": "warn", "critical": "CRIT"}.get(finding.severity, finding.severity)
+        label = {"info": "info", "warning": "warn", "critical": "CRIT"}.get(finding.severity, finding.severity)
         said = [words((finding.title, "heading")), words(finding.explanation)]
-        if finding.action and finding.action != "None.":
+        if finding.action:
             said.append(words(f"-> {finding.action}"))
         blocks.append(_hanging(words((label, finding.severity)), lines(*said)))
     return section("Findings", *blocks)
@@ -129,7 +133,7 @@ def _hanging(label: Text, text: Text) -> Table:
 
 
 def limits(report: Report, look: Look) -> RenderableType | None:
-    """What could not be seen, why, and what would fix it."""
+    """Show what could not be seen, why, and what would fix it."""
     if not report.limits:
         return None
     blocks: list[RenderableType] = []
@@ -142,7 +146,7 @@ def limits(report: Report, look: Look) -> RenderableType | None:
 
 
 def overhead(report: Report, look: Look) -> RenderableType | None:
-    """What the tracing cost and how far its figures can be trusted."""
+    """Show what the tracing cost and how far its figures can be trusted."""
     cost, loss = report.overhead, report.event_loss
     parts = [f"{seconds(cost.tracer_cpu_seconds)} CPU", f"{size(cost.tracer_rss)} RSS"]
     if cost.target_slowdown_estimate is not None:
@@ -151,9 +155,13 @@ def overhead(report: Report, look: Look) -> RenderableType | None:
         hits = sum(probe.hits for probe in cost.probes)
         parts.append(f"{plural(len(cost.probes), 'probe')} with {plural(hits, 'hit')}")
     if loss is not None:
-        parts.append(f"{plural(loss.lost, 'event')} lost" + (f", {plural(loss.resyncs, 'resync')}" if loss.resyncs else ""))
+        parts.append(f"{plural(loss.lost, 'event')} lost")
+        if loss.resyncs:
+            parts.append(plural(loss.resyncs, "resync"))
         parts.append("drift not checked" if loss.drift_bytes is None else f"drift {size(loss.drift_bytes)}")
     if report.consistency is not None:
         state = report.consistency
         parts.append("snapshot exact" if state.exact else f"snapshot inexact by {size(state.skew_bytes)}")
+    if report.accounting is not None:
+        parts.append(f"Ready unexplained {size(report.accounting.unexplained)}")
     return Group(Text(""), words((f"gomem: {', '.join(parts)}", "dim")))

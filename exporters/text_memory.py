@@ -12,37 +12,38 @@ from tracer.report import KindRow, Report, SpanClassRow
 _NO_LIMIT = 1 << 62  # math.MaxInt64 stands for "no GOMEMLIMIT" in the runtime
 _TOP_SPAN_CLASSES = 5
 _TOP_KINDS = 8
+_RUNTIME_PAGE = 8192
 
 _STATE_MEANS = {
-    "reserved": "only an address range, no RAM behind it",
-    "prepared": "may be used, costs nothing until it is (scavenged)",
-    "ready": "the Go runtime's memory in use or at hand",
-    "unmanaged": "not the Go runtime's: binary, C, threads, files",
+    "reserved": "an address range only, no RAM",
+    "prepared": "costs nothing until it is used (scavenged)",
+    "ready": "in use by the Go runtime, or at hand",
+    "unmanaged": "not Go's: binary, C, threads, files",
 }
 _KIND_MEANS = {
     "heap_arena": "Go heap",
-    "heap_metadata": "heap records (arenas, spans, bitmaps)",
+    "heap_metadata": "heap records",
     "page_summary": "page allocator",
-    "runtime_other": "other runtime records",
-    "thread_stack": "OS thread stacks",
+    "runtime_other": "other Go records",
+    "thread_stack": "OS threads",
     "c_heap": "C malloc",
-    "binary": "the program itself",
-    "shared_library": "shared libraries",
+    "binary": "the program",
+    "shared_library": "libraries",
     "file": "mapped files",
-    "vdso": "kernel's vdso",
-    "other": "other mappings",
+    "vdso": "the kernel's",
+    "other": "anything else",
 }
 _PAGE_ROWS = (
     ("in_use", "in use", "spans of objects"),
     ("stacks", "stacks", "goroutine stacks"),
     ("work_bufs", "work bufs", "the collector's buffers"),
-    ("free", "free", "retained for the next allocation"),
+    ("free", "free", "retained for reuse"),
     ("scavenged", "scavenged", "returned to the OS"),
 )
 
 
 def address_space(report: Report, look: Look) -> RenderableType | None:
-    """VSZ split into the runtime's states."""
+    """Show VSZ split into the runtime's states."""
     virtual = report.virtual
     if virtual is None:
         return None
@@ -56,7 +57,7 @@ def address_space(report: Report, look: Look) -> RenderableType | None:
             size(amount),
             percent(amount, virtual.total),
             look.bar(amount or 0, virtual.total, name),
-            words((meaning, "dim")),
+            look.remark(meaning),
         )
         for name, meaning in _STATE_MEANS.items()
         for amount in (parts[name],)
@@ -65,7 +66,7 @@ def address_space(report: Report, look: Look) -> RenderableType | None:
 
 
 def rss(report: Report, look: Look) -> RenderableType | None:
-    """RSS by who holds it, and the kernel's own split of it."""
+    """Show RSS by who holds it, and the kernel's own split of it."""
     resident = report.resident
     if resident is None:
         return None
@@ -93,15 +94,19 @@ def _kind_table(report: Report, look: Look) -> RenderableType | None:
     if not report.kinds or resident is None:
         return None
     shown = sorted((row for row in report.kinds if row.resident or row.virtual), key=lambda row: -row.resident)
-    rows = [_kind_cells(row, row.kind, resident.total, look) for row in shown[:_TOP_KINDS]]
+    rows: list[tuple[str | Text, ...]] = [
+        _kind_cells(row, row.kind, resident.total, look) for row in shown[:_TOP_KINDS]
+    ]
     rest = shown[_TOP_KINDS:]
     if rest:
         rows.append(_kind_cells(_sum(rest), plural(len(rest), "more kind"), resident.total, look))
     total = _sum(shown)
-    rows.append(
-        (words(("sum", "dim")), size(total.resident), "", Text(""), size(total.virtual), number(total.mappings), "")
-    )
-    columns = ("by kind", "resident", "", "<", "virtual", "mappings", "<")
+    rows.append((words(("sum", "dim")), size(total.resident), "", "", size(total.virtual), number(total.mappings), ""))
+    columns = ["by kind", "resident", "", "<", "virtual", "mappings", "<"]
+    if total.swap:
+        columns.insert(-1, "swap")
+        swap = [size(row.swap) for row in (*shown[:_TOP_KINDS], *([_sum(rest)] if rest else []), total)]
+        rows = [(*row[:-1], amount, row[-1]) for row, amount in zip(rows, swap, strict=True)]
     return table(columns, rows)
 
 
@@ -120,12 +125,12 @@ def _kind_cells(row: KindRow, name: str, total: int, look: Look) -> tuple[str | 
         look.bar(row.resident, total, "green" if row.kind == "heap_arena" else "cyan"),
         size(row.virtual),
         number(row.mappings),
-        words((_KIND_MEANS.get(row.kind, ""), "dim")),
+        look.remark(_KIND_MEANS.get(row.kind, "")),
     )
 
 
 def heap_pages(report: Report, look: Look) -> RenderableType | None:
-    """Heap pages by the runtime's state and what of each is in RAM."""
+    """Show heap pages by the runtime's state and what of each is in RAM."""
     heap = report.heap
     if heap is None:
         return None
@@ -135,22 +140,22 @@ def heap_pages(report: Report, look: Look) -> RenderableType | None:
     for state, name, meaning in _PAGE_ROWS:
         pages, in_ram = getattr(heap.pages, state), getattr(heap.resident, state)
         total, resident = total + pages, resident + in_ram
-        rows.append(_page_cells(name, pages, in_ram, look.bar(pages, whole, state), meaning))
+        rows.append(_page_cells(name, pages, in_ram, look.bar(pages, whole, state), look.remark(meaning)))
     outside = heap.resident.outside
     if outside:
         resident += outside
-        rows.append(("outside", "", size(outside), "", Text(""), words(("in no grown page", "dim"))))
+        rows.append(("outside", "", size(outside), "", Text(""), look.remark("in no grown page")))
     rows.append((words(("sum", "dim")), size(total), size(resident), size(total - resident + outside), Text(""), ""))
     heading = f"Heap pages in {plural(len(heap.arenas), 'arena')}, by the runtime's state and the kernel's"
     return section(heading, table(("", "pages", "resident", "not in RAM", "<", "<"), rows))
 
 
-def _page_cells(name: str, pages: int, in_ram: int, bar: Text, meaning: str) -> tuple[str | Text, ...]:
-    return (name, size(pages), size(in_ram), size(max(0, pages - in_ram)), bar, words((meaning, "dim")))
+def _page_cells(name: str, pages: int, in_ram: int, bar: Text, remark: Text) -> tuple[str | Text, ...]:
+    return (name, size(pages), size(in_ram), size(max(0, pages - in_ram)), bar, remark)
 
 
 def memstats(report: Report, look: Look) -> RenderableType | None:
-    """The figures of runtime.MemStats and of the collector that people know by name."""
+    """Show the figures of runtime.MemStats and of the collector that people know by name."""
     stats, heap = report.memstats, report.heap
     if stats is None and heap is None:
         return None
@@ -197,11 +202,11 @@ def flowing(pairs: list[tuple[str, str]], width: int) -> Text:
 
 
 def fragmentation(report: Report, look: Look) -> RenderableType | None:
-    """The span classes that waste most, and the waste of all."""
+    """Show the span classes that waste most, and the waste of all."""
     if not report.spans:
         return None
     waste = sum(_wasted(row) for row in report.spans)
-    pages = sum(row.pages for row in report.spans) * 8192
+    pages = sum(row.pages for row in report.spans) * _RUNTIME_PAGE
     worst = sorted(report.spans, key=_wasted, reverse=True)[:_TOP_SPAN_CLASSES]
     rows = [_span_cells(row) for row in worst if _wasted(row)]
     spans = sum(row.spans for row in report.spans)
@@ -221,7 +226,7 @@ def _span_cells(row: SpanClassRow) -> tuple[str, ...]:
         f"{row.size_class} {'noscan' if row.noscan else 'scan'}",
         f"{row.object_size} B" if row.object_size else "large",
         number(row.spans),
-        size(row.pages * 8192),
+        size(row.pages * _RUNTIME_PAGE),
         number(row.objects),
         percent(row.objects, row.capacity),
         size(row.free_slots * row.object_size),
@@ -230,7 +235,7 @@ def _span_cells(row: SpanClassRow) -> tuple[str, ...]:
 
 
 def cgroup(report: Report, look: Look) -> RenderableType | None:
-    """The memory limit around the process, and how much of it is used."""
+    """Show the memory limit around the process, and how much of it is used."""
     group = report.process.cgroup
     if group is None:
         return None

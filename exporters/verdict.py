@@ -41,22 +41,13 @@ def verdict(report: Report) -> str:
         covered += share.bytes
     sentence = f"RSS {size(resident.total)}"
     if told:
-        sentence += ": " + _joined(told)
+        sentence += ": " + "; ".join(told)
     return sentence + _live(report) + "."
-
-
-def rss_shares(report: Report) -> list[Share]:
-    """Return RSS cut into parts that do not overlap; parts that cannot be told apart are left out."""
-    return _shares(report)
-
-
-def _joined(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 def _live(report: Report) -> str:
     if report.heap is None:
-        return "" if report.process.go_version else "; this is not a Go program"
+        return "; the Go runtime could not be read" if report.process.go_version else "; no Go runtime was found in it"
     if report.heap.live:
         return f"; the live heap is {size(report.heap.live)}"
     alloc = (report.memstats or {}).get("HeapAlloc")
@@ -64,6 +55,7 @@ def _live(report: Report) -> str:
 
 
 def _shares(report: Report) -> list[Share]:
+    """Return RSS cut into parts that do not overlap; what cannot be told apart is left out."""
     resident = report.resident
     if resident is None:
         return []
@@ -78,14 +70,14 @@ def _shares(report: Report) -> list[Share]:
 
     lazy_heap = min(lazy, pages.scavenged)
     return [
-        Share(lazy, "memory the Go runtime already gave back (MADV_FREE), which the kernel may take any time"),
-        Share(pages.scavenged - lazy_heap, "heap the Go runtime gave back, which the kernel still keeps in RAM"),
+        Share(lazy, "memory the Go runtime already gave back (MADV_FREE) and the kernel may take any time"),
+        Share(pages.scavenged - lazy_heap, "heap the Go runtime gave back but the kernel keeps in RAM"),
         Share(pages.in_use, "Go heap in use"),
         Share(pages.free, "free heap that Go keeps for reuse"),
         Share(pages.stacks, "goroutine stacks"),
         Share(of(_RUNTIME_KINDS) + pages.work_bufs + pages.outside, "the Go runtime's own records"),
         Share(of(_C_KINDS), "memory outside the Go runtime (C malloc, mmap)"),
-        Share(of(_FILE_KINDS), "files (program text, libraries), which the kernel can drop"),
+        Share(of(_FILE_KINDS), "pages of files (program text, libraries), which the kernel can drop"),
     ]
 
 
@@ -93,8 +85,8 @@ def _kernel_shares(report: Report, lazy: int) -> list[Share]:
     resident = report.resident
     assert resident is not None
     return [
-        Share(lazy, "lazily freed memory (MADV_FREE), which the kernel may take any time"),
+        Share(lazy, "lazily freed memory (MADV_FREE) that the kernel may take any time"),
         Share((resident.anonymous or 0) - lazy, "the program's own (anonymous) memory"),
-        Share(resident.file or 0, "files (program text, libraries), which the kernel can drop"),
+        Share(resident.file or 0, "pages of files (program text, libraries), which the kernel can drop"),
         Share(resident.shmem or 0, "shared memory"),
     ]

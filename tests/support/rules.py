@@ -40,7 +40,7 @@ def broken_rules(
     broken += _heap(report, skew)
     broken += _memstats(report, skew)
     broken += _spans(report, skew)
-    broken += _ready(report, mapped_ready, ready_rounding)
+    broken += _ready(report, mapped_ready, ready_rounding, skew)
     broken += _events(report)
     broken += _gaps_are_explained(report)
     return broken
@@ -63,7 +63,7 @@ def _total(rows: Sequence[Object], column: str) -> int:
 def _negative_figures(value: object, path: str = "") -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            if key not in ("gc_percent", "drift_bytes", "evidence"):
+            if key not in ("gc_percent", "drift_bytes", "unexplained", "evidence"):
                 yield from _negative_figures(item, f"{path}.{key}")
     elif isinstance(value, list):
         for at, item in enumerate(value):
@@ -144,7 +144,8 @@ def _arena(arena: Object, skew: int) -> Iterator[str]:
     name = f"arena {arena['base']:#x}"
     grown = sum(arena[state] for state in PAGE_STATES)
     yield from _at_most(f"{name}: states", sum(arena[state] for state in REGION_STATES), arena["size"])
-    yield from _at_most(f"{name}: grown pages against prepared + ready", grown, arena["prepared"] + arena["ready"], skew)
+    usable = arena["prepared"] + arena["ready"]
+    yield from _at_most(f"{name}: grown pages against prepared + ready", grown, usable, skew)
     # Pages are scavenged exactly when they are not Ready: sysUnused and sysUsed make both changes.
     yield from _at_most(f"{name}: pages not scavenged against ready", grown - arena["scavenged"], arena["ready"], skew)
     yield from _at_most(f"{name}: resident", arena["resident"], arena["size"])
@@ -160,7 +161,8 @@ def _memstats(report: Object, skew: int) -> Iterator[str]:
     yield from _equal("Alloc = HeapAlloc", stats["Alloc"], stats["HeapAlloc"])
     yield from _at_most("Alloc against TotalAlloc", stats["Alloc"], stats["TotalAlloc"], skew)
     # A torn read of counters is counted in objects, of which none is smaller than 8 bytes.
-    yield from _equal("Mallocs - Frees = HeapObjects", stats["Mallocs"] - stats["Frees"], stats["HeapObjects"], skew / 8)
+    objects = stats["Mallocs"] - stats["Frees"]
+    yield from _equal("Mallocs - Frees = HeapObjects", objects, stats["HeapObjects"], skew / 8)
     parts = ("HeapSys", "StackSys", "MSpanSys", "MCacheSys", "BuckHashSys", "GCSys", "OtherSys")
     yield from _equal("Sys = sum of its parts", sum(stats[name] for name in parts), stats["Sys"], skew)
     for used, mapped in (("StackInuse", "StackSys"), ("MSpanInuse", "MSpanSys"), ("MCacheInuse", "MCacheSys")):
@@ -206,16 +208,21 @@ def _span_class(row: Object) -> Iterator[str]:
         yield from _equal(f"{name}: slots + tail_waste", slots + row["tail_waste"], row["pages"] * RUNTIME_PAGE)
 
 
-def _ready(report: Object, mapped_ready: int | None, rounding: int) -> Iterator[str]:
-    virtual, stats = report["virtual"], report["memstats"]
+def _ready(report: Object, mapped_ready: int | None, rounding: int, skew: int) -> Iterator[str]:
+    virtual, stats, accounting = report["virtual"], report["memstats"], report["accounting"]
     if virtual is None or virtual["ready"] is None:
         return
+    if accounting is not None:
+        counted = sum(accounting[name] for name in ("mapped_ready", "heap_index", "page_rounding"))
+        found = counted - accounting["unexplained"]
+        yield from _equal("accounting, solved for virtual.ready", found, virtual["ready"])
+        yield from _equal("accounting.unexplained", accounting["unexplained"], 0, rounding + skew)
     if stats is not None and report["consistency"] is not None and report["consistency"]["exact"]:
         pages = stats["HeapSys"] - stats["HeapReleased"] + stats["StackInuse"]
         yield from _at_most("Ready heap pages against virtual.ready", pages, virtual["ready"])
     if mapped_ready is not None:
         unexplained = virtual["ready"] - mapped_ready - HEAP_INDEX
-        yield from _equal("virtual.ready - mappedReady - heap index", unexplained, 0, rounding)
+        yield from _equal("virtual.ready - mappedReady - heap index", unexplained, 0, rounding + skew)
 
 
 def _events(report: Object) -> Iterator[str]:
