@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from tracer.errors import GomemError, LayoutError, NotPermitted, SnapshotError
+from tracer.errors import GomemError, LayoutError, NotPermitted, SnapshotError, TargetError
 from tracer.join import AddressSpace, join
 from tracer.kernel.maps import read_mappings
 from tracer.kernel.view import KernelView, read_kernel_view
@@ -35,7 +36,7 @@ class Inspector:
         """Take over `program`, the executable of `target`."""
         self.target = target
         self.program = program
-        self.bias: int | None = None
+        self.bias: int | None = 0 if program.executable is not None and not program.executable.pie else None
         self._memory: ProcessMemory | None = None
 
     @classmethod
@@ -66,6 +67,19 @@ class Inspector:
             self._memory.close()
             self._memory = None
 
+    def prepare(self) -> None:
+        """Learn where the program is loaded, so that addresses have names. Raises TargetGone, NotPermitted."""
+        if self.bias is None and self.program.executable is not None:
+            mappings = read_mappings(self.target).mappings
+            self.bias = load_bias(self.program.executable, self.target.exe_identity, mappings)
+
+    def target_cpu_seconds(self) -> float | None:
+        """Return the CPU time that the target has used, None when it is gone."""
+        try:
+            return self.target.stat().cpu_ticks / os.sysconf("SC_CLK_TCK")
+        except TargetError:
+            return None
+
     def facts(self) -> ProcessFacts:
         """Return who the target is."""
         return self.program.describe(self.target.facts())
@@ -88,11 +102,7 @@ class Inspector:
 
     def symbolize(self, address: int) -> str | None:
         """Return the name of the Go function at an address in the process, None outside Go's code."""
-        functions = self.program.functions
-        if functions is None or self.bias is None:
-            return None
-        function = functions.at(address - self.bias)
-        return function.name if function else None
+        return self.program.symbolize(address, self.bias)
 
     def _where(self, kernel: KernelView) -> Program | None:
         exe = self.program.executable
@@ -129,15 +139,9 @@ class Inspector:
             self._memory = ProcessMemory(self.target.pid)
             self.target.check_same_program()
         self._memory.start_budget()
-        bias = self._known_bias()
+        self.prepare()
+        if self.bias is None:
+            raise SnapshotError("the process does not map its own executable")
+        bias = self.bias
         addresses = {name: address + bias for name, address in self.program.globals.items()}
         return RuntimeReader(self._memory, self.program.layout, addresses)
-
-    def _known_bias(self) -> int:
-        if self.bias is None:
-            assert self.program.executable is not None
-            mappings = read_mappings(self.target).mappings
-            self.bias = load_bias(self.program.executable, self.target.exe_identity, mappings)
-            if self.bias is None:
-                raise SnapshotError("the process does not map its own executable")
-        return self.bias

@@ -57,6 +57,13 @@ class GoProgram:
         """Tell whether the program has a function of that full name."""
         return self.functions is not None and bool(self.functions.lookup(name))
 
+    def symbolize(self, address: int, bias: int | None) -> str | None:
+        """Return the Go function at an address of a process that has loaded the program at `bias`, else None."""
+        if self.functions is None or bias is None:
+            return None
+        function = self.functions.at(address - bias)
+        return function.name if function else None
+
     def describe(self, facts: ProcessFacts) -> ProcessFacts:
         """Return the facts of a process with what its executable tells."""
         exe, build = self.executable, self.build

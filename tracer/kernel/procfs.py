@@ -37,6 +37,7 @@ class Stat:
     state: str
     flags: int
     threads: int
+    cpu_ticks: int  # clock ticks used by all threads, user and system
     start_ticks: int  # clock ticks after boot
     start_stack: int  # 0 without ptrace permission
 
@@ -65,6 +66,7 @@ def parse_stat(raw: bytes) -> Stat:
         state=fields[0].decode("ascii"),
         flags=int(fields[6]),
         threads=int(fields[17]),
+        cpu_ticks=int(fields[11]) + int(fields[12]),
         start_ticks=int(fields[19]),
         start_stack=int(fields[25]),
     )

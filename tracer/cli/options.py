@@ -1,0 +1,81 @@
+"""Options that several commands share, and how a report is written."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Literal, TypeVar
+
+import click
+
+from exporters.json_report import render_json
+from exporters.output import write_output
+from exporters.text import render_for, render_text
+from tracer.errors import TargetError
+from tracer.program import GoProgram
+from tracer.report import Report
+
+Format = Literal["text", "json"]
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def report_options(command: Command) -> Command:
+    """Add --format and -o to a command that prints a report."""
+    command = click.option(
+        "-o", "--output", type=click.Path(), help="Write the report to this file, whole or not at all."
+    )(command)
+    return click.option(
+        "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
+        help="A page for people, or one JSON object (schema gomem.report/1).",
+    )(command)  # fmt: skip
+
+
+def require_go_option(command: Command) -> Command:
+    """Add --require-go."""
+    return click.option(
+        "--require-go", is_flag=True, help="Refuse a target that is not a Go program (else: the kernel's view only)."
+    )(command)
+
+
+def check_go(program: GoProgram, who: str, *, required: bool) -> None:
+    """Raise TargetError if a Go program is required and this is none."""
+    if required and not program.is_go:
+        raise TargetError(
+            f"{who} is not a Go program: its executable has neither build information nor a function table",
+            "without --require-go the kernel's view of it is reported",
+        )
+
+
+def write_report(report: Report, form: Format, output: str | None) -> None:
+    """Print the report, or write it to the file `output`."""
+    if form == "json":
+        text = render_json(report)
+    else:
+        text = render_for(report, sys.stdout) if output is None else render_text(report)
+    write_output(text, output)
+
+
+def say(text: str) -> None:
+    """Tell progress on stderr."""
+    click.echo(f"gomem: {text}", err=True)
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Within the block SIGINT and SIGTERM end the watching early instead of gomem; yields "has one come?"."""
+    come = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        come.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield come.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

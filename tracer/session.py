@@ -1,0 +1,234 @@
+"""One tracing session: choose the event source that works, watch the target, and put the report together."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from bpf.placing import place
+from bpf.source import BpfSource
+from bpf.uprobes import UprobeSpec
+from tracer.assemble import Watched, assemble
+from tracer.errors import BackendUnavailable, BinaryError, LayoutError, NotPermitted
+from tracer.events import EventBatch, EventSource, Kind
+from tracer.inspection import Inspector
+from tracer.layout.roles import resolve_roles
+from tracer.model.activity import Activity
+from tracer.program import GoProgram
+from tracer.report import Limit, Overhead, ProbeRow, ProcessFacts, Report
+from tracer.sources.launch import AfterExec, Launched
+from tracer.sources.strace import StraceSource
+from tracer.watch import Watch
+
+Backend = Literal["bpf", "strace", "procfs"]
+Choice = Literal["auto", "bpf", "strace", "procfs"]
+
+_NO_EVENTS = Limit(
+    "what happened while watching",
+    "the procfs backend sees states, not events",
+    "use --backend bpf, or --backend strace (which stops the target at each of its system calls)",
+)
+
+
+@dataclass(slots=True)
+class Plan:
+    """The event source that was chosen, started, and why; `source` is None for procfs."""
+
+    backend: Backend
+    reason: str
+    source: EventSource | None
+    uprobes: Sequence[UprobeSpec] = ()
+    limits: list[Limit] = field(default_factory=list)
+
+
+def uprobes_for(program: GoProgram, limits: list[Limit]) -> list[UprobeSpec]:
+    """Return the default uprobes of a program, all rare roles; what cannot be probed becomes a limit."""
+    exe, functions = program.executable, program.functions
+    if exe is None or functions is None:
+        return []
+    try:
+        probes = resolve_roles(program.release, exe.machine, program.has_function)
+    except LayoutError as error:
+        limits.append(Limit("the runtime's own events", error.what, error.fix))
+        return []
+    rare = [probe for probe in probes if probe.kind is not Kind.MALLOCGC]
+    limits += [Limit(f"all events of role {probe.role}", probe.misses, "") for probe in rare if probe.misses]
+    try:
+        return place(exe, functions, rare)
+    except (BackendUnavailable, BinaryError) as error:
+        limits.append(Limit("the runtime's own events", error.what, error.fix))
+        return []
+
+
+def start_source(choice: Choice, pid: int, program: GoProgram, launched: Launched | None) -> Plan:
+    """Start the source that was asked for, or with "auto" the best that works.
+
+    "auto" never falls back to strace on a running process: ptrace would stop it at every system call, which nobody
+    asked for. A program that was launched to be traced may be slowed. Raises BackendUnavailable or NotPermitted
+    with the reason when the source named does not work.
+    """
+    if choice == "procfs":
+        return Plan("procfs", "asked for", None, limits=[_NO_EVENTS])
+    if choice == "strace":
+        return _strace(pid, "asked for", launched)
+    try:
+        return _bpf(pid, program, "the best that works here" if choice == "auto" else "asked for")
+    except (BackendUnavailable, NotPermitted) as error:
+        if choice == "bpf":
+            raise
+        why_not_bpf = f"BPF does not work here: {error.what}"
+        bpf_fix = error.fix
+    if launched is not None:
+        try:
+            return _strace(pid, why_not_bpf, launched)
+        except (BackendUnavailable, NotPermitted) as error:
+            why_not_bpf += f"; strace neither: {error.what}"
+    limits = [Limit(_NO_EVENTS.what, why_not_bpf, bpf_fix or _NO_EVENTS.fix)]
+    return Plan("procfs", why_not_bpf, None, limits=limits)
+
+
+def _bpf(pid: int, program: GoProgram, reason: str) -> Plan:
+    limits: list[Limit] = []
+    specs = uprobes_for(program, limits)
+    source = BpfSource(pid, specs)
+    source.start()
+    limits += [
+        Limit(f"events of role {skipped.spec.role}", f"{skipped.spec.symbol}: {skipped.reason}", "")
+        for skipped in source.skipped
+    ]
+    return Plan("bpf", reason, source, specs, limits)
+
+
+def _strace(pid: int, reason: str, launched: Launched | None) -> Plan:
+    source = StraceSource(pid, from_exec=launched is not None)
+    source.start()
+    limits = [
+        Limit(
+            "the runtime's own events (reserve, map, used, ...) and who made each system call",
+            "strace sees system calls only",
+            "use --backend bpf",
+        )
+    ]
+    return Plan("strace", reason, source, limits=limits)
+
+
+class FromExec:
+    """Lets pass what a launched program did after it became the program, without that exec itself."""
+
+    def __init__(self) -> None:
+        self._after = AfterExec()
+
+    def __call__(self, batch: EventBatch) -> EventBatch:
+        """Return the events behind the first EXEC."""
+        known = self._after.seen
+        batch = self._after.filter(batch)
+        return batch[1:] if self._after.seen and not known else batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """What this process and its children have used so far."""
+
+    cpu: float
+
+    @classmethod
+    def now(cls) -> _Spent:
+        usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return cls(sum(one.ru_utime + one.ru_stime for one in usage))
+
+
+def watch_target(
+    inspector: Inspector,
+    plan: Plan,
+    seconds: float | None,
+    stop: Callable[[], bool],
+    launched: Launched | None = None,
+    facts: ProcessFacts | None = None,
+) -> Report:
+    """Watch with a started plan, stop it, and return the report; `facts` if they were read already."""
+    facts = facts or inspector.facts()
+    spent = _Spent.now()
+    activity = Activity(inspector.symbolize)
+    activity.mark_start(time.monotonic_ns())
+    watch = Watch(inspector, plan.source, activity, FromExec() if launched else _all)
+    cpu_before = inspector.target_cpu_seconds()
+    try:
+        ending = watch.run(seconds, stop, launched=launched is not None)
+        cpu_after = inspector.target_cpu_seconds()
+    finally:
+        watch.finish()
+    limits = [*plan.limits, *([ending.early] if ending.early else [])]
+    target_cpu = None if cpu_before is None or cpu_after is None else cpu_after - cpu_before
+    watched = Watched(
+        backend=plan.backend,
+        reason=plan.reason,
+        seconds=round(ending.seconds, 3),
+        activity=activity if plan.source else None,
+        lost=plan.source.lost if plan.source else 0,
+        overhead=_overhead(plan, spent, target_cpu),
+        limits=limits,
+    )
+    return assemble(facts, watch.look, watched, _rfc3339_now())
+
+
+def report_of_the_ended(facts: ProcessFacts, program: GoProgram, plan: Plan) -> Report:
+    """Return the report of a launched program that ended before its state could be read: its events only."""
+    activity = Activity(lambda address: program.symbolize(address, _fixed_bias(program)))
+    if plan.source is not None:
+        plan.source.stop()
+        activity.feed(FromExec()(plan.source.poll(0)))
+    why = "the program ended before it could be looked at"
+    watched = Watched(
+        backend=plan.backend,
+        reason=plan.reason,
+        seconds=0.0,
+        activity=activity if plan.source else None,
+        lost=plan.source.lost if plan.source else 0,
+        overhead=_overhead(plan, _Spent.now(), None),
+        limits=[*plan.limits, Limit("its state: virtual, resident, heap", why, "trace a program that runs longer")],
+    )
+    return assemble(facts, None, watched, _rfc3339_now())
+
+
+def _fixed_bias(program: GoProgram) -> int | None:
+    return 0 if program.executable is not None and not program.executable.pie else None
+
+
+def snapshot_target(inspector: Inspector) -> Report:
+    """Return the report of the state now, without watching."""
+    spent = _Spent.now()
+    facts = inspector.facts()
+    look = inspector.look()
+    plan = Plan("procfs", "a snapshot needs no events", None)
+    watched = Watched("procfs", plan.reason, 0.0, None, 0, _overhead(plan, spent, None))
+    return assemble(facts, look, watched, _rfc3339_now())
+
+
+def _all(batch: EventBatch) -> EventBatch:
+    return batch
+
+
+def _overhead(plan: Plan, before: _Spent, target_cpu: float | None) -> Overhead:
+    probes = plan.source.probes() if plan.source else []
+    del target_cpu
+    return Overhead(
+        tracer_cpu_seconds=round(_Spent.now().cpu - before.cpu, 4),
+        tracer_rss=_own_rss(),
+        probes=[ProbeRow(probe.role, probe.symbol, probe.hits) for probe in probes],
+        target_slowdown_estimate=None,
+    )
+
+
+def _own_rss() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _rfc3339_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
