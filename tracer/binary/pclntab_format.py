@@ -91,7 +91,7 @@ def decode(raw: bytes) -> Table:
         raise Malformed("its functions are not in ascending order")
     name_offsets = _name_offsets(raw, header, functab[1::2])
     names = raw[header.names : names_end]
-    if int(name_offsets.max()) >= len(names):
+    if int(name_offsets.max()) > names.rfind(b"\0"):
         raise Malformed("a function's name lies outside the table of names")
     return Table(header, entries, name_offsets, names)
 
@@ -99,7 +99,7 @@ def decode(raw: bytes) -> Table:
 def _name_offsets(raw: bytes, header: Header, offsets: NDArray[np.unsignedinteger]) -> NDArray[np.uint32]:
     """Gather _func.nameOff, the field behind the entry (4 bytes where relative, else a pointer)."""
     entry_size = 4 if header.relative else header.pointer_size
-    if int(offsets.max()) + entry_size + 4 > len(raw) - header.functions:
+    if int(offsets.max()) + _MIN_FUNC_SIZE > len(raw) - header.functions:
         raise Malformed("a function's record lies outside the table")
     if np.any(offsets & 3):
         raise Malformed("a function's record is not aligned")
