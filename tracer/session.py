@@ -154,7 +154,9 @@ def watch_target(
     facts = facts or inspector.facts()
     spent = _Spent.now()
     activity = Activity(inspector.symbolize)
-    activity.mark_start(time.monotonic_ns())
+    if launched is None:
+        # The log of a launched program counts from its first event, which is before our first look.
+        activity.mark_start(time.monotonic_ns())
     watch = Watch(inspector, plan.source, activity, FromExec() if launched else _all)
     cpu_before = inspector.target_cpu_seconds()
     try:
