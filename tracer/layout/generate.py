@@ -11,12 +11,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tracer.binary.executable import Executable
 from tracer.errors import GomemError, LayoutError
 from tracer.layout.dwarf import read_raw_layout
 from tracer.layout.layout import RawLayout
+from tracer.layout.patches import add_measured
 from tracer.layout.tables import minor_of
 
 TABLES = Path(__file__).parent / "tables"
@@ -46,6 +48,7 @@ def generate(goroot: Path, goarch: str = "amd64") -> RawLayout:
         program = build_probe(goroot, goarch, Path(directory))
         with Executable.open(program) as exe:
             raw, _ = read_raw_layout(exe)
+    raw["measured"] = [raw["go"]]
     raw["provenance"] = {
         "structs": f"DWARF of a linux/{goarch} program built with go{raw['go']}",
         "constants": f"DWARF constants and read-only data of the same program (go{raw['go']})",
@@ -88,23 +91,46 @@ def file_name(raw: RawLayout) -> str:
 
 def to_text(raw: RawLayout) -> str:
     """Return the table as JSON, one struct, global or constant a line, sorted: a diff shows what a release changed."""
-    sections = [f'"go": {json.dumps(raw["go"])}', f'"goarch": {json.dumps(raw["goarch"])}']
-    for section in ("provenance", "constants", "globals", "structs"):
-        rows = sorted(raw[section].items())
-        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows)
-        sections.append(f'"{section}": {{\n{lines}\n}}')
-    return "{\n" + ",\n".join(sections) + "\n}\n"
+    parts = [f'"{key}": {json.dumps(raw[key])}' for key in ("go", "goarch", "measured")]
+    parts += [_section(name, raw[name]) for name in ("provenance", "constants", "globals", "structs")]
+    earlier = [
+        "{\n"
+        + ",\n".join(
+            [f'"measured": {json.dumps(block["measured"])}']
+            + [_section(name, block[name]) for name in ("constants", "globals", "structs")]
+        )
+        + "\n}"
+        for block in raw.get("earlier", [])
+    ]
+    if earlier:
+        parts.append('"earlier": [' + ",\n".join(earlier) + "]")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _section(name: str, rows: Mapping[str, object]) -> str:
+    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(row)}" for key, row in sorted(rows.items()))
+    return f'"{name}": {{\n{lines}\n}}'
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m tracer.layout.generate", description=__doc__)
     parser.add_argument("--toolchain", type=Path, required=True, metavar="GOROOT", help="root of a Go toolchain")
+    parser.add_argument(
+        "--patch",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="GOROOT",
+        help="root of an earlier patch release of the same minor, whose differences the table shall hold too",
+    )
     parser.add_argument("--goarch", default="amd64", help="architecture to build for (default: amd64)")
     parser.add_argument("-o", "--output", type=Path, default=TABLES, metavar="DIR", help="where the table goes")
     options = parser.parse_args(arguments)
     try:
         raw = generate(options.toolchain, options.goarch)
+        for other in options.patch:
+            add_measured(raw, generate(other, options.goarch))
         path = options.output / file_name(raw)
         path.write_text(to_text(raw), encoding="utf-8")
     except (GomemError, OSError) as error:

@@ -47,11 +47,22 @@ class RawGlobal(TypedDict, total=False):
     fields: dict[str, RawField]
 
 
+class RawEarlier(TypedDict):
+    """How earlier patch releases differ from the newest one of a table: whole rows, null for one that they lack."""
+
+    measured: list[str]
+    constants: dict[str, int | list[int] | None]
+    structs: dict[str, RawStruct | None]
+    globals: dict[str, RawGlobal | None]
+
+
 class RawLayout(TypedDict, total=False):
-    """A whole table file."""
+    """A whole table file; `measured` lists the patch releases whose toolchains yield its very rows."""
 
     go: str
     goarch: str
+    measured: list[str]
+    earlier: list[RawEarlier]
     provenance: dict[str, str]
     constants: dict[str, int | list[int]]
     structs: dict[str, RawStruct]
@@ -88,11 +99,13 @@ class Layout:
     """The layouts of one Go release on one architecture.
 
     `source` is "table", "dwarf", or "nearest" for the table of a neighbouring release. Every look-up of something
-    that this release does not have raises LayoutError; `has` and `has_struct` ask first.
+    that this release does not have raises LayoutError; `has` and `has_struct` ask first. `confirmed` is False when the
+    target's own patch release was never measured, and lies not between two that agree.
     """
 
-    def __init__(self, raw: RawLayout, source: Source, go_version: str = "") -> None:
+    def __init__(self, raw: RawLayout, source: Source, go_version: str = "", confirmed: bool = True) -> None:
         """Wrap a table; `go_version` is the target's own release, where it differs from the table's."""
+        self.confirmed = confirmed
         self.table_version = raw["go"]
         self.go_version = go_version or raw["go"]
         self.goarch = raw["goarch"]
@@ -106,6 +119,7 @@ class Layout:
             {
                 name: GlobalVariable(name, g["type"], g["size"], g.get("count", 0), g.get("stride", 0))
                 for name, g in raw["globals"].items()
+                if "size" in g
             }
         )
 
@@ -134,11 +148,10 @@ class Layout:
 
     def size(self, struct: str) -> int:
         """Return the size of the struct, or of the global of that name, in bytes."""
-        if struct in self._structs:
-            return self._structs[struct]["size"]
-        if struct in self._raw_globals:
-            return self._raw_globals[struct]["size"]
-        raise LayoutError(f"{self._release} has no struct {struct}", self._fix)
+        row = self._structs.get(struct) or self._raw_globals.get(struct)
+        if row is None or "size" not in row:
+            raise LayoutError(f"{self._release} has no known size of {struct}", self._fix)
+        return row["size"]
 
     def fields(self, struct: str) -> Mapping[str, Field]:
         """Return the fields of `struct` that the table lists, by dotted name, in memory order."""

@@ -11,6 +11,7 @@ from typing import cast
 
 from tracer.errors import LayoutError
 from tracer.layout.layout import Layout, RawLayout
+from tracer.layout.patches import for_patch, patch_of
 
 Minor = tuple[int, int]
 
@@ -30,19 +31,21 @@ def minor_of(go_version: str) -> Minor | None:
 def table_for(go_version: str, goarch: str) -> Layout | None:
     """Return the layout of the release's own minor, source "table"; None when there is no table for it.
 
-    Struct layouts do not change between the patch releases of a minor. A development version may be anything: None.
+    The rows are those of the patch release as far as it was measured (see tracer.layout.patches and
+    Layout.confirmed). A development version may be anything: None.
     """
     minor = minor_of(go_version)
     if minor is None or _is_development(go_version) or minor not in known_minors(goarch):
         return None
-    return Layout(_load(minor, goarch), "table", go_version)
+    raw, confirmed = for_patch(_load(minor, goarch), patch_of(go_version))
+    return Layout(raw, "table", go_version, confirmed)
 
 
 def nearest_table(go_version: str, goarch: str) -> Layout:
     """Return the layout of the closest release that has a table, source "nearest": a guess, to be checked.
 
-    A release newer than all tables gets the newest; one in between or older the next newer table, else the next
-    older. Raises LayoutError when the architecture has no table at all, or the version cannot be read.
+    A release newer than all tables gets the newest one. Raises LayoutError when the architecture has no table at all,
+    or the version cannot be read.
     """
     minor = minor_of(go_version)
     known = sorted(known_minors(goarch))
@@ -53,7 +56,7 @@ def nearest_table(go_version: str, goarch: str) -> Layout:
         raise LayoutError(f"{go_version!r} names no Go release", fix)
     # Ties go to the older release: it is the one whose successor is known not to have changed much.
     closest = min(known, key=lambda other: (abs(other[0] - minor[0]), abs(other[1] - minor[1]), other))
-    return Layout(_load(closest, goarch), "nearest", go_version)
+    return Layout(_load(closest, goarch), "nearest", go_version, confirmed=False)
 
 
 @lru_cache(maxsize=1)
