@@ -98,11 +98,18 @@ def scan(fd: int, start: int, end: int) -> Found:
     vector = np.zeros(_BATCH, dtype=_REGION)
     wanted = _IS_FILE | _IS_PRESENT | _IS_SWAPPED | _IS_PFNZERO | _IS_HUGE | (_IS_GUARD if _knows_guard() else 0)
     while start < end:
-        filled, walked = _scan_once(fd, start, end, vector, wanted)
-        batches.append(vector[:filled].copy())
+        filled, walk_end = _scan_once(fd, start, end, vector, wanted)
+        batch = vector[:filled].copy()
+        batches.append(batch)
         count += filled
         if count > MAX_RANGES:
             raise _TooManyRanges
+        pages = int(np.sum(batch["end"] - batch["start"])) // _PAGE
+        if filled < len(vector) and pages < _PAGES_PER_CALL:
+            break
+        # do_pagemap_scan() walks in steps, and forgets to move walk_end on when the last step comes to the end
+        # (seen on 6.18): going on from there would give the same ranges again.
+        walked = max(walk_end, int(batch["end"][-1]))
         if walked <= start:
             break
         start = walked
