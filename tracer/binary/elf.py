@@ -22,6 +22,8 @@ SHF_COMPRESSED = 0x800
 _MAX_PROGRAM_HEADERS = 1024
 _MAX_SECTIONS = 8192
 _MAX_SECTION_NAME = 256
+# Code and data must be within reach of 32-bit distances; a sparse file can claim any size for nothing.
+_MAX_LOADED = 1 << 31
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
@@ -130,8 +132,11 @@ def _check_loads(loads: list[Segment], file_size: int) -> None:
         end = segment.address + segment.memory_size
         if end >= 1 << 64:
             raise Malformed(f"the segment at {segment.address:#x} ends beyond the address space")
+    loaded = sum(segment.file_size for segment in loads)
+    if loaded > _MAX_LOADED:
+        raise Malformed(f"segments of {loaded} bytes")
     # Otherwise a small file could make every scan of "all segments" as long as it likes.
-    if sum(segment.file_size for segment in loads) > 2 * file_size:
+    if loaded > 2 * file_size:
         raise Malformed("segments share the same bytes of the file")
 
 

@@ -35,6 +35,9 @@ _SYMBOL = np.dtype(
 _NT_GNU_BUILD_ID, _NT_GO_BUILD_ID = 3, 4
 _MAX_NOTES = 1 << 16
 _MAX_INTERPRETER = 4096
+# Several times what the largest Go programs have; sizes in a sparse file cost its maker nothing.
+MAX_READ = 1 << 29
+_MAX_TABLE = 1 << 27
 SCAN_CHUNK = 1 << 20
 
 
@@ -111,7 +114,9 @@ class Executable:
         )
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at the file offset."""
+        """Return exactly `size` bytes, at most MAX_READ, at the file offset."""
+        if size > MAX_READ:
+            raise self.error(f"{size} bytes in one piece")
         try:
             return self._pread(offset, size)
         except Malformed as why:
@@ -232,6 +237,8 @@ class Executable:
         strings = self.sections[table.link] if table.link < len(self.sections) else None
         if strings is None or strings.type in (0, elf.SHT_NOBITS):
             raise self.error("the symbol table has no string table")
+        if table.size > _MAX_TABLE or strings.size > _MAX_TABLE:
+            raise self.error(f"a symbol table of {table.size} bytes with names of {strings.size}")
         rows = np.frombuffer(self.read_at(table.offset, table.size - table.size % _SYMBOL.itemsize), dtype=_SYMBOL)
         rows = rows[rows["shndx"] != 0]
         blob = np.frombuffer(self.read_at(strings.offset, strings.size), dtype=np.uint8)
@@ -265,12 +272,14 @@ class Executable:
         relative = _RELATIVE.get(self.machine)
         if dynamic is None or relative is None:
             return none
-        raw = self.read_at(dynamic.offset, dynamic.file_size - dynamic.file_size % 16)
+        raw = self.read_at(dynamic.offset, min(dynamic.file_size, _MAX_NOTES) // 16 * 16)
         tags = np.frombuffer(raw, dtype="<u8").reshape(-1, 2)
         known = {int(tag): int(value) for tag, value in tags[np.isin(tags[:, 0], (_DT_RELA, _DT_RELASZ))][:16]}
         size = known.get(_DT_RELASZ, 0)
         if not size or _DT_RELA not in known:
             return none
+        if size > _MAX_TABLE:
+            raise self.error(f"a relocation table of {size} bytes")
         rows = np.frombuffer(self.read(known[_DT_RELA], size - size % _RELA.itemsize), dtype=_RELA)
         rows = rows[(rows["info"] & np.uint64(0xFFFFFFFF)) == relative]
         places, values = rows["offset"].copy(), rows["addend"].view("<u8") if len(rows) else none[1]

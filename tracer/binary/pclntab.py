@@ -20,6 +20,8 @@ _SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
 # The size of the smallest instruction, where it is known: it stands in the header behind the magic.
 _QUANTUM = {"amd64": (1,), "arm64": (4,)}
 _MAX_CANDIDATES = 32
+# The largest Go programs have less than a hundred megabytes of it.
+_MAX_TABLE = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _load(exe: Executable, address: int) -> FunctionTable:
         size = section.size if section else exe.file_size
         header = read_header(exe.read_up_to(address, 128))
         # Before Go 1.18 the table holds addresses, which PIE files leave to the loader.
-        raw = exe.read_up_to(address, size)
+        raw = exe.read_up_to(address, min(size, _MAX_TABLE))
         if not header.relative:
             raw = exe.read_relocated(address, len(raw))
     except BinaryError as why:

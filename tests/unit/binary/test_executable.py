@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.binary.samples import DATA, RODATA, TEXT, Elf, Part, elf_file, write
 from tracer.binary.executable import Executable
-from tracer.errors import BinaryError
+from tracer.errors import BinaryError, NotPermitted
 
 SYMTAB, STRTAB = 2, 3
 
@@ -197,3 +197,18 @@ def test_overlapping_or_repeated_segments_are_refused(tmp_path: Path) -> None:
         struct.pack_into("<QQ", repeated, 64 + 56 * index + 32, len(repeated) - first, len(repeated) - first)
     with pytest.raises(BinaryError, match="share"):
         Executable.open(write(tmp_path / "repeated", bytes(repeated)))
+
+
+def test_a_refusal_by_the_kernel_is_told_apart_from_a_broken_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "program", elf_file(three_parts()))
+    path.chmod(0)
+    tmp_path.chmod(0o755)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(NotPermitted, match="ermission denied") as caught:
+            Executable.open(path)
+    finally:
+        os.seteuid(user)
+    assert "CAP_SYS_PTRACE" in caught.value.fix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import time
 import tracemalloc
@@ -174,3 +175,31 @@ def test_made_up_counts_cost_neither_time_nor_memory(tmp_path: Path) -> None:
         print(f"{name}: {len(content)} bytes, peak {peak}, {seconds:.2f} s")
         assert peak < 3 * len(content) + (2 << 20), name
         assert seconds < 5, name
+
+
+def grown(path: Path, content: bytes, header_at: int, size_at: tuple[int, ...], size: int) -> Path:
+    """Write a sparse file in which a header claims `size` bytes."""
+    raw = bytearray(content)
+    for at in size_at:
+        struct.pack_into("<Q", raw, header_at + at, size)
+    write(path, bytes(raw))
+    os.truncate(path, size + len(raw))
+    return path
+
+
+def test_a_sparse_file_of_terabytes_costs_no_more_than_a_small_one(tmp_path: Path) -> None:
+    elf = go_elf("1.20", FUNCTIONS)
+    elf.unloaded = [(".symtab", 2, bytes(48), 5), (".strtab", 3, b"\0x\0", 0)]
+    content = elf_file(elf)
+    sections = struct.unpack_from("<Q", content, 40)[0]
+    huge = 1 << 40
+    last_segment = grown(tmp_path / "segment", content, 64 + 56 * 2, (32, 40), huge)
+    with pytest.raises(BinaryError, match="segments of"):
+        Executable.open(last_segment)
+    for index in (4, 5):  # .symtab, .strtab
+        path = grown(tmp_path / f"section-{index}", content, sections + 64 * index, (32,), huge)
+        with Executable.open(path) as exe, pytest.raises(BinaryError, match="symbol table"):
+            exe.symbols(["x"])
+        peak, seconds = peak_and_seconds(path)
+        assert peak < 1 << 20
+        assert seconds < 1
