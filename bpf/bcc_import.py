@@ -110,14 +110,19 @@ class Module:
             except Exception as error:  # bcc raises bare Exception
                 _refused(f"{source.name} does not compile or its maps are refused", said(), error)
         self._library: Any = bcc.lib
+        self._programs: dict[tuple[str, int], int] = {}
 
     def load(self, name: str, program_type: int, attach_type: int = -1) -> int:
-        """Load a program into the kernel; return its fd, which lives as long as this module."""
+        """Load a program into the kernel, once per attach type; return its fd, which lives as long as this module."""
+        if (name, attach_type) in self._programs:
+            return self._programs[name, attach_type]
         with _captured_stderr() as said:
             try:
                 fd: int = self._bpf.load_func(name.encode(), program_type, None, attach_type).fd
             except Exception as error:
                 _refused(f"the kernel refuses the BPF program {name}", said(), error)
+        del self._bpf.funcs[name.encode()]  # bcc would return this one for any other attach type
+        self._programs[name, attach_type] = fd
         return fd
 
     def map_fd(self, name: str) -> int:
@@ -133,6 +138,8 @@ class Module:
     def close(self) -> None:
         """Close every map and program. Idempotent."""
         if self._bpf is not None:
+            for fd in self._programs.values():
+                os.close(fd)
             self._bpf.cleanup()
             self._bpf = None
 

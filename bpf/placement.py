@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from capstone import CS_ARCH_X86, CS_MODE_64, Cs, CsInsn
+from capstone import CS_AC_WRITE, CS_ARCH_X86, CS_MODE_64, Cs, CsInsn
 from capstone.x86 import (
     X86_INS_CMP,
     X86_INS_LEA,
@@ -31,12 +31,15 @@ from capstone.x86 import (
     X86_OP_REG,
     X86_REG_FS,
     X86_REG_RBP,
+    X86_REG_RIP,
     X86_REG_RSP,
+    X86OpMem,
 )
 
 ARGUMENT_REGISTERS = ("rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11")  # ABIInternal, abi-internal.md
 CODE_LIMIT = 1 << 14  # bytes of a function that are looked at
 _PROLOGUE = 12  # instructions within which a stack check ends
+_DEEPEST = 1024  # bytes below the return address at which a search ends
 _SEARCH = 24  # instructions of a nosplit function that are searched
 _STACK_GUARDS = (0x10, 0x18)  # g.stackguard0, g.stackguard1
 _JBE = ("jbe", "ja")
@@ -51,7 +54,7 @@ class ProbeSite:
     address: int
     offset_from_entry: int
     emulated: bool  # the kernel emulates it; else it single-steps
-    past_stack_check: bool  # a call is seen once, though morestack enters the function again
+    past_stack_check: bool  # a call is seen once, though morestack enters the function again; False without a check
     return_address_offset: int  # bytes from the stack pointer to the return address, at this instruction
     skip_if_branch_taken: bool = False  # on the check's `jbe`: a hit with CF or ZF set is not a call yet
     walk_shows_caller: bool = False  # the kernel's frame-pointer walk finds the caller by itself
@@ -156,10 +159,9 @@ def _prepares_check(instruction: CsInsn, stack_like: set[int]) -> bool:
     )
 
 
-def _loads_g(memory: object) -> bool:
-    """Thread-local g: `mov %fs:-8,%rcx`, or through an offset that the linker fills in (PIE, cgo)."""
-    segment, base = getattr(memory, "segment", 0), getattr(memory, "base", 0)
-    return bool(segment == X86_REG_FS or base != X86_REG_RSP)
+def _loads_g(memory: X86OpMem) -> bool:
+    """Whether it reads g from thread-local storage, or its place there (`mov $-8,%r14; mov %fs:(%r14),%r14`)."""
+    return bool(memory.segment == X86_REG_FS or memory.base == X86_REG_RIP)
 
 
 def _search(
@@ -179,6 +181,8 @@ def _search(
             return None
         frame = _frame_after(instruction, lowered, frame)
         lowered += moved
+        if not 0 <= lowered <= _DEEPEST:
+            return None
     return None
 
 
@@ -207,14 +211,19 @@ def _spoils(instruction: CsInsn, lowered: int, intact: Collection[str]) -> bool:
     for register in written:
         if _full_register(str(instruction.reg_name(register))) in intact:
             return True
-    if instruction.id == X86_INS_LEA or not instruction.operands or instruction.operands[0].type != X86_OP_MEM:
+    return any(
+        operand.type == X86_OP_MEM
+        and operand.access & CS_AC_WRITE
+        and not _harmless_store(operand.mem, lowered, intact)
+        for operand in instruction.operands
+    )
+
+
+def _harmless_store(memory: X86OpMem, lowered: int, intact: Collection[str]) -> bool:
+    """Whether it lands in the function's own frame or, where arguments come in registers, in their spill area."""
+    if memory.base != X86_REG_RSP or memory.index != 0:
         return False
-    if instruction.id == X86_INS_CMP or instruction.mnemonic == "test":
-        return False
-    memory = instruction.operands[0].mem
-    own_frame = memory.base == X86_REG_RSP and memory.index == 0 and memory.disp < lowered
-    spilled_argument = memory.base == X86_REG_RSP and memory.index == 0 and memory.disp >= lowered + 8 and bool(intact)
-    return not (own_frame or spilled_argument)
+    return bool(memory.disp < lowered or (intact and memory.disp >= lowered + 8))
 
 
 def _full_register(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 from bpf import syscalls
 from bpf.bcc_import import KPROBE, RAW_TRACEPOINT, Module
 from tracer.errors import BackendUnavailable, TargetGone
-from tracer.events import Kind
+from tracer.events import EVENT, Kind
 
 SOURCE = Path(__file__).parent / "programs.c"
 SYSCALLS = {
@@ -84,6 +84,9 @@ class Program:
             "RING_PAGES": ring_bytes // 4096,
             "WAKE_EVERY": wake_every,
             "PENDING_CALLS": MAX_CALLS_UNDER_WAY,
+            "EVENT_BYTES": EVENT.itemsize,
+            "EVENT_ARGS_AT": _offset("args"),
+            "EVENT_STACK_AT": _offset("stack"),
             **{f"KIND_{kind.name}": int(kind) for kind in Kind},
         }
         if ids.device is not None and ids.inode is not None:
@@ -125,3 +128,8 @@ def possible_cpus() -> int:
     """Return how many CPUs the kernel may ever have: the width of per-CPU maps."""
     last = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")[-1]
     return int(last.split("-")[-1]) + 1
+
+
+def _offset(field: str) -> int:
+    assert EVENT.fields is not None
+    return int(EVENT.fields[field][1])

@@ -9,6 +9,7 @@
  *   WAKE_EVERY        wake the reader at every so many events of a CPU (a power of two); otherwise it comes by itself
  *   PENDING_CALLS     how many system calls of the target can be under way at once
  *   KIND_xxx          tracer/events.py: class Kind
+ *   EVENT_xxx         tracer/events.py: size of the dtype EVENT and offsets in it
  *   NR_xxx            the numbers of the memory system calls
  */
 #include <uapi/linux/ptrace.h>
@@ -29,6 +30,10 @@ struct event {
 	s64 result;
 	u64 stack[MAX_STACK];
 };
+
+_Static_assert(sizeof(struct event) == EVENT_BYTES, "struct event is not the dtype EVENT");
+_Static_assert(__builtin_offsetof(struct event, args) == EVENT_ARGS_AT, "EVENT.args lies elsewhere");
+_Static_assert(__builtin_offsetof(struct event, stack) == EVENT_STACK_AT, "EVENT.stack lies elsewhere");
 
 struct pending {
 	u64 entered;
