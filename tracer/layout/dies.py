@@ -1,8 +1,9 @@
 """Random access to the debugging entries (DIEs) of a Go executable, found by name.
 
 Go's linker puts the names of globals, constants and types in .debug_info itself (DW_FORM_string), so that
-a name is found by searching its bytes, and its DIE is decoded in place: nothing is walked. Against
-0.5 s in which pyelftools walks the 38,000 DIEs of package runtime alone, a whole layout takes some 20 ms.
+a name is found by searching its bytes, and its DIE is decoded in place: nothing is walked. On the Go compiler (37 MB,
+unstripped) that takes 0.16 s, half of it inflating the section; walking the 73,000 DIEs of package runtime with
+pyelftools took 1.3 s.
 
 Formats: DWARF 4 and 5, sections 7.5 to 7.7; Go 1.25 and later write DWARF 5 (addrx).
 """
@@ -169,7 +170,10 @@ class DieReader:
         if location[0] == OP_ADDR and len(location) == 1 + size:
             return int.from_bytes(location[1:], "little")
         if location[0] == OP_ADDRX:
-            index, _ = _uleb(location, 1, len(location))
+            try:
+                index, _ = _uleb(location, 1, len(location))
+            except _Malformed:
+                return None
             base = self.at(die.unit.first_die).integer(AT_ADDR_BASE)
             if self._addr is None:
                 self._addr = section_bytes(self._exe, "debug_addr")

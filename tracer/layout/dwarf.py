@@ -33,6 +33,7 @@ from tracer.layout.layout import Layout, RawField, RawGlobal, RawLayout, RawStru
 _TAG_SUBROUTINE = 0x15
 _MAX_MEMBERS = 4096
 _MAX_TYPES = 20_000
+_MAX_VISITS = 200_000
 _MAX_DEPTH = 24
 _MAX_TYPE_SIZE = 1 << 30
 _MAX_ARRAY_BYTES = 4096
@@ -81,6 +82,7 @@ class _Collector:
     def __init__(self, reader: DieReader) -> None:
         self._reader = reader
         self._types: dict[int, Die] = {}
+        self._visits = 0
         self.structs: dict[str, RawStruct] = {}
 
     def global_variable(self, die: Die) -> RawGlobal:
@@ -129,8 +131,9 @@ class _Collector:
             offset = base + (member.integer(AT_DATA_MEMBER_LOCATION) or 0)
             name = prefix + member.name
             fields[name] = self._field(member, offset)
-            if len(fields) > _MAX_TYPES:
-                raise LayoutError("the executable's DWARF describes a struct of too many fields")
+            self._visits += 1
+            if self._visits > _MAX_VISITS:
+                raise LayoutError("the executable's DWARF describes structs without end")
             type_offset = member.integer(AT_TYPE)
             if type_offset is not None:
                 self._flatten(type_offset, name, offset, fields, depth + 1)

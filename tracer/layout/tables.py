@@ -54,8 +54,8 @@ def nearest_table(go_version: str, goarch: str) -> Layout:
         raise LayoutError(f"no layout table for {goarch}", fix)
     if minor is None:
         raise LayoutError(f"{go_version!r} names no Go release", fix)
-    # Ties go to the older release: it is the one whose successor is known not to have changed much.
-    closest = min(known, key=lambda other: (abs(other[0] - minor[0]), abs(other[1] - minor[1]), other))
+    clamped = min(max(minor, known[0]), known[-1])
+    closest = min(known, key=lambda other: (abs(other[0] - clamped[0]), abs(other[1] - clamped[1]), other))
     return Layout(_load(closest, goarch), "nearest", go_version, confirmed=False)
 
 

@@ -1,0 +1,49 @@
+"""The committed tables are what the toolchains say."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from tests.support.builds import build
+from tests.support.toolchains import toolchain
+from tracer.binary.executable import Executable
+from tracer.layout.dwarf import layout_from_dwarf, read_raw_layout
+from tracer.layout.tables import table_for
+
+
+def test_the_committed_table_is_what_the_toolchain_says(any_release: str, program: Path) -> None:
+    with Executable.open(program) as exe:
+        raw, _ = read_raw_layout(exe)
+    minor = ".".join(any_release.split(".")[:2])
+    name = f"go{minor}-amd64.json"
+    committed = json.loads(files("tracer.layout").joinpath("tables", name).read_text(encoding="utf-8"))
+    fix = f"regenerate it: python -m tracer.layout.generate --toolchain {toolchain(any_release)}"
+    for section in ("go", "goarch", "constants", "globals", "structs"):
+        assert json.loads(json.dumps(raw[section])) == committed[section], fix
+
+
+def test_dwarf_and_table_answer_alike(any_release: str, program: Path) -> None:
+    with Executable.open(program) as exe:
+        dwarf, addresses = layout_from_dwarf(exe)
+    table = table_for(f"go{dwarf.go_version}", "amd64")
+    assert table is not None
+    assert table.confirmed
+    assert set(addresses) == set(table.globals)
+    for struct in ("mheap", "mspan", "mstats", "mcache", "p", "m", "heapArena", "debug", "work"):
+        assert dwarf.fields(struct) == table.fields(struct)
+        if dwarf.has_struct(struct):
+            assert dwarf.size(struct) == table.size(struct)
+
+
+def test_addresses_and_layout_survive_every_way_of_linking(release: str) -> None:
+    """PIE and the system's linker move the globals, and their symbols say whereto; the structs stay."""
+    fields = []
+    for mode in ("exe", "pie", "cgo", "cgo-pie"):
+        with Executable.open(build("tiny", release, mode=mode)) as exe:
+            layout, addresses = layout_from_dwarf(exe)
+            symbols = exe.symbols([f"runtime.{name}" for name in addresses])
+        assert symbols == {f"runtime.{name}": address for name, address in addresses.items()}
+        fields.append({struct: layout.fields(struct) for struct in ("mheap", "mspan", "mstats")})
+    assert all(each == fields[0] for each in fields)

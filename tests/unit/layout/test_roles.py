@@ -1,0 +1,88 @@
+"""Which functions are probed for a role, and where their arguments are."""
+
+from __future__ import annotations
+
+import pytest
+
+from tracer.errors import LayoutError
+from tracer.events import ROLE_KINDS, Kind
+from tracer.layout.roles import Argument, Probe, resolve_roles
+
+BOTH_TWINS = {f"runtime.sys{verb}{os}" for verb in ("Map", "Used", "Unused", "Alloc", "Reserve") for os in ("", "OS")}
+
+
+def resolve(version: str, *symbols: str, goarch: str = "amd64") -> list[Probe]:
+    return resolve_roles(version, goarch, {f"runtime.{symbol}" for symbol in symbols}.__contains__)
+
+
+def symbols(probes: list[Probe], kind: Kind) -> list[str]:
+    return [probe.symbol.removeprefix("runtime.") for probe in probes if probe.kind is kind]
+
+
+def test_the_twin_that_talks_to_the_os_is_taken_where_both_are_functions() -> None:
+    probes = resolve_roles("go1.27.3", "amd64", BOTH_TWINS.__contains__)
+    assert {probe.symbol[-2:] for probe in probes} == {"OS"}
+    assert {probe.role for probe in probes} == {"map", "used", "unused", "alloc", "reserve"}
+
+
+def test_the_outer_function_is_taken_where_its_twin_is_inlined() -> None:
+    assert symbols(resolve("go1.21.13", "sysReserve", "sysFault"), Kind.RESERVE) == ["sysReserve"]
+    assert symbols(resolve("go1.21.13", "sysReserve", "sysFault"), Kind.FAULT) == ["sysFault"]
+
+
+def test_munmap_sees_more_than_sys_free_does() -> None:
+    assert symbols(resolve("go1.23.9", "sysFree", "munmap"), Kind.FREE) == ["munmap"]
+    assert resolve("go1.23.9", "sysFree")[0].misses
+
+
+def test_a_role_without_a_function_has_no_probe() -> None:
+    assert resolve("go1.27.3") == []
+
+
+def test_mallocgc_alone_is_probed_where_nothing_bypasses_it() -> None:
+    present = ["mallocgc", "mallocgcTiny", "mallocgcSmallNoscan", "mallocgcSmallScanNoHeader", "mallocgcLarge"]
+    assert symbols(resolve("go1.25.5", *present), Kind.MALLOCGC) == ["mallocgc"]
+
+
+def test_specialised_variants_are_probed_with_the_general_leaves_and_without_their_dispatcher() -> None:
+    variants = ["mallocgcTinySC2", "mallocgcSmallNoScanSC2", "mallocgcSmallNoScanSC7", "mallocgcSmallScanNoHeaderSC1"]
+    leaves = ["mallocgcSmallNoscan", "mallocgcSmallScanNoHeader", "mallocgcSmallScanHeader", "mallocgcLarge"]
+    called_by_variants = ["mallocgcTinySlowPath", "mallocgcSmallScanSlowPath", "mallocgcSmallNoScanSlowPath"]
+    probes = resolve("go1.27.3", *variants, *leaves, *called_by_variants, "mallocgc")
+    assert symbols(probes, Kind.MALLOCGC) == variants + leaves
+
+
+def test_register_arguments_since_go_1_17() -> None:
+    (reserve,) = resolve("go1.17.13", "sysReserve")
+    assert reserve.arguments == (Argument(0, "ax"), Argument(1, "bx"))
+    (alloc,) = resolve("go1.27.3", "sysAllocOS")
+    assert alloc.arguments == (Argument(1, "ax"),)
+
+
+def test_stack_arguments_until_go_1_16_and_without_regabi() -> None:
+    for version in ("go1.16.8", "go1.17.13 X:noregabi"):
+        (reserve,) = resolve(version, "sysReserve")
+        assert reserve.arguments == (Argument(0, "", 8), Argument(1, "", 16))
+
+
+def test_arm64_has_its_own_registers() -> None:
+    (reserve,) = resolve("go1.18", "sysReserve", goarch="arm64")
+    assert reserve.arguments == (Argument(0, "x0"), Argument(1, "x1"))
+    (reserve,) = resolve("go1.17", "sysReserve", goarch="arm64")
+    assert reserve.arguments[0].register == ""
+
+
+def test_grow_gives_bytes_and_pages_of_one_argument() -> None:
+    (grow,) = resolve("go1.27.3", "(*mheap).grow")
+    assert grow.arguments == (Argument(1, "bx", 0, 13), Argument(2, "bx"))
+
+
+def test_every_role_of_the_event_contract_can_be_probed() -> None:
+    probes = resolve_roles("go1.27.3", "amd64", lambda name: True)
+    assert {probe.kind for probe in probes} == set(ROLE_KINDS)
+
+
+@pytest.mark.parametrize(("version", "goarch"), [("go1.27.3", "riscv64"), ("unknown", "amd64")])
+def test_what_has_no_calling_convention_is_refused(version: str, goarch: str) -> None:
+    with pytest.raises(LayoutError):
+        resolve_roles(version, goarch, lambda name: True)
