@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.builds import build
-from tests.support.command import outcome, report_of, started
+from tests.support.command import obeys_the_rules, outcome, report_of, started
 from tests.support.parked import Parked, parked
 from tests.support.processes import running
 from tests.support.requirements import absent, program
-from tests.support.rules import broken_rules
 
 BACKENDS = pytest.mark.parametrize(
     "backend", [pytest.param("bpf", marks=pytest.mark.bpf), "strace", "procfs"]
@@ -45,7 +44,7 @@ def test_a_target_that_executes_another_program_while_traced_is_reported_as_far_
 
 def _reads_the_runtime(target: Parked) -> None:
     report = report_of("trace", "--pid", target.pid, "--duration", 1)
-    assert broken_rules(report) == []
+    obeys_the_rules(report)
     assert report["memstats"]["HeapSys"] == target.emitted["HeapSys"]
     assert report["process"]["main_module"] == "example.org/parked"
 

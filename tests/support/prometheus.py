@@ -64,7 +64,12 @@ class Prometheus:
         return body.decode()
 
     def memstats(self) -> dict[str, int]:
-        """Return the MemStats fields that it exports of itself now."""
+        """Return the MemStats fields that it exports of itself now.
+
+        What it exports comes from runtime/metrics, which does not see the objects that mcaches have handed out
+        since they were last flushed; the heap profile's text form calls runtime.ReadMemStats, which flushes them.
+        """
+        self.get("/debug/pprof/heap?debug=1")
         samples = dict(line.split(" ", 1) for line in self.get("/metrics").splitlines() if line.startswith("go_"))
         return {name: int(float(samples[metric])) for name, metric in METRICS.items()}
 
