@@ -33,7 +33,7 @@ class Code:
         self.callers = self._callers()
 
     def _callers(self) -> dict[str, set[str]]:
-        """Map each function to its direct callers: calls (E8) and tail jumps (E9) whose target is a function's start."""
+        """Map each function to its direct callers: calls (E8) and tail jumps (E9) that lead to a function's start."""
         code = np.frombuffer(self.text, dtype=np.uint8)
         places = np.flatnonzero((code[:-5] == 0xE8) | (code[:-5] == 0xE9))
         relative = sum(code[places + 1 + i].astype(np.int64) << (8 * i) for i in range(4))
