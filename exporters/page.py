@@ -46,6 +46,16 @@ class Look:
     width: int
     blocks: bool
 
+    def divided_bar(self, solid: int, part: int, whole: int, style: str) -> Text:
+        """Return a bar of `part` of `whole` whose first `solid` bytes are drawn solid, the rest as a shade."""
+        columns = _columns(part, whole)
+        dense = round(columns * min(solid, part) / part) if columns else 0
+        if columns > 1:  # a trace of either shows
+            dense = max(int(solid > 0), min(columns - int(solid < part), dense))
+        drawn = Text(("█" if self.blocks else "#") * dense + ("░" if self.blocks else "-") * (columns - dense))
+        drawn.stylize(STYLES.get(style, style))
+        return drawn + Text((" " if self.blocks else ".") * (BAR_WIDTH - columns))
+
     def remark(self, text: str) -> Text:
         """Return a remark at the end of a table's row; empty on a narrow page."""
         return words((text, "dim")) if self.width >= _ROOM_FOR_REMARKS else Text("")
@@ -54,14 +64,20 @@ class Look:
         """Return `part` of `whole` as a bar of BAR_WIDTH columns; anything above zero shows."""
         share = min(1.0, max(0.0, part / whole)) if whole > 0 else 0.0
         if not self.blocks:
-            filled = round(share * BAR_WIDTH)
-            filled = max(1, filled) if part > 0 else 0
+            filled = _columns(part, whole)
             return Text("#" * filled + "." * (BAR_WIDTH - filled))
         eighths = round(share * BAR_WIDTH * 8)
         eighths = max(1, eighths) if part > 0 else 0
         full, rest = divmod(eighths, 8)
         drawn = "█" * full + (_EIGHTHS[rest] if rest else "")
         return Text(drawn.ljust(BAR_WIDTH), style=STYLES.get(style, style))
+
+
+def _columns(part: int, whole: int) -> int:
+    """Return the columns of a bar for `part` of `whole`; anything above zero gets one."""
+    if part <= 0 or whole <= 0:
+        return 0
+    return max(1, min(BAR_WIDTH, round(part / whole * BAR_WIDTH)))
 
 
 def words(*parts: str | tuple[str, str]) -> Text:

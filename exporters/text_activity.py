@@ -16,7 +16,7 @@ _QUIET_ROLES = {"gc_start", "gc_done", "mallocgc"}  # told in words, not as a ro
 _LOG_LINES = 15
 _TOP_TRANSITIONS = 10
 _TOP_PROBES = 3
-_NAME = 60  # columns for the name of a function of the target
+_BEFORE_NAME = 54  # columns that the widest table has before the name of a function
 
 
 def activity(report: Report, look: Look) -> RenderableType | None:
@@ -24,7 +24,7 @@ def activity(report: Report, look: Look) -> RenderableType | None:
     if report.events is None:
         return None
     heading = f"In {seconds(report.duration_seconds)} of watching{_collections(report.events)}"
-    body = [_syscalls(report), _transitions(report), _other_events(report)]
+    body = [_syscalls(report), _transitions(report, look), _other_events(report)]
     if not any(body):
         return section(heading, words("no system call or runtime event changed the address space"))
     return section(heading, *body)
@@ -55,11 +55,11 @@ def _event_cells(name: str, row: EventCount) -> tuple[str, ...]:
     return (clean(name, 40), number(row.count), size(row.bytes), number(row.failed) if row.failed else "")
 
 
-def _transitions(report: Report) -> RenderableType | None:
+def _transitions(report: Report, look: Look) -> RenderableType | None:
     if not report.transitions:
         return None
     shown = sorted(report.transitions, key=lambda row: (-row.bytes, -row.count))
-    rows = [_transition_cells(row) for row in shown[:_TOP_TRANSITIONS]]
+    rows = [_transition_cells(row, look) for row in shown[:_TOP_TRANSITIONS]]
     rest = shown[_TOP_TRANSITIONS:]
     if rest:
         count, moved = sum(row.count for row in rest), sum(row.bytes for row in rest)
@@ -67,13 +67,21 @@ def _transitions(report: Report) -> RenderableType | None:
     return table(("runtime transitions", "count", "bytes", "<by"), rows)
 
 
-def _transition_cells(row: Transition) -> tuple[str, ...]:
+def _transition_cells(row: Transition, look: Look) -> tuple[str, ...]:
     return (
         f"{row.event}: {row.from_state} to {row.to_state}",
         number(row.count),
         size(row.bytes),
-        clean(row.function or "?", _NAME),
+        _function(row.function, look),
     )
+
+
+def _function(name: str | None, look: Look) -> str:
+    """Return a function's name as it fits behind the columns of a table; a narrow page leaves "runtime." out."""
+    room = look.width - _BEFORE_NAME
+    if name is not None and len(name) > room:
+        name = name.removeprefix("runtime.")
+    return clean(name or "?", max(room, 20))
 
 
 def _other_events(report: Report) -> RenderableType | None:
@@ -98,7 +106,7 @@ def event_log(report: Report, look: Look) -> RenderableType | None:
             clean(event.event, 20),
             size(event.bytes),
             "?" if event.address is None else f"{event.address:#x}",
-            clean(event.function or (event.callers[0] if event.callers else "?"), _NAME),
+            _function(event.function or (event.callers[0] if event.callers else None), look),
         )
         for event in log[:_LOG_LINES]
     ]

@@ -140,14 +140,16 @@ def heap_pages(report: Report, look: Look) -> RenderableType | None:
     for state, name, meaning in _PAGE_ROWS:
         pages, in_ram = getattr(heap.pages, state), getattr(heap.resident, state)
         total, resident = total + pages, resident + in_ram
-        rows.append(_page_cells(name, pages, in_ram, look.bar(pages, whole, state), look.remark(meaning)))
+        bar = look.divided_bar(in_ram, pages, whole, state)
+        rows.append(_page_cells(name, pages, in_ram, bar, look.remark(meaning)))
     outside = heap.resident.outside
     if outside:
         resident += outside
         rows.append(("outside", "", size(outside), "", Text(""), look.remark("in no grown page")))
     rows.append((words(("sum", "dim")), size(total), size(resident), size(total - resident + outside), Text(""), ""))
+    legend = "█ in RAM, ░ not" if look.blocks else "# in RAM, - not"
     heading = f"Heap pages in {plural(len(heap.arenas), 'arena')}, by the runtime's state and the kernel's"
-    return section(heading, table(("", "pages", "resident", "not in RAM", "<", "<"), rows))
+    return section(heading, table(("", "pages", "resident", "not in RAM", "<" + legend, "<"), rows))
 
 
 def _page_cells(name: str, pages: int, in_ram: int, bar: Text, remark: Text) -> tuple[str | Text, ...]:
@@ -213,7 +215,7 @@ def fragmentation(report: Report, look: Look) -> RenderableType | None:
     heading = f"Spans {number(spans)}, {size(pages)} in use, of which {size(waste)} ({percent(waste, pages)}) are holes"
     if not rows:
         return section(heading)
-    columns = ("class", "object", "spans", "pages", "objects", "full", "free slots", "tail waste")
+    columns = ("class", "object", "spans", "pages", "objects", "full", "free slots", "tail")
     return section(heading, table(columns, rows))
 
 

@@ -49,7 +49,9 @@ def _live(report: Report) -> str:
     if report.heap is None:
         return "; the Go runtime could not be read" if report.process.go_version else "; no Go runtime was found in it"
     if report.heap.live:
-        return f"; the live heap is {size(report.heap.live)}"
+        # Objects that were allocated and never written to hold no RAM: without a word this looks wrong.
+        absent = " (not all of it in RAM)" if report.heap.live > report.heap.resident.in_use else ""
+        return f"; the live heap is {size(report.heap.live)}{absent}"
     alloc = (report.memstats or {}).get("HeapAlloc")
     return f"; heap objects take {size(alloc)}" if isinstance(alloc, int) else ""
 
