@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections import Counter
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from exporters.schema import validate
 from tests.support.builds import build
-from tests.support.command import gomem, report_of
+from tests.support.command import gomem
 from tests.support.requirements import program
 from tests.support.toolchains import RELEASES
 
@@ -28,14 +30,19 @@ def _reservations(binary: Path) -> Counter[int]:
     return Counter(int(size) for size in NO_ACCESS_MAP.findall(done.stderr))
 
 
-def _start(release: str) -> dict[str, Any]:
-    binary = build("tiny", release)
-    return report_of("trace", "--duration", "20", "--", binary, "-hold", "1s")
+def _trace(directory: Path, *command: object) -> dict[str, Any]:
+    """Trace a command that has standard output for itself: the report goes into a file."""
+    file = directory / "report.json"
+    done = gomem("trace", "--duration", 20, "--format", "json", "-o", file, "--", *command)
+    assert (done.status, done.stdout) == (0, "hello\n"), done.stderr
+    report: dict[str, Any] = json.loads(file.read_text())
+    validate(report)
+    return report
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_each_reservation_at_start_is_there_and_has_a_function_of_the_runtime(release: str) -> None:
-    report = _start(release)
+def test_each_reservation_at_start_is_there_and_has_a_function_of_the_runtime(release: str, tmp_path: Path) -> None:
+    report = _trace(tmp_path, build("tiny", release), "-hold", "1s")
     reserve = [row for row in report["transitions"] if row["event"] == "reserve"]
     assert reserve
     for row in reserve:
@@ -50,8 +57,8 @@ def test_each_reservation_at_start_is_there_and_has_a_function_of_the_runtime(re
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_prepared_and_ready_memory_at_start_is_attributed_too(release: str) -> None:
-    report = _start(release)
+def test_prepared_and_ready_memory_at_start_is_attributed_too(release: str, tmp_path: Path) -> None:
+    report = _trace(tmp_path, build("tiny", release), "-hold", "1s")
     named = {(row["event"], row["from"], row["to"]) for row in report["transitions"] if row["function"]}
     assert ("map", "Reserved", "Prepared") in named
     assert ("alloc", "None", "Ready") in named
@@ -59,8 +66,8 @@ def test_prepared_and_ready_memory_at_start_is_attributed_too(release: str) -> N
     assert sum(row["bytes"] for row in grown) >= 4 * MB, "the heap grows by arenas of 64 MB, mapped in steps of 4 MB"
 
 
-def test_a_program_that_ends_before_the_time_is_up_is_reported_with_what_it_did() -> None:
-    report = report_of("trace", "--duration", "20", "--", build("tiny", "1.25.5"))
+def test_a_program_that_ends_before_the_time_is_up_is_reported_with_what_it_did(tmp_path: Path) -> None:
+    report = _trace(tmp_path, build("tiny", "1.25.5"))
     assert report["duration_seconds"] < 10
     assert report["events"]["mmap"]["count"] >= 10
     assert report["limits"], "that the process is gone, so that its memory could not be read"
