@@ -91,7 +91,10 @@ class EventSource(Protocol):
     """
 
     name: str  # "bpf" | "strace" | "replay"
-    lost: int  # events known to be lost so far
+
+    @property
+    def lost(self) -> int:
+        """Return how many events are known to be lost so far."""
 
     def start(self) -> None:
         """Begin to deliver; when this returns, every later event of the target is seen."""

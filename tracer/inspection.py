@@ -10,8 +10,10 @@ from typing import Self
 from tracer.errors import GomemError, LayoutError, NotPermitted, SnapshotError, TargetError
 from tracer.join import AddressSpace, join
 from tracer.kernel.maps import read_mappings
+from tracer.kernel.ranges import normalise
 from tracer.kernel.view import KernelView, read_kernel_view
 from tracer.mapping_kinds import Program
+from tracer.native import NativeRange, native_ranges, stack_pointers
 from tracer.program import GoProgram, load_bias, load_program, placed
 from tracer.report import Limit, ProcessFacts
 from tracer.runtime.memory import ProcessMemory
@@ -96,9 +98,11 @@ class Inspector:
         runtime = self._runtime(limits)
         kernel = read_kernel_view(self.target)
         limits += kernel.limits
-        where = self._where(kernel)
+        space = join(
+            kernel.mappings, kernel.residency, runtime, self._where(kernel), self._natives(kernel, runtime)
+        )
         self.target.check_same_program()
-        return Look(kernel, runtime, join(kernel.mappings, kernel.residency, runtime, where), tuple(limits))
+        return Look(kernel, runtime, space, tuple(limits))
 
     def symbolize(self, address: int) -> str | None:
         """Return the name of the Go function at an address in the process, None outside Go's code."""
@@ -110,6 +114,22 @@ class Inspector:
             return None
         bias = load_bias(exe, self.target.exe_identity, kernel.mappings)
         return placed(exe, self.target.exe_identity, kernel.mappings, bias) if bias is not None else None
+
+    def _natives(self, kernel: KernelView, runtime: RuntimeSnapshot | None) -> list[NativeRange]:
+        regions = runtime.regions if runtime else []
+        owned = normalise([region.start for region in regions], [region.end for region in regions])
+        try:
+            return native_ranges(
+                kernel.mappings, kernel.residency, owned, stack_pointers(self.target), self._open_memory()
+            )
+        except NotPermitted:
+            return []
+
+    def _open_memory(self) -> ProcessMemory:
+        if self._memory is None:
+            self._memory = ProcessMemory(self.target.pid)
+            self.target.check_same_program()
+        return self._memory
 
     def _runtime(self, limits: list[Limit]) -> RuntimeSnapshot | None:
         layout = self.program.layout
@@ -135,13 +155,11 @@ class Inspector:
 
     def _reader(self) -> RuntimeReader:
         assert self.program.layout is not None
-        if self._memory is None:
-            self._memory = ProcessMemory(self.target.pid)
-            self.target.check_same_program()
-        self._memory.start_budget()
+        memory = self._open_memory()
+        memory.start_budget()
         self.prepare()
         if self.bias is None:
             raise SnapshotError("the process does not map its own executable")
         bias = self.bias
         addresses = {name: address + bias for name, address in self.program.globals.items()}
-        return RuntimeReader(self._memory, self.program.layout, addresses)
+        return RuntimeReader(memory, self.program.layout, addresses)

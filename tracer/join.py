@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tracer.kernel.maps import Mappings
 from tracer.kernel.residency import Residency
 from tracer.mapping_kinds import Program, mapping_kinds
+from tracer.native import NativeRange
 from tracer.report import KINDS, Accounting, Arena, KindRow, PageResidency, PageStates, Virtual
 from tracer.runtime.pages import PageState
 from tracer.runtime.regions import Region
@@ -21,7 +22,7 @@ from tracer.runtime.snapshot import RuntimeSnapshot
 
 RESERVED, PREPARED, READY, UNMANAGED = range(4)
 # What owned ranges say of their bytes: a PageState, or one of these.
-_NOT_GROWN, _BY_PROTECTION = 254, 255
+_NATIVE, _NOT_GROWN, _BY_PROTECTION = 253, 254, 255
 
 Index = NDArray[np.int64]
 Addresses = NDArray[np.uint64]
@@ -29,12 +30,12 @@ Addresses = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class _Owned:
-    """What the runtime owns, cut into ranges of one state; sorted, disjoint; shape (n,) each."""
+    """What the runtime owns and what C is proven to use, in ranges of one state; sorted, disjoint; shape (n,)."""
 
     start: Addresses
     end: Addresses
     kind: Index  # into KINDS
-    page: NDArray[np.uint8]  # PageState, _NOT_GROWN or _BY_PROTECTION
+    page: NDArray[np.uint8]  # PageState, _NATIVE, _NOT_GROWN or _BY_PROTECTION
     arena: Index  # which arena, or -1
 
 
@@ -64,35 +65,46 @@ class AddressSpace:
 
 
 def join(
-    mappings: Mappings, residency: Residency, snapshot: RuntimeSnapshot | None, program: Program | None
+    mappings: Mappings,
+    residency: Residency,
+    snapshot: RuntimeSnapshot | None,
+    program: Program | None,
+    natives: Sequence[NativeRange] = (),
 ) -> AddressSpace:
-    """Join the kernel's view with the runtime's; without a snapshot every byte is unmanaged."""
+    """Join the kernel's view with the runtime's; without a snapshot every byte is unmanaged.
+
+    `natives`: what C is proven to use, disjoint from the runtime's regions.
+    """
     regions = snapshot.regions if snapshot else []
-    space = _overlay(mappings, residency, _owned(regions, snapshot), program)
+    space = _overlay(mappings, residency, _owned(regions, natives, snapshot), program)
     if snapshot is None:
         return space
     found = _owed_by_accounting(mappings, space, snapshot)
     if not found:
         return space
-    return _overlay(mappings, residency, _owned(sorted([*regions, *found], key=_start), snapshot), program)
+    return _overlay(mappings, residency, _owned([*regions, *found], natives, snapshot), program)
 
 
-def _start(region: Region) -> int:
-    return region.start
+def _start(one: Region | NativeRange) -> int:
+    return one.start
 
 
-def _owned(regions: Sequence[Region], snapshot: RuntimeSnapshot | None) -> _Owned:
+def _owned(
+    regions: Sequence[Region], natives: Sequence[NativeRange], snapshot: RuntimeSnapshot | None
+) -> _Owned:
     starts, ends, pages = snapshot.pages.runs() if snapshot else _no_runs()
     columns: list[tuple[Addresses, Addresses, int, NDArray[np.uint8], int]] = []
     arena = -1
-    for region in regions:
+    everything: list[Region | NativeRange] = [*regions, *natives]
+    for region in sorted(everything, key=_start):
         kind = KINDS.index(region.kind)
-        if region.what == "arena":
+        if isinstance(region, Region) and region.what == "arena":
             arena += 1
             columns.append(_arena_ranges(region, kind, arena, starts, ends, pages))
         else:
             edge = np.array([region.start], np.uint64), np.array([region.end], np.uint64)
-            columns.append((*edge, kind, np.array([_BY_PROTECTION], np.uint8), -1))
+            page = _BY_PROTECTION if isinstance(region, Region) else _NATIVE
+            columns.append((*edge, kind, np.array([page], np.uint8), -1))
     if not columns:
         none = np.zeros(0, np.uint64)
         return _Owned(none, none, np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64))
@@ -171,6 +183,7 @@ def _states(page: NDArray[np.uint8], readable: NDArray[np.bool_]) -> Index:
     """
     state = np.where(readable, READY, RESERVED)
     state = np.where(page == _NOT_GROWN, RESERVED, state)
+    state = np.where(page == _NATIVE, UNMANAGED, state)
     state = np.where(page == PageState.SCAVENGED, PREPARED, state)
     return np.where(page < PageState.SCAVENGED, READY, state)
 
@@ -223,13 +236,17 @@ def kind_rows(space: AddressSpace) -> list[KindRow]:
     size = space.size
     for number in np.unique(space.kind).tolist():
         mask = space.kind == number
-        by_state = [int(size[mask & (space.state == state)].sum()) for state in (RESERVED, PREPARED, READY)]
+        reserved, prepared, ready = (
+            int(size[mask & (space.state == state)].sum()) for state in (RESERVED, PREPARED, READY)
+        )
         rows.append(
             KindRow(
                 KINDS[number],
                 len(np.unique(space.mapping[mask])),
                 int(size[mask].sum()),
-                *by_state,
+                reserved,
+                prepared,
+                ready,
                 int(space.resident[mask].sum()),
                 int(space.swap[mask].sum()),
             )
@@ -279,6 +296,5 @@ def page_states(snapshot: RuntimeSnapshot) -> PageStates:
 
 def page_residency(space: AddressSpace) -> PageResidency:
     """Return how much of each page state is in RAM."""
-    resident = [int(space.resident[space.page == state].sum()) for state in PageState]
-    return PageResidency(*resident, outside=int(space.resident[space.page == _NOT_GROWN].sum()))
+    return PageResidency(*(int(space.resident[space.page == page].sum()) for page in (*PageState, _NOT_GROWN)))
 

@@ -1,4 +1,4 @@
-"""What an executable is to gomem: a Go program of a known release, whose functions, struct layouts and globals are known.
+"""What an executable is to gomem: a Go program whose release, functions, struct layouts and globals are known.
 
 Everything is tried, nothing is demanded: what a program lacks becomes a Limit, and the report shows the rest.
 """

@@ -1,8 +1,9 @@
 """The addresses of the runtime's globals: from the symbol table, or in stripped programs from code.
 
-A recipe (`tracer/layout/globals.json`) names a runtime function and which fields of the global its code reads, writes or takes
-the address of. The layout gives the fields' offsets; the one base address from which all of them hit
-something the function really touches is the global. That holds whatever order the compiler chose.
+A recipe (`tracer/layout/globals.json`) names a runtime function and which fields of the global its code
+reads, writes or takes the address of. The layout gives the fields' offsets; the one base address from which
+all of them hit something the function really touches is the global. That holds whatever order the compiler
+chose.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from typing import TypedDict
 
 from tracer.binary.code import Access, Reference, references
@@ -103,7 +105,7 @@ def _arguments(functions: FunctionTable, found: list[Reference], callee: str) ->
     entries = {function.entry for function in functions.lookup(callee)}
     bases = {
         before.target
-        for before, call in zip(found, found[1:], strict=False)
+        for before, call in pairwise(found)
         if call.access == "call" and call.target in entries and before.access == "address"
     }
     return bases if entries else None

@@ -17,9 +17,14 @@ from numpy.typing import NDArray
 from tracer.errors import NotPermitted, SnapshotError, TargetGone
 
 # One snapshot of a 100 GB heap of 8 KB spans reads about 2 GB of span structs; more than this is a
-# target that lies about its counts.
+# target that lies about its counts. What a runtime keeps of itself it has written, so that a snapshot,
+# with its repetitions, reads no more than a few times what the process has in RAM and swap either.
 READ_BUDGET = 4 << 30
-LARGEST_READ = 1 << 30
+READ_FLOOR = 64 << 20
+READS_OF_RESIDENT = 4
+LARGEST_READ = 64 << 20
+# Buffers grow by this much at a time with what was really read, not with what the target claims to have.
+PIECE = 8 << 20
 
 Words = NDArray[np.uint64]
 Bytes = NDArray[np.uint8]
@@ -46,7 +51,7 @@ class ProcessMemory:
         self.pid = pid
         self.bytes_read = 0
         self.reads = 0
-        self._budget = READ_BUDGET
+        self._budget = READ_FLOOR
         try:
             self._fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         except PermissionError as error:
@@ -57,6 +62,7 @@ class ProcessMemory:
             ) from error
         except OSError as error:
             raise TargetGone(f"process {pid} is gone: {error.strerror}") from error
+        self.start_budget()
 
     def __enter__(self) -> Self:
         """Return self; the file is closed at the end of the block."""
@@ -75,8 +81,8 @@ class ProcessMemory:
             self._fd = -1
 
     def start_budget(self) -> None:
-        """Begin a new snapshot: the read budget is full again."""
-        self._budget = READ_BUDGET
+        """Begin a new snapshot: the read budget is full again, as far as the size of the process justifies it."""
+        self._budget = min(READ_BUDGET, READ_FLOOR + READS_OF_RESIDENT * self._held())
 
     def read(self, address: int, size: int) -> bytes:
         """Return exactly `size` bytes at `address`.
@@ -84,27 +90,36 @@ class ProcessMemory:
         Raises SnapshotError for an unreadable address or a size beyond the bounds, TargetGone after exec or exit.
         """
         buffer = np.empty(self._checked(address, size), dtype=np.uint8)
-        self._fill(address, memoryview(buffer).cast("B"))
+        self._fill(address, buffer)
         return buffer.tobytes()
 
     def read_into(self, address: int, buffer: Bytes) -> None:
         """Fill `buffer`, a contiguous array of bytes, from `address`; errors as `read`."""
-        self._checked(address, buffer.nbytes)
-        self._fill(address, memoryview(buffer).cast("B"))
+        self._fill(address, buffer[: self._checked(address, buffer.nbytes)])
+
+    def _held(self) -> int:
+        """Return the bytes that the process has in RAM and in swap; 0 when it is gone."""
+        try:
+            with open(f"/proc/{self.pid}/status", "rb") as file:
+                lines = file.read().splitlines()
+        except OSError:
+            return 0
+        kilobytes = (line.split()[1] for line in lines if line.startswith((b"VmRSS:", b"VmSwap:")))
+        return sum(int(number) for number in kilobytes) << 10
 
     def _checked(self, address: int, size: int) -> int:
         if not 0 <= size <= LARGEST_READ or not 0 < address < 1 << 63:
             raise SnapshotError(f"refused to read {size} bytes at {address:#x} of process {self.pid}")
         self._budget -= size
         if self._budget < 0:
-            raise SnapshotError(f"process {self.pid}: one snapshot asks for more than {READ_BUDGET} bytes")
+            raise SnapshotError(f"process {self.pid}: the runtime's counts ask for more than it can have written")
         return size
 
-    def _fill(self, address: int, view: memoryview) -> None:
+    def _fill(self, address: int, buffer: Bytes) -> None:
         done = 0
-        while done < len(view):
+        while done < len(buffer):
             try:
-                count = os.preadv(self._fd, [view[done:]], address + done)
+                count = os.preadv(self._fd, [buffer[done:].data], address + done)
             except OSError as error:
                 if error.errno in (errno.EIO, errno.EFAULT):
                     raise SnapshotError(f"process {self.pid} has no memory at {address + done:#x}") from error
@@ -118,7 +133,8 @@ class ProcessMemory:
 
 def read_words(memory: Memory, address: int, count: int) -> Words:
     """Return `count` little-endian 64-bit words at `address`, shape (count,)."""
-    buffer = np.empty(count * 8, dtype=np.uint8)
-    if count:
-        memory.read_into(address, buffer)
-    return buffer.view("<u8")
+    pieces = [np.empty(0, np.uint8)]
+    for done in range(0, count * 8, PIECE):
+        pieces.append(np.empty(min(PIECE, count * 8 - done), np.uint8))
+        memory.read_into(address + done, pieces[-1])
+    return (pieces[-1] if len(pieces) <= 2 else np.concatenate(pieces)).view("<u8")

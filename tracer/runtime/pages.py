@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.errors import SnapshotError
+from tracer.kernel.ranges import normalise
 from tracer.layout.layout import Layout
 from tracer.runtime.memory import Memory, Words, read_words
 from tracer.runtime.structs import Record
@@ -20,9 +21,13 @@ from tracer.runtime.structs import Record
 PAGE = 8192
 CHUNK_PAGES = 512
 CHUNK_BYTES = CHUNK_PAGES * PAGE
-# A 47-bit address space has 2^25 chunks; a real one of 16 TB of heap has 2^22.
-MOST_CHUNKS = 1 << 22
+# What we hold of a heap grows with its pages and with how often they change state along the addresses, and a target
+# can claim both for next to nothing: 1 TB of heap, and as many changes as take us about 1 GB.
+MOST_CHUNKS = 1 << 18
+MOST_CHANGES = 1 << 22
+MOST_MANUAL_PAGES = 1 << 24
 MOST_RANGES = 1 << 16
+_CHUNKS_AT_ONCE = 1 << 12
 
 
 class PageState(IntEnum):
@@ -74,13 +79,21 @@ class HeapPages:
         """Return maximal runs of equal state: start addresses, end addresses, states; each shape (m,)."""
         if not self.state.size:
             return np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.uint8)
-        change = self.state[1:] != self.state[:-1]
-        boundary = np.arange(CHUNK_PAGES, self.state.size, CHUNK_PAGES)
-        jumps = self.chunk_base[1:] != self.chunk_base[:-1] + np.uint64(CHUNK_BYTES)
-        change[boundary - 1] |= jumps
-        first = np.concatenate(([0], np.flatnonzero(change) + 1))
+        first = np.concatenate(([0], np.flatnonzero(self._changes()) + 1))
         last = np.concatenate((first[1:], [self.state.size])) - 1
         return self._address(first), self._address(last) + np.uint64(PAGE), self.state[first]
+
+    def check_changes(self) -> None:
+        """Raise SnapshotError if there would be more runs than a real heap has."""
+        if self.state.size > MOST_CHANGES and np.count_nonzero(self._changes()) > MOST_CHANGES:
+            raise SnapshotError(f"the heap's pages change their state more than {MOST_CHANGES} times")
+
+    def _changes(self) -> NDArray[np.bool_]:
+        """Tell of each page but the first whether a new run begins with it."""
+        change = self.state[1:] != self.state[:-1]
+        boundary = np.arange(CHUNK_PAGES, self.state.size, CHUNK_PAGES)
+        change[boundary - 1] |= self.chunk_base[1:] != self.chunk_base[:-1] + np.uint64(CHUNK_BYTES)
+        return change
 
     def _address(self, index: NDArray[np.int64]) -> Words:
         offset = (index % CHUNK_PAGES * PAGE).astype(np.uint64)
@@ -92,7 +105,7 @@ def read_chunks(memory: Memory, layout: Layout, mheap: Record) -> Chunks:
     size = layout.size("pallocData")
     l2_bits = layout.constant("palloc_chunks_l2_bits")
     offset = layout.constant("arena_base_offset")
-    table = layout.offset("mheap", "pages.chunks")
+    table = layout.field("mheap", "pages.chunks")
     bases: list[Words] = []
     blocks: list[Words] = []
     total = 0
@@ -104,8 +117,10 @@ def read_chunks(memory: Memory, layout: Layout, mheap: Record) -> Chunks:
             raise SnapshotError(f"the heap claims more than {MOST_CHUNKS} chunks of 4 MB")
         while count:
             block = min(count, (1 << l2_bits) - (first & (1 << l2_bits) - 1))
-            slot = mheap.bytes_at(table + (first >> l2_bits) * 8, 8)
-            l2 = int.from_bytes(slot, "little")
+            slot = (first >> l2_bits) * 8
+            if slot >= table.size:
+                raise SnapshotError(f"the heap claims a chunk outside the address space, at {start:#x}")
+            l2 = int.from_bytes(mheap.bytes_at(table.offset + slot, 8), "little")
             words = read_words(memory, l2 + (first & (1 << l2_bits) - 1) * size, block * size // 8)
             bases.append(np.uint64(start) + np.arange(block, dtype=np.uint64) * np.uint64(CHUNK_BYTES))
             blocks.append(words.reshape(block, size // 8))
@@ -139,15 +154,18 @@ def page_states(chunks: Chunks, caches: list[PageCache], stacks: Words, work_buf
     scavenged bit is set is scavenged even if its allocated bit is set: from Go 1.26 that marks the padding
     that randomises the heap's base (markRandomPaddingPages), and allocRange clears the bit for all others.
     """
-    allocated = _unpack(chunks.allocated)
-    scavenged = _unpack(chunks.scavenged)
-    state = np.where(allocated, np.uint8(PageState.IN_USE), np.uint8(PageState.FREE))
-    state[scavenged] = PageState.SCAVENGED
+    state = np.empty(chunks.base.size * CHUNK_PAGES, np.uint8)
+    for first in range(0, chunks.base.size, _CHUNKS_AT_ONCE):
+        some = slice(first, first + _CHUNKS_AT_ONCE)
+        part = np.where(_unpack(chunks.allocated[some]), np.uint8(PageState.IN_USE), np.uint8(PageState.FREE))
+        part[_unpack(chunks.scavenged[some])] = PageState.SCAVENGED
+        state[first * CHUNK_PAGES : first * CHUNK_PAGES + part.size] = part
     pages = HeapPages(chunks.base, state)
     _paint(pages, stacks, PageState.STACK)
     _paint(pages, work_bufs, PageState.WORK_BUF)
     for cache in caches:
         _give_back(pages, cache)
+    pages.check_changes()
     return pages
 
 
@@ -160,10 +178,11 @@ def _index(pages: HeapPages, address: Words) -> NDArray[np.int64]:
     """Return the index into `state` of each address, or -1 where the heap has not grown."""
     chunk = np.searchsorted(pages.chunk_base, address, side="right").astype(np.int64) - 1
     inside = chunk >= 0
-    offset = np.zeros(len(address), np.int64)
-    offset[inside] = (address[inside] - pages.chunk_base[chunk[inside]]).astype(np.int64)
+    offset = np.full(len(address), CHUNK_BYTES, np.uint64)
+    offset[inside] = address[inside] - pages.chunk_base[chunk[inside]]
     inside &= offset < CHUNK_BYTES
-    return np.where(inside, chunk * CHUNK_PAGES + offset // PAGE, -1)
+    page = np.minimum(offset, np.uint64(CHUNK_BYTES)).astype(np.int64) // PAGE
+    return np.where(inside, chunk * CHUNK_PAGES + page, -1)
 
 
 def _paint(pages: HeapPages, spans: Words, state: PageState) -> None:
@@ -173,12 +192,14 @@ def _paint(pages: HeapPages, spans: Words, state: PageState) -> None:
     # A span lies in address space that grew in one piece, but chunks that are neighbours in `state`
     # are neighbours in address space only within such a piece; clip what would run past the end.
     count = np.minimum(spans[:, 1], np.uint64(pages.state.size)).astype(np.int64)
-    change = np.zeros(pages.state.size + 1, np.int32)
     known = index >= 0
-    np.add.at(change, index[known], 1)
-    np.add.at(change, np.minimum(index[known] + count[known], pages.state.size), -1)
-    covered = np.cumsum(change[:-1]) > 0
-    pages.state[covered & (pages.state == PageState.IN_USE)] = state
+    covered = normalise(index[known], np.minimum(index[known] + count[known], pages.state.size))
+    if covered.bytes > MOST_MANUAL_PAGES:
+        raise SnapshotError(f"the heap claims {covered.bytes * PAGE} bytes of stacks and work buffers")
+    length = covered.sizes().astype(np.int64)
+    inside = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
+    page = np.repeat(covered.start.astype(np.int64), length) + inside
+    pages.state[page[pages.state[page] == PageState.IN_USE]] = state
 
 
 def _give_back(pages: HeapPages, cache: PageCache) -> None:

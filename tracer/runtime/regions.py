@@ -19,6 +19,9 @@ MOST_ELEMENTS = 1 << 18
 # persistentalloc hands requests of at least this size straight to sysAlloc (maxBlock, runtime/malloc.go).
 DIRECT_SIZE = 64 << 10
 OS_PAGE = 4096
+ADDRESS_SPACE = 1 << 57
+# A heap of 1 TB has 16384 arenas; the join with the kernel's view goes through them one by one.
+MOST_ARENAS = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,25 @@ def owned_regions(roots: Roots) -> tuple[list[Region], list[str]]:
     missed: list[str] = []
     for walk in _WALKS:
         try:
-            found.extend(walk(roots))
+            found.extend(_checked(walk(roots)))
         except (SnapshotError, LayoutError) as error:
             missed.append(f"{walk.__name__.lstrip('_').replace('_', ' ')}: {error.what}")
     return _without_overlap(found), missed
+
+
+def _checked(walk: Iterator[Region]) -> list[Region]:
+    regions = list(walk)
+    for region in regions:
+        if not 0 < region.start <= region.end <= ADDRESS_SPACE:
+            raise SnapshotError(f"{region.what} at {region.start:#x} has {region.size} bytes: outside the address space")
+    return [region for region in regions if region.size]
+
+
+def _global(roots: Roots, name: str) -> int:
+    """Return the address of a global; LayoutError if it could not be found in the executable."""
+    if name not in roots.globals:
+        raise LayoutError(f"the global {name} could not be found in the executable")
+    return roots.globals[name]
 
 
 def _without_overlap(found: list[Region]) -> list[Region]:
@@ -83,7 +101,7 @@ def _arena_base(roots: Roots, index: int) -> int:
 
 
 def _indices(roots: Roots, arenas: Slice) -> list[int]:
-    if arenas.length > MOST_ELEMENTS:
+    if arenas.length > MOST_ARENAS:
         raise SnapshotError(f"the heap claims {arenas.length} arenas")
     bound = 1 << roots.layout.constant("arena_l1_bits") + roots.layout.constant("arena_l2_bits")
     indices = [int(word) for word in read_words(roots.memory, arenas.address, arenas.length)]
@@ -158,7 +176,7 @@ def _chunk_bitmaps(roots: Roots) -> Iterator[Region]:
 
 def _persistent_chunks(roots: Roots) -> Iterator[Region]:
     size = roots.layout.constant("persistent_chunk_size")
-    head = int(read_words(roots.memory, roots.globals["persistentChunks"], 1)[0])
+    head = int(read_words(roots.memory, _global(roots, "persistentChunks"), 1)[0])
     seen: set[int] = set()
     while head:
         if head in seen or len(seen) >= MOST_ELEMENTS:
@@ -184,7 +202,7 @@ def _all_spans(roots: Roots) -> Iterator[Region]:
 
 
 def _gc_bits(roots: Roots) -> Iterator[Region]:
-    start = roots.globals["gcBitsArenas"]
+    start = _global(roots, "gcBitsArenas")
     size = roots.layout.constant("gc_bits_chunk_bytes")
     for name in ("free", "next", "current", "previous"):
         head = int(read_words(roots.memory, start + roots.layout.offset("gcBitsArenas", name), 1)[0])
@@ -193,7 +211,7 @@ def _gc_bits(roots: Roots) -> Iterator[Region]:
 
 
 def _profile_buckets(roots: Roots) -> Iterator[Region]:
-    address = int(read_words(roots.memory, roots.globals["buckhash"], 1)[0])
+    address = int(read_words(roots.memory, _global(roots, "buckhash"), 1)[0])
     if address:
         size = roots.layout.constant("buck_hash_size") * 8
         yield Region(address, size, "heap_metadata", "profiler hash buckets")
@@ -203,7 +221,8 @@ def _span_queues(roots: Roots) -> Iterator[Region]:
     """Yield the rings that the Green Tea collector queues spans in (runtime/mgcmark_greenteagc.go, Go 1.26)."""
     if not roots.layout.has("work", "spanSPMCs.list.obj"):
         return
-    head = int(read_words(roots.memory, roots.globals["work"] + roots.layout.offset("work", "spanSPMCs.list.obj"), 1)[0])
+    list_head = _global(roots, "work") + roots.layout.offset("work", "spanSPMCs.list.obj")
+    head = int(read_words(roots.memory, list_head, 1)[0])
     for address in follow_list(roots.memory, roots.layout, "spanSPMC", "allnode.next", head, MOST_ELEMENTS):
         queue = read_record(roots.memory, roots.layout, "spanSPMC", address)
         ring, capacity = queue.number("ring"), queue.number("cap")

@@ -24,7 +24,7 @@ from tracer.runtime.stats import HeapStats, heap_stats, mem_stats, memory_limit
 from tracer.runtime.structs import Record, follow_list, read_record
 
 ATTEMPTS = 6
-MOST_WORK_BUF_SPANS = 1 << 20
+MOST_WORK_BUF_SPANS = 1 << 17
 
 REQUIRED_GLOBALS = ("mheap_", "memstats", "gcController", "allp")
 OPTIONAL_GLOBALS = ("work", "gcphase", "persistentChunks", "gcBitsArenas", "buckhash")
@@ -121,7 +121,8 @@ class RuntimeReader:
 
     def _complete(self, heap: _Heap, tried: int) -> RuntimeSnapshot:
         regions, missed = self._regions(heap.records["mheap"])
-        missed += [f"global {name}" for name in OPTIONAL_GLOBALS if name not in self._addresses]
+        if "work" not in self._addresses:
+            missed.append("work buffers: the global work could not be found in the executable; they count as stacks")
         skew = heap.skew()
         records = heap.records
         return RuntimeSnapshot(

@@ -20,8 +20,10 @@ from tracer.runtime.structs import Record
 
 DEAD, IN_USE, MANUAL = 0, 1, 2
 MOST_SPANS = 1 << 27
+ADDRESS_SPACE = 1 << 57
 # mspans come from 16 KB fixalloc chunks inside 256 KB blocks: gaps below this are cheaper to read over.
 READ_OVER = 4096
+_SPANS_AT_ONCE = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Spans:
 
     def with_state(self, state: int) -> NDArray[np.bool_]:
         """Return a mask of the spans in `state`."""
-        return self.state == np.uint64(state)
+        return np.equal(self.state, np.uint64(state))
 
     def bytes_of(self, state: int) -> int:
         """Return the bytes of pages that spans in `state` hold."""
@@ -69,24 +71,29 @@ def read_spans(memory: Memory, layout: Layout, mheap: Record) -> Spans:
     if listed.length > MOST_SPANS:
         raise SnapshotError(f"the heap claims {listed.length} spans")
     address = np.sort(read_words(memory, listed.address, listed.length))
-    if address.size and (int(address[0]) == 0 or np.any(address & np.uint64(7))):
+    if address.size and int(address[0]) == 0 or np.any(np.diff(address) < np.uint64(layout.size("mspan"))):
         raise SnapshotError("mheap.allspans holds something that is not an mspan")
     columns = read_span_columns(memory, layout, address, tuple(_COLUMNS))
     spans = Spans(address=address, **columns)
-    _check(spans)
+    _check(spans, len(layout.constants("class_to_size")))
     return spans
 
 
 def read_span_columns(memory: Memory, layout: Layout, address: Words, names: tuple[str, ...]) -> dict[str, Words]:
     """Read the mspans at sorted addresses, shape (n,); return the named columns of Spans, shape (n,) each."""
-    words, position = _read_blocks(memory, address, layout.size("mspan"))
-    return {name: _column(words, position, layout, _COLUMNS[name]) for name in names}
+    if np.any(address & np.uint64(7)):
+        raise SnapshotError("an mspan is said to lie where none can be")
+    columns = {name: np.empty(address.size, np.uint64) for name in names}
+    for first in range(0, address.size, _SPANS_AT_ONCE):
+        some = slice(first, first + _SPANS_AT_ONCE)
+        words, position = _read_blocks(memory, address[some], layout.size("mspan"))
+        for name, column in columns.items():
+            column[some] = _column(words, position, layout, _COLUMNS[name])
+    return columns
 
 
 def _read_blocks(memory: Memory, address: Words, size: int) -> tuple[Words, NDArray[np.int64]]:
     """Read structs of `size` bytes at sorted addresses; return all words read and each struct's first index."""
-    if not address.size:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
     breaks = np.flatnonzero(np.diff(address) > np.uint64(size + READ_OVER)) + 1
     first = np.concatenate(([0], breaks))
     last = np.concatenate((breaks, [address.size])) - 1
@@ -110,10 +117,18 @@ def _column(words: Words, position: NDArray[np.int64], layout: Layout, name: str
     return column >> shift & mask
 
 
-def _check(spans: Spans) -> None:
+def _check(spans: Spans, classes: int) -> None:
     live = spans.state != DEAD
-    if np.any(spans.state > MANUAL) or np.any(spans.pages[live] > 1 << 34) or np.any(spans.start[live] % PAGE):
+    start, pages = spans.start[live], spans.pages[live]
+    top = np.uint64(ADDRESS_SPACE // PAGE)
+    if np.any(spans.state > MANUAL) or np.any(pages > top) or np.any(start % PAGE) or np.any(start // PAGE > top):
         raise SnapshotError("an mspan has an impossible state, size or address")
+    used = spans.with_state(IN_USE)
+    capacity, size, room = spans.capacity[used], spans.object_size[used], spans.pages[used] * np.uint64(PAGE)
+    # Divided, not multiplied: the product of two lies may overflow into something plausible.
+    crowded = (size > room) | (capacity > room // np.maximum(size, np.uint64(1)))
+    if np.any(crowded) or np.any(spans.objects[used] > capacity) or np.any(spans.span_class[used] >= 2 * classes):
+        raise SnapshotError("an mspan has an impossible size class or object count")
 
 
 def class_rows(spans: Spans, class_to_size: Sequence[int]) -> list[SpanClassRow]:

@@ -7,14 +7,18 @@ memoryLimitHeapGoal in runtime/mgcpacer.go (Go 1.19 to 1.27).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tracer.errors import SnapshotError
 from tracer.layout.layout import Layout
 from tracer.report import JsonObject
 from tracer.runtime.structs import Record
 
+# No counter reaches this: it is the address space, and a billion allocations a second for four years.
+MOST = 1 << 57
 _ALL_ONES = (1 << 64) - 1
 _NO_LIMIT = (1 << 63) - 1
 
@@ -54,12 +58,17 @@ class Unflushed:
 
 
 def heap_stats(memstats: Record) -> HeapStats:
-    """Sum the three deltas of memstats.heapStats."""
+    """Sum the three deltas of memstats.heapStats.
+
+    Raises SnapshotError if a sum is one that no runtime can reach: the deltas are being merged, or are none.
+    """
     layout = memstats.layout
     size = layout.size("heapStatsDelta")
     start = layout.offset("mstats", "heapStats.stats")
     deltas = np.frombuffer(memstats.bytes_at(start, 3 * size), dtype="<i8").reshape(3, size // 8)
     total = deltas.sum(axis=0)
+    if np.any(total < 0) or np.any(total > MOST) or np.any(abs(deltas.astype(np.float64)) > MOST):
+        raise SnapshotError("memstats.heapStats makes no sense")
 
     def one(name: str) -> int:
         if not layout.has("heapStatsDelta", name):
@@ -68,9 +77,10 @@ def heap_stats(memstats: Record) -> HeapStats:
 
     def many(name: str) -> NDArray[np.int64]:
         spot = layout.field("heapStatsDelta", name)
-        return total[spot.offset // 8 : (spot.offset + spot.size) // 8]
+        part: NDArray[np.int64] = total[spot.offset // 8 : (spot.offset + spot.size) // 8]
+        return part
 
-    return HeapStats(
+    stats = HeapStats(
         committed=one("committed"),
         released=one("released"),
         in_heap=one("inHeap"),
@@ -84,18 +94,22 @@ def heap_stats(memstats: Record) -> HeapStats:
         small_allocs=many("smallAllocCount"),
         small_frees=many("smallFreeCount"),
     )
+    if stats.free < 0:
+        raise SnapshotError("memstats.heapStats has more bytes in use than committed")
+    return stats
 
 
 def mem_stats(stats: HeapStats, pending: Unflushed, memstats: Record, mheap: Record, controller: Record) -> JsonObject:
     """Return the fields of runtime.MemStats, by its own names, as ReadMemStats would compute them now."""
-    sizes = np.asarray(memstats.layout.constants("class_to_size"), dtype=np.int64)
-    mallocs_by_size = stats.small_allocs + pending.small_allocs
-    frees_by_size = stats.small_frees
+    sizes = memstats.layout.constants("class_to_size")
+    mallocs_by_size: list[int] = (stats.small_allocs + pending.small_allocs).tolist()
+    frees_by_size: list[int] = stats.small_frees.tolist()
     tiny = stats.tiny_allocs + pending.tiny_allocs
-    total_alloc = stats.large_alloc + int((mallocs_by_size * sizes).sum())
-    total_free = stats.large_free + int((frees_by_size * sizes).sum())
-    mallocs = stats.large_allocs + int(mallocs_by_size.sum()) + tiny
-    frees = stats.large_frees + int(frees_by_size.sum()) + tiny
+    # Python's integers, because 64 bits would wrap around for counts that make no sense.
+    total_alloc = stats.large_alloc + sum(map(mul, mallocs_by_size, sizes))
+    total_free = stats.large_free + sum(map(mul, frees_by_size, sizes))
+    mallocs = stats.large_allocs + sum(mallocs_by_size) + tiny
+    frees = stats.large_frees + sum(frees_by_size) + tiny
     off_heap = {name: memstats.number(name) for name in _SYS_FIELDS.values()}
     heap_sys = stats.in_heap + stats.free + stats.released
     return {
@@ -126,7 +140,7 @@ def mem_stats(stats: HeapStats, pending: Unflushed, memstats: Record, mheap: Rec
         "NumForcedGC": memstats.number("numforcedgc"),
         # runtime.MemStats has room for 61 size classes since Go 1.0; it never shows the rest.
         "BySize": [
-            [int(size), int(allocs), int(freed)]
+            [size, allocs, freed]
             for size, allocs, freed in zip(sizes[:61], mallocs_by_size[:61], frees_by_size[:61], strict=True)
         ],
     }
