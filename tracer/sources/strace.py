@@ -5,9 +5,9 @@ of them, not only the traced ones), and sees no runtime functions and no stacks.
 
 What it never does is hold the target's life in its hands:
 
-- A command is not launched by strace but by us, and strace attaches to it. A strace that is
-  interrupted kills what it launched, and `--seccomp-bpf` leaves a filter in the program that makes each
-  of its mmap calls fail with ENOSYS as soon as no tracer is there.
+- A command is not launched by strace but by us, and strace attaches to it. A strace that launches cannot be
+  asked to let go again (with -o it blocks SIGINT and SIGTERM until the program ends), and `--seccomp-bpf` leaves
+  a filter in the program that makes each of its mmap calls fail with ENOSYS as soon as no tracer is there.
 - strace writes into memory (memfd), not into a pipe: it can never block on us, and the target never on it.
   Its file size limit stays a fixed distance ahead of what we have read: if we stop reading, strace
   ends, and the kernel lets the target go on.

@@ -124,7 +124,7 @@ def test_directory_environment_and_group_are_ours(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GOMEM_LAUNCH_TEST", "its value")
     assert run("sh", "-c", 'pwd; echo "$GOMEM_LAUNCH_TEST"; ps -o pgid= -p $$') == 0
-    assert capfd.readouterr().out.split() == [str(tmp_path), *"its value".split(), str(os.getpgrp())]
+    assert capfd.readouterr().out.split() == [str(tmp_path), "its", "value", str(os.getpgrp())]
 
 
 def test_commands_are_found_in_path_as_the_shell_finds_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
