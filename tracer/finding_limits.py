@@ -139,7 +139,8 @@ def near_gomemlimit(report: Report) -> Finding | None:
     return Finding(
         id="near-gomemlimit",
         severity="critical" if spins else "info" if roomy else "warning",
-        title=f"Go uses {mib(owned)} of GOMEMLIMIT {mib(limit)} ({owned / limit:.0%})",
+        # debug.SetMemoryLimit(0) is legal.
+        title=f"Go uses {mib(owned)} of GOMEMLIMIT {mib(limit)}" + (f" ({owned / limit:.0%})" if limit else ""),
         explanation="The live heap itself is at the limit: the collector runs nearly all the time (up to half of the "
         "CPU) and cannot free anything."
         if spins

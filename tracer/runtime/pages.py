@@ -90,7 +90,7 @@ class HeapPages:
 
     def _changes(self) -> NDArray[np.bool_]:
         """Tell of each page but the first whether a new run begins with it."""
-        change = self.state[1:] != self.state[:-1]
+        change: NDArray[np.bool_] = self.state[1:] != self.state[:-1]
         boundary = np.arange(CHUNK_PAGES, self.state.size, CHUNK_PAGES)
         change[boundary - 1] |= self.chunk_base[1:] != self.chunk_base[:-1] + np.uint64(CHUNK_BYTES)
         return change

@@ -14,7 +14,7 @@ from tracer.layout.layout import Layout
 from tracer.runtime.memory import Memory, read_words
 from tracer.runtime.structs import Record, Slice, follow_list, read_record
 
-# Lists that grow with the heap; a 1 TB heap has 4 million persistentalloc bytes a GB.
+# Lists that grow with the heap: gc bits have 64 KB an element, persistentalloc chunks 256 KB.
 MOST_ELEMENTS = 1 << 18
 # persistentalloc hands requests of at least this size straight to sysAlloc (maxBlock, runtime/malloc.go).
 DIRECT_SIZE = 64 << 10
@@ -70,7 +70,7 @@ def _checked(walk: Iterator[Region]) -> list[Region]:
     regions = list(walk)
     for region in regions:
         if not 0 < region.start <= region.end <= ADDRESS_SPACE:
-            raise SnapshotError(f"{region.what} at {region.start:#x} has {region.size} bytes: outside the address space")
+            raise SnapshotError(f"{region.what}: {region.size} bytes at {region.start:#x} leave the address space")
     return [region for region in regions if region.size]
 
 

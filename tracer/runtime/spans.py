@@ -71,7 +71,7 @@ def read_spans(memory: Memory, layout: Layout, mheap: Record) -> Spans:
     if listed.length > MOST_SPANS:
         raise SnapshotError(f"the heap claims {listed.length} spans")
     address = np.sort(read_words(memory, listed.address, listed.length))
-    if address.size and int(address[0]) == 0 or np.any(np.diff(address) < np.uint64(layout.size("mspan"))):
+    if (address.size and int(address[0]) == 0) or np.any(np.diff(address) < np.uint64(layout.size("mspan"))):
         raise SnapshotError("mheap.allspans holds something that is not an mspan")
     columns = read_span_columns(memory, layout, address, tuple(_COLUMNS))
     spans = Spans(address=address, **columns)
