@@ -5,26 +5,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from bpf import bcc_import, syscalls, uprobes
 from bpf.bcc_import import NEEDS_BPF
 from bpf.program import Program, TargetIds
+from tracer.checks import Check
 from tracer.errors import GomemError
 
 _CAPABILITIES = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that tracing needs or profits from. `fix` is "" where there is nothing to fix."""
-
-    name: str
-    ok: bool
-    detail: str
-    fix: str = ""
-    required: bool = True  # for the BPF backend to work at all
 
 
 def check_bpf() -> list[Check]:
@@ -37,7 +26,7 @@ def check_bpf() -> list[Check]:
 
 def bpf_usable(checks: list[Check]) -> bool:
     """Whether the BPF backend would work."""
-    return all(check.ok for check in checks if check.required)
+    return all(check.ok is not False for check in checks)
 
 
 def _checks() -> Iterator[Check]:
@@ -88,10 +77,11 @@ def _uprobes(program: Program) -> Iterator[Check]:
     except GomemError:
         multi = False
     detail = "one link for all probes" if multi else "not in this kernel (Linux 6.6): perf events instead"
-    yield Check("uprobe_multi", multi, detail, "", required=False)
+    yield Check("uprobe_multi", multi or None, detail)
     pmu = uprobes.uprobe_pmu_type()
     detail = f"type {pmu}" if pmu is not None else "not in this kernel"
-    yield Check("uprobe PMU", pmu is not None, detail, "needs CONFIG_UPROBE_EVENTS" if pmu is None else "", not multi)
+    needed = False if not multi else None
+    yield Check("uprobe PMU", pmu is not None or needed, detail, "needs CONFIG_UPROBE_EVENTS" if pmu is None else "")
 
 
 def _fix(error: OSError) -> str:
