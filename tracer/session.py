@@ -164,7 +164,7 @@ def watch_target(
         cpu_after = inspector.target_cpu_seconds()
     finally:
         watch.finish()
-    limits = [*plan.limits, *([ending.early] if ending.early else [])]
+    limits = [*plan.limits, *([ending.early] if ending.early else []), *_broken_off(plan.source)]
     target_cpu = None if cpu_before is None or cpu_after is None else cpu_after - cpu_before
     watched = Watched(
         backend=plan.backend,
@@ -209,6 +209,13 @@ def snapshot_target(inspector: Inspector) -> Report:
     plan = Plan("procfs", "a snapshot needs no events", None)
     watched = Watched("procfs", plan.reason, 0.0, None, 0, _overhead(plan, spent, None))
     return assemble(facts, look, watched, _rfc3339_now())
+
+
+def _broken_off(source: EventSource | None) -> list[Limit]:
+    """Return a limit if strace ended although the target lives on."""
+    if isinstance(source, StraceSource) and source.failure:
+        return [Limit("events until the end", source.failure, "trace again, or use --backend bpf")]
+    return []
 
 
 def _all(batch: EventBatch) -> EventBatch:

@@ -109,7 +109,5 @@ def test_lockdown() -> None:
 
 
 def test_strace_versions() -> None:
-    assert "--seccomp-bpf (" in judge_strace("/s", "strace -- version 6.1\nCopyright").detail
-    assert "no --seccomp-bpf" in judge_strace("/s", "strace -- version 4.26").detail
-    assert judge_strace("/s", "strace -- version 4.26").fix
+    assert judge_strace("/s", "strace -- version 6.1\nCopyright").detail.startswith("/s 6.1 ")
     assert judge_strace("/s", "busybox").ok is False
