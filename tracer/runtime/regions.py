@@ -6,6 +6,7 @@ anonymous mappings, so one line of maps may hold several regions, or parts of th
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -167,9 +168,7 @@ def _scavenge_index(roots: Roots) -> Iterator[Region]:
 def _chunk_bitmaps(roots: Roots) -> Iterator[Region]:
     spot = roots.layout.field("mheap", "pages.chunks")
     size = roots.layout.size("pallocData") << roots.layout.constant("palloc_chunks_l2_bits")
-    table = roots.mheap.bytes_at(spot.offset, spot.size)
-    for position in range(0, len(table), 8):
-        address = int.from_bytes(table[position : position + 8], "little")
+    for (address,) in struct.iter_unpack("<Q", roots.mheap.bytes_at(spot.offset, spot.size)):
         if address:
             yield Region(address, size, "heap_metadata", "page bitmaps")
 

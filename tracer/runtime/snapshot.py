@@ -6,6 +6,7 @@ accounting identities and read again, a bounded number of times.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +24,12 @@ from tracer.runtime.spans import IN_USE, MANUAL, Spans, read_spans
 from tracer.runtime.stats import HeapStats, heap_stats, mem_stats, memory_limit
 from tracer.runtime.structs import Record, follow_list, read_record
 
-ATTEMPTS = 6
+# A busy heap is in unrest for some ten milliseconds at a time (a sweep, a burst of growth): short rests between the
+# attempts outlast it, and leave the CPU to the target. A heap that takes longer to read gets a second chance only.
+ATTEMPTS = 40
+PATIENCE = 0.4  # seconds
+REST = 0.003  # seconds
+HOPELESS = 6  # attempts of which none could be decoded
 MOST_WORK_BUF_SPANS = 1 << 17
 
 REQUIRED_GLOBALS = ("mheap_", "memstats", "gcController", "allp")
@@ -98,32 +104,38 @@ class RuntimeReader:
         self._layout = layout
         self._addresses = addresses
 
-    def snapshot(self, attempts: int = ATTEMPTS) -> RuntimeSnapshot:
-        """Read until the parts agree, at most `attempts` times; keep the attempt that agrees best.
+    def snapshot(self, attempts: int = ATTEMPTS, patience: float = PATIENCE) -> RuntimeSnapshot:
+        """Read until the parts agree, at most `attempts` times, and after the second only for `patience` seconds.
 
-        Raises SnapshotError when no attempt could be decoded at all, TargetGone when the process has ended.
+        The attempt that agrees best is kept. Raises SnapshotError when no attempt could be decoded at all, TargetGone when the process has ended.
         """
         best: _Heap | None = None
         failure: SnapshotError | None = None
+        least = -1
+        deadline = time.monotonic() + patience
         tried = 0
-        while tried < attempts and (best is None or best.skew()):
+        while tried < attempts and least and (tried < 2 or time.monotonic() < deadline):
+            if tried:
+                time.sleep(REST)
             tried += 1
             try:
                 heap = self._read_heap()
             except SnapshotError as error:
                 failure = error
+                if best is None and tried == HOPELESS:
+                    break
                 continue
-            if best is None or heap.skew() < best.skew():
-                best = heap
+            skew = heap.skew()
+            if best is None or skew < least:
+                best, least = heap, skew
         if best is None:
             raise failure or SnapshotError("no attempt was made")
-        return self._complete(best, tried)
+        return self._complete(best, Consistency(exact=least == 0, attempts=tried, skew_bytes=least))
 
-    def _complete(self, heap: _Heap, tried: int) -> RuntimeSnapshot:
+    def _complete(self, heap: _Heap, consistency: Consistency) -> RuntimeSnapshot:
         regions, missed = self._regions(heap.records["mheap"])
         if "work" not in self._addresses:
             missed.append("work buffers: the global work could not be found in the executable; they count as stacks")
-        skew = heap.skew()
         records = heap.records
         return RuntimeSnapshot(
             memstats=mem_stats(
@@ -136,7 +148,7 @@ class RuntimeReader:
             regions=regions,
             arena_bytes=self._layout.constant("heap_arena_bytes"),
             collector=self._collector(heap),
-            consistency=Consistency(exact=skew == 0, attempts=tried, skew_bytes=skew),
+            consistency=consistency,
             class_to_size=self._layout.constants("class_to_size"),
             missed=missed,
         )
