@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import shlex
@@ -13,7 +14,9 @@ import statistics
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.support.builds import built
 from tests.support.command import executable
@@ -26,11 +29,29 @@ SETTLE = 1.0  # seconds between windows
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A line of allocloop: when it came here, and what it says."""
+    """A line of allocloop: when it came here, what it says, and the CPU seconds that the target had used by then."""
 
     arrived: float
     elapsed: float
     objects: int
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Objects per second of the target's own clock, and per second of CPU that it got."""
+
+    by_clock: float
+    by_cpu: float
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of all threads of a process, to the nanosecond (proc(5): schedstat)."""
+    total = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            total += int((thread / "schedstat").read_text().split()[0])
+    return total / 1e9
 
 
 class Ticker(threading.Thread):
@@ -46,20 +67,23 @@ class Ticker(threading.Thread):
         assert self.process.stdout is not None
         for line in self.process.stdout:
             nanoseconds, objects = line.split()
-            self.ticks.append(Tick(time.monotonic(), int(nanoseconds) / 1e9, int(objects)))
+            cpu = cpu_seconds(self.process.pid)
+            self.ticks.append(Tick(time.monotonic(), int(nanoseconds) / 1e9, int(objects), cpu))
 
-    def rate(self, begin: float, end: float) -> float:
-        """Return objects per second of the target's own clock between two moments."""
+    def rate(self, begin: float, end: float) -> Rate:
+        """Return what the target did between two moments."""
         inside = [tick for tick in self.ticks if begin <= tick.arrived <= end]
-        return (inside[-1].objects - inside[0].objects) / (inside[-1].elapsed - inside[0].elapsed)
+        first, last = inside[0], inside[-1]
+        objects = last.objects - first.objects
+        return Rate(objects / (last.elapsed - first.elapsed), objects / (last.cpu - first.cpu))
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """Objects per second: while gomem watches, and from its start to its end."""
 
-    watching: float
-    whole: float
+    watching: Rate
+    whole: Rate
 
 
 def traced(ticker: Ticker, command: list[str]) -> Window:
@@ -79,14 +103,14 @@ def traced(ticker: Ticker, command: list[str]) -> Window:
     return Window(ticker.rate(attached, detaching), ticker.rate(begin, time.monotonic()))
 
 
-def untraced(ticker: Ticker, seconds: float) -> float:
+def untraced(ticker: Ticker, seconds: float) -> Rate:
     """Leave the target alone, and return its rate."""
     begin = time.monotonic()
     time.sleep(seconds)
     return ticker.rate(begin, time.monotonic())
 
 
-def ratio(pairs: list[tuple[float, float]]) -> str:
+def ratio(pairs: Sequence[tuple[float, float]]) -> str:
     """Return the geometric mean of with/without, its 95 % confidence interval, and what that costs."""
     logs = [math.log(with_tracer / without) for with_tracer, without in pairs]
     mean = statistics.fmean(logs)
@@ -111,7 +135,7 @@ def main() -> None:
     parser.add_argument("--backend", default="auto")
     options = parser.parse_args()
     os.environ["GOMAXPROCS"] = str(options.procs)
-    while_watching, overall = [], []
+    pairs: list[tuple[Window, Rate]] = []
     with running(built("allocloop", options.release)) as target:
         ticker = Ticker(target)
         ticker.start()
@@ -119,8 +143,8 @@ def main() -> None:
                    "--backend", options.backend, "--format", "json"]  # fmt: skip
         print(f"allocloop, Go {options.release}, GOMAXPROCS={options.procs}; {shlex.join(command)}")
         time.sleep(2)
-        for pair in range(options.pairs):
-            if pair % 2:
+        for number in range(options.pairs):
+            if number % 2:
                 without = untraced(ticker, options.seconds)
                 time.sleep(SETTLE)
                 window = traced(ticker, command)
@@ -129,14 +153,23 @@ def main() -> None:
                 time.sleep(SETTLE)
                 without = untraced(ticker, options.seconds)
             time.sleep(SETTLE)
-            while_watching.append((window.watching, without))
-            overall.append((window.whole, without))
+            pairs.append((window, without))
+            by_clock, by_cpu = without.by_clock, without.by_cpu
             print(
-                f"pair {pair + 1}: million objects/s {without / 1e6:.2f} untraced, {window.watching / 1e6:.2f} traced,"
-                f" ratio {window.watching / without:.4f}", flush=True,
-            )  # fmt: skip
-    print(f"while watching:              {ratio(while_watching)}")
-    print(f"from the command to its end: {ratio(overall)}")
+                f"pair {number + 1}: untraced {by_clock / 1e6:.2f} million objects/s; traced"
+                f" {window.watching.by_clock / by_clock:.4f} of it, by CPU time {window.watching.by_cpu / by_cpu:.4f}",
+                flush=True,
+            )
+    report(pairs)
+
+
+def report(pairs: list[tuple[Window, Rate]]) -> None:
+    """Print the ratios of all pairs."""
+    print("objects traced / untraced")
+    print(f"  per second, while watching:              {ratio([(w.watching.by_clock, r.by_clock) for w, r in pairs])}")
+    print(f"  per second, from the command to its end: {ratio([(w.whole.by_clock, r.by_clock) for w, r in pairs])}")
+    # Whatever else runs on the machine takes CPU time away from the target, but none of its work in that time.
+    print(f"  per CPU second, while watching:          {ratio([(w.watching.by_cpu, r.by_cpu) for w, r in pairs])}")
 
 
 if __name__ == "__main__":
