@@ -86,6 +86,8 @@ class BpfSource:
         self._program = Program(self._ids, self._ring_bytes, wake_every)
         self._ring = RingBuffer(self._program.ring_fd(), self._ring_bytes)
         self._attach_tracepoints(self._program)
+        if self._process_is_gone():  # before its exit could be seen; from here on it is
+            raise TargetGone(f"process {self.pid} has exited")
         if self._specs:
             self._attach_uprobes(self._program)
         self._program.forget_compiler()

@@ -118,6 +118,8 @@ def shape(call: Call) -> tuple[str, tuple[int, ...], bool]:
     name, args, result = call
     if name in ("brk", "process_madvise"):  # the heap's end differs; strace prints an iovec, not its address
         return name, (), result < 0
+    if name == "mremap":  # strace leaves out a fifth argument that the flags do not ask for
+        args = args[:4]
     return name, tuple(arg % 2**32 for arg in args if arg < 1 << 32 or arg == 2**64 - 1), result < 0
 
 
@@ -142,6 +144,6 @@ def test_a_process_that_is_not_the_target_is_not_seen() -> None:
         assert target.stdin is not None
         target.stdin.write(b"\n")
         target.stdin.flush()
-        events = gather(source, lambda got: Kind.PROCESS_MADVISE in got["kind"])
+        events = gather(source, Kind.PROCESS_MADVISE)
         assert list(events["kind"]).count(Kind.PROCESS_MADVISE) == 1
         assert all(Path(f"/proc/{target.pid}/task/{tid}").exists() for tid in set(events["tid"].tolist()))

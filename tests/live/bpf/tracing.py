@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +45,13 @@ class Binary:
         found = self.functions.at(target)
         return found.name if found is not None and found.entry == target else None
 
+    def has_breakpoint(self, pid: int, spec: UprobeSpec) -> bool:
+        """Return whether an int3 is at the place of a uprobe in the memory of a (non-PIE) process."""
+        entry = self.functions.lookup(spec.symbol)[0].entry
+        with Path(f"/proc/{pid}/mem").open("rb") as memory:
+            memory.seek(entry - self.exe.file_offset(entry) + spec.offset)
+            return memory.read(1) == b"\xcc"
+
 
 @contextmanager
 def opened(path: Path | str, release: str) -> Iterator[Binary]:
@@ -69,15 +76,18 @@ def tracing(
         source.stop()
 
 
-def gather(source: BpfSource, enough: Callable[[EventBatch], bool], seconds: float = 30.0) -> EventBatch:
-    """Poll until the events so far are `enough`; raise TimeoutError if they never are."""
+def gather(source: BpfSource, *wanted: Kind, seconds: float = 30.0) -> EventBatch:
+    """Poll until an event of each of the kinds was there; raise TimeoutError if one never is."""
     deadline = time.monotonic() + seconds
-    events = no_events()
-    while not enough(events):
+    batches = [no_events()]
+    missing = set(wanted)
+    while missing:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"after {len(events)} events still not enough")
-        events = np.concatenate([events, source.poll(0.2)])
-    return events
+            names = ", ".join(kind.name for kind in missing)
+            raise TimeoutError(f"after {sum(map(len, batches))} events still none of {names}")
+        batches.append(source.poll(0.2))
+        missing -= {Kind(kind) for kind in np.unique(batches[-1]["kind"])}
+    return np.concatenate(batches)
 
 
 def kinds_of(events: EventBatch) -> list[Kind]:
