@@ -97,8 +97,8 @@ def main() -> int:
 
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for path in pool.map(one, wanted):
-                print(path)
+            built_now = list(pool.map(one, wanted))
+        print(f"{len(built_now)} builds of tests/targets")
     except (ToolchainMissing, BuildFailed) as failure:
         print(failure, file=sys.stderr)
         return 1
