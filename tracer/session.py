@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from bpf.cost import slowdown
 from bpf.placing import place
 from bpf.source import BpfSource
 from bpf.uprobes import UprobeSpec
@@ -224,12 +225,12 @@ def _all(batch: EventBatch) -> EventBatch:
 
 def _overhead(plan: Plan, before: _Spent, target_cpu: float | None) -> Overhead:
     probes = plan.source.probes() if plan.source else []
-    del target_cpu
+    estimate = slowdown(probes, plan.uprobes, target_cpu) if plan.backend == "bpf" else None
     return Overhead(
         tracer_cpu_seconds=round(_Spent.now().cpu - before.cpu, 4),
         tracer_rss=_own_rss(),
         probes=[ProbeRow(probe.role, probe.symbol, probe.hits) for probe in probes],
-        target_slowdown_estimate=None,
+        target_slowdown_estimate=None if estimate is None else round(estimate, 6),
     )
 
 

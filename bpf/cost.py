@@ -1,0 +1,31 @@
+"""What a hit of a probe costs the target, to estimate its slowdown from hit counts.
+
+The figures are upper bounds, measured with record and stack walk on the 2-core virtual machine that gomem is
+tested on, under contention (`make bench-probes` measures them anew). They say whether a trace was heavy, not more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bpf.uprobes import UprobeSpec
+from tracer.events import ProbeStatus
+
+EMULATED = 4.4e-6  # seconds; the kernel emulates the probed instruction
+SINGLE_STEPPED = 14e-6  # seconds; two traps into the kernel
+SYSCALL = 4.4e-6  # seconds; both raw tracepoints, record and stack
+
+
+def slowdown(probes: Iterable[ProbeStatus], placed: Iterable[UprobeSpec], cpu_seconds: float | None) -> float | None:
+    """Return the fraction of the target's CPU time that the probes took; None where it used none, or is unknown."""
+    if not cpu_seconds or cpu_seconds <= 0:
+        return None
+    stepped = {spec.symbol for spec in placed if not spec.emulated}
+    symbols = {spec.symbol for spec in placed}
+    spent = 0.0
+    for probe in probes:
+        if probe.symbol in stepped:
+            spent += probe.hits * SINGLE_STEPPED
+        else:
+            spent += probe.hits * (EMULATED if probe.symbol in symbols else SYSCALL)
+    return min(spent / cpu_seconds, 1.0)
