@@ -10,7 +10,7 @@ TESTS ?= tests
 TOOLS := python3-venv python3-bpfcc strace
 TEST_TOOLS := $(TOOLS) golang-1.19-go gcc libc6-dev util-linux
 
-.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-start clean
+.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-start bench-probes clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -43,6 +43,9 @@ bench-overhead: test-tools  ## Measure what tracing costs an allocating program
 
 bench-start: test-tools  ## Measure the time from command to first report
 	$(PYTHON) -m tests.bench.start
+
+bench-probes: test-tools  ## Measure what one hit of a probe costs the target
+	$(PYTHON) -m tests.bench.probes
 
 clean:  ## Remove what was made in this directory
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

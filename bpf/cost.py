@@ -1,7 +1,7 @@
 """What a hit of a probe costs the target, to estimate its slowdown from hit counts.
 
-The figures are upper bounds, measured with record and stack walk on the 2-core virtual machine that gomem is
-tested on, under contention (`make bench-probes` measures them anew). They say whether a trace was heavy, not more.
+Measured with record and stack walk on the 2-core virtual machine that gomem is tested on; `make bench-probes`
+measures them anew. They say whether a trace was heavy, not more.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from bpf.uprobes import UprobeSpec
 from tracer.events import ProbeStatus
 
-EMULATED = 4.4e-6  # seconds; the kernel emulates the probed instruction
-SINGLE_STEPPED = 14e-6  # seconds; two traps into the kernel
-SYSCALL = 4.4e-6  # seconds; both raw tracepoints, record and stack
+EMULATED = 2.5e-6  # seconds; the kernel emulates the probed instruction
+SINGLE_STEPPED = 17e-6  # seconds; two traps into the kernel
+SYSCALL = 2.5e-6  # seconds; both raw tracepoints, record and stack
 
 
 def slowdown(probes: Iterable[ProbeStatus], placed: Iterable[UprobeSpec], cpu_seconds: float | None) -> float | None:
