@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
-from pathlib import Path
 
+import pytest
+
+from tests.live.layout.conftest import probe
 from tests.support.builds import build
 from tests.support.toolchains import toolchain
 from tracer.binary.executable import Executable
@@ -13,21 +15,23 @@ from tracer.layout.dwarf import layout_from_dwarf, read_raw_layout
 from tracer.layout.tables import table_for
 
 
-def test_the_committed_table_is_what_the_toolchain_says(any_release: str, program: Path) -> None:
-    with Executable.open(program) as exe:
+@pytest.mark.parametrize("goarch", ["amd64", "arm64"])
+def test_the_committed_table_is_what_the_toolchain_says(any_release: str, goarch: str) -> None:
+    with Executable.open(probe(any_release, goarch)) as exe:
         raw, _ = read_raw_layout(exe)
     minor = ".".join(any_release.split(".")[:2])
-    name = f"go{minor}-amd64.json"
+    name = f"go{minor}-{goarch}.json"
     committed = json.loads(files("tracer.layout").joinpath("tables", name).read_text(encoding="utf-8"))
-    fix = f"regenerate it: python -m tracer.layout.generate --toolchain {toolchain(any_release)}"
+    fix = f"regenerate it: python -m tracer.layout.generate --goarch {goarch} --toolchain {toolchain(any_release)}"
     for section in ("go", "goarch", "constants", "globals", "structs"):
         assert json.loads(json.dumps(raw[section])) == committed[section], fix
 
 
-def test_dwarf_and_table_answer_alike(any_release: str, program: Path) -> None:
-    with Executable.open(program) as exe:
+@pytest.mark.parametrize("goarch", ["amd64", "arm64"])
+def test_dwarf_and_table_answer_alike(any_release: str, goarch: str) -> None:
+    with Executable.open(probe(any_release, goarch)) as exe:
         dwarf, addresses = layout_from_dwarf(exe)
-    table = table_for(f"go{dwarf.go_version}", "amd64")
+    table = table_for(f"go{dwarf.go_version}", goarch)
     assert table is not None
     assert table.confirmed
     assert set(addresses) == set(table.globals)
