@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.kernel.maps import Mappings
+from tracer.kernel.ranges import Ranges, split
 from tracer.kernel.residency import Residency
 from tracer.mapping_kinds import Program, mapping_kinds
 from tracer.native import NativeRange
 from tracer.report import KINDS, Accounting, Arena, KindRow, PageResidency, PageStates, Virtual
-from tracer.runtime.pages import PageState
+from tracer.runtime.pages import CHUNK_PAGES, PAGE, PageState
 from tracer.runtime.regions import Region
 from tracer.runtime.snapshot import RuntimeSnapshot
 
@@ -258,14 +259,14 @@ def arena_rows(space: AddressSpace, snapshot: RuntimeSnapshot) -> list[Arena]:
     """Return every arena, by address."""
     bases = [region for region in snapshot.regions if region.what == "arena"]
     starts, ends, pages = snapshot.pages.runs()
-    in_arena = _containing(
-        np.array([region.start for region in bases], np.uint64),
-        np.array([region.end for region in bases], np.uint64),
-        starts,
-    )
+    first = np.array([region.start for region in bases], np.uint64)
+    last = np.array([region.end for region in bases], np.uint64)
+    # Neighbouring arenas share a run that is one state across their border.
+    runs, run = split(Ranges(starts, ends), np.concatenate((first, last)))
     count = len(bases)
     use = np.zeros((5, count + 1), np.int64)
-    np.add.at(use, (pages.astype(np.int64), in_arena), (ends - starts).astype(np.int64))
+    where = pages[run].astype(np.int64), _containing(first, last, runs.start)
+    np.add.at(use, where, runs.sizes().astype(np.int64))
     states = np.zeros((4, count + 1), np.int64)
     mine = space.arena >= 0
     np.add.at(states, (space.state[mine], space.arena[mine]), space.size[mine].astype(np.int64))

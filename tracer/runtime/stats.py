@@ -170,9 +170,8 @@ def heap_goal(controller: Record, heap_alloc: int, heap_free: int) -> int:
 
 
 def _memory_limit_goal(controller: Record, heap_alloc: int, heap_free: int) -> int:
+    # Without a limit the runtime computes with 2^63-1 all the same: that is what NextGC shows with GOGC=off.
     limit = controller.number("memoryLimit", signed=True)
-    if limit == _NO_LIMIT:
-        return _ALL_ONES
     ready = controller.number("mappedReady")
     marked = controller.number("heapMarked")
     other = ready - heap_free - heap_alloc + max(0, ready - limit)

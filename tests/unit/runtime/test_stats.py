@@ -110,8 +110,11 @@ def test_without_a_memory_limit_the_goal_is_gogcs() -> None:
     assert memory_limit(controller) is None
 
 
-def test_gogc_off_without_a_limit_has_no_goal() -> None:
-    assert heap_goal(RuntimeImage().controller(gcPercentHeapGoal=(1 << 64) - 1), 5 * MB, 0) == (1 << 64) - 1
+@pytest.mark.parametrize(("release", "percent"), [("1.19.8", 0), ("1.27.3", 3)])
+def test_gogc_off_without_a_limit_has_the_goal_of_the_largest_limit(release: str, percent: int) -> None:
+    controller = RuntimeImage(release).controller(gcPercentHeapGoal=(1 << 64) - 1, mappedReady=8 * MB)
+    left = NO_LIMIT - 3 * MB
+    assert heap_goal(controller, 5 * MB, 0) == left - max(MB, left // 100 * percent)
 
 
 def test_the_goal_is_never_below_where_sweeping_or_the_cycle_began() -> None:

@@ -1,0 +1,91 @@
+"""Snapshots of parked targets against what the targets know of themselves, release by release."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.support.builds import build
+from tests.support.parked import Flag, Parked, parked
+from tests.support.processes import rss, running, vm_size, wait_until
+from tests.support.rules import broken_rules
+from tests.support.toolchains import ALL_RELEASES, RELEASES
+from tracer.inspection import Inspector, Look
+from tracer.join import accounting
+from tracer.session import snapshot_target
+from tracer.target import Target
+
+SHAPE: dict[str, Flag] = {
+    "live": 24, "garbage": 0.6, "goroutines": 60, "depth": 12, "ended": 100, "big": 6, "bigdrop": 3,
+    "release": True, "regrow": 12, "dirty": 300,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A target, and what was seen of it while it stood still."""
+
+    target: Parked
+    look: Look
+    report: dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=[(release, stripped) for release in ALL_RELEASES for stripped in (False, True)],
+                ids=lambda param: f"{param[0]}{'-stripped' if param[1] else ''}")  # fmt: skip
+def seen(request: pytest.FixtureRequest) -> Iterator[Seen]:
+    release, stripped = request.param
+    with (
+        parked(build("parked", release, stripped=stripped), SHAPE, env={"GOMAXPROCS": "3"}) as target,
+        Target.open(target.pid) as process,
+        Inspector.open(process) as inspector,
+    ):
+        # The first record was written before the objects of `dirty` were made.
+        target.memstats()
+        look = inspector.look()
+        yield Seen(target, look, snapshot_target(inspector).to_dict())
+
+
+def test_every_field_of_memstats_is_the_targets_own(seen: Seen) -> None:
+    told = {name: value for name, value in seen.report["memstats"].items() if name != "BySize"}
+    truth = seen.target.memstats()
+    assert {name: (value, truth[name]) for name, value in told.items() if value != truth[name]} == {}
+    assert len(told) >= 25
+
+
+def test_objects_are_counted_by_size_as_the_target_does(seen: Seen) -> None:
+    assert [row for row in seen.report["memstats"]["BySize"] if row[0]] == [row for row in seen.target.by_size if row[0]]
+
+
+def test_the_snapshot_is_exact_and_accounts_for_every_ready_byte(seen: Seen) -> None:
+    assert seen.look.runtime is not None
+    assert seen.look.runtime.consistency.exact
+    assert seen.look.runtime.missed == []
+    assert accounting(seen.look.space, seen.look.runtime).unexplained == 0
+    assert seen.report["consistency"]["exact"]
+    assert seen.report["accounting"]["unexplained"] == 0
+
+
+def test_every_rule_of_the_report_holds(seen: Seen) -> None:
+    pid = seen.target.pid
+    assert broken_rules(seen.report, smaps_rollup_rss=rss(pid), vm_size=vm_size(pid)) == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(("target", "flags"), [("churn", ["-phase=300ms", "-mb=96"]), ("allocloop", [])])
+def test_of_a_busy_target_the_rules_hold_or_the_skew_is_stated(release: str, target: str, flags: list[str]) -> None:
+    exact = 0
+    with running(build(target, release), *flags) as process:
+        wait_until(lambda: rss(process.pid) > 24 << 20, "growth")
+        with Target.open(process.pid) as watched, Inspector.open(watched) as inspector:
+            for _ in range(12):
+                report = snapshot_target(inspector).to_dict()
+                assert report["memstats"] is not None, report["limits"]
+                exact += report["consistency"]["exact"]
+                assert broken_rules(report) == []
+                time.sleep(0.1)
+    # A heap that is never at rest is read exactly nearly always; this catches a reader that hardly ever is.
+    assert exact >= 6
