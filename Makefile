@@ -47,6 +47,9 @@ bench-start: test-tools  ## Measure the time from command to first report
 bench-probes: test-tools  ## Measure what one hit of a probe costs the target
 	$(PYTHON) -m tests.bench.probes
 
+bench-snapshot: test-tools  ## Measure the reading of heaps of up to 10 GB: time, bytes, reads, our memory
+	$(PYTHON) -m tests.bench.snapshot
+
 clean:  ## Remove what was made in this directory
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

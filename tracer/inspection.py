@@ -120,12 +120,13 @@ class Inspector:
         owned = normalise([region.start for region in regions], [region.end for region in regions])
         try:
             return native_ranges(
-                kernel.mappings, kernel.residency, owned, stack_pointers(self.target), self._open_memory()
+                kernel.mappings, kernel.residency, owned, stack_pointers(self.target), self.memory()
             )
         except NotPermitted:
             return []
 
-    def _open_memory(self) -> ProcessMemory:
+    def memory(self) -> ProcessMemory:
+        """Return the target's memory, opened at the first call. Raises NotPermitted, TargetGone."""
         if self._memory is None:
             self._memory = ProcessMemory(self.target.pid)
             self.target.check_same_program()
@@ -136,7 +137,7 @@ class Inspector:
         if layout is None or not self.program.readable:
             return None
         try:
-            snapshot = self._reader().snapshot()
+            snapshot = self.reader().snapshot()
         except (SnapshotError, LayoutError, NotPermitted) as error:
             limits.append(Limit("the Go runtime's state", error.what, error.fix or "the kernel's view is reported"))
             return None
@@ -153,9 +154,14 @@ class Inspector:
         limits += [Limit("part of the runtime's own memory", missed, "") for missed in snapshot.missed]
         return snapshot
 
-    def _reader(self) -> RuntimeReader:
-        assert self.program.layout is not None
-        memory = self._open_memory()
+    def reader(self) -> RuntimeReader:
+        """Return a reader of the target's runtime, ready to read one snapshot.
+
+        Raises SnapshotError, LayoutError where the runtime cannot be read, NotPermitted, TargetGone.
+        """
+        if self.program.layout is None:
+            raise LayoutError("the layout of this runtime is not known")
+        memory = self.memory()
         memory.start_budget()
         self.prepare()
         if self.bias is None:

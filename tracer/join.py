@@ -17,7 +17,7 @@ from tracer.kernel.residency import Residency
 from tracer.mapping_kinds import Program, mapping_kinds
 from tracer.native import NativeRange
 from tracer.report import KINDS, Accounting, Arena, KindRow, PageResidency, PageStates, Virtual
-from tracer.runtime.pages import CHUNK_PAGES, PAGE, PageState
+from tracer.runtime.pages import PageState
 from tracer.runtime.regions import Region
 from tracer.runtime.snapshot import RuntimeSnapshot
 

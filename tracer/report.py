@@ -229,11 +229,22 @@ class McentralRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PageCacheRow:
+    """The page cache of one P: up to 64 free pages from address `base` on, and how many of them are scavenged."""
+
+    p: int
+    base: int
+    free_pages: int
+    scavenged_pages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Caches:
-    """Per-P and central span caches."""
+    """Per-P and central span caches; `page_cache` without the empty ones."""
 
     mcache: list[McacheRow]
     mcentral: list[McentralRow] | None
+    page_cache: list[PageCacheRow] | None = None
 
 
 @dataclass(frozen=True, slots=True)

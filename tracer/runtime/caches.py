@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tracer.errors import SnapshotError
 from tracer.layout.layout import Layout
-from tracer.report import McacheRow
+from tracer.report import McacheRow, PageCacheRow
 from tracer.runtime.memory import Memory, Words, read_words
 from tracer.runtime.pages import PageCache
 from tracer.runtime.spans import read_span_columns
@@ -22,11 +23,13 @@ MOST_PS = 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class PCaches:
-    """What all Ps hold."""
+    """What all Ps hold; `cached_spans` by span class, shape (256,). Empty page caches are left out."""
 
     unflushed: Unflushed
     page_caches: list[PageCache]
     rows: list[McacheRow]
+    cached_spans: NDArray[np.int64]
+    page_rows: list[PageCacheRow]
 
 
 def read_p_caches(memory: Memory, layout: Layout, allp: int) -> PCaches:
@@ -35,50 +38,74 @@ def read_p_caches(memory: Memory, layout: Layout, allp: int) -> PCaches:
     address, count = int(header[0]), int(header[1])
     if count > MOST_PS or count > int(header[2]):
         raise SnapshotError(f"the runtime claims {count} Ps")
-    classes = len(layout.constants("class_to_size"))
-    small = np.zeros(classes, np.int64)
-    tiny = 0
-    pages: list[PageCache] = []
-    rows: list[McacheRow] = []
+    pages: dict[int, PageCache] = {}
+    owners: list[int] = []
+    tiny: list[int] = []
+    held = [np.zeros(0, np.uint64)]
     for number, p in enumerate(read_words(memory, address, count).tolist()):
-        raw = memory.read(p, layout.size("p"))
-        pages.append(_page_cache(layout, raw))
-        mcache = int.from_bytes(raw[layout.offset("p", "mcache") :][:8], "little")
+        mcache, page_cache = _read_p(memory, layout, p)
+        if page_cache.free:
+            pages[number] = page_cache
         if not mcache:
             continue
-        spans = _cached_spans(memory, layout, mcache)
-        used = _slots_used(memory, layout, spans, small)
-        waiting = int(read_words(memory, mcache + layout.offset("mcache", "tinyAllocs"), 1)[0])
-        tiny += waiting
-        rows.append(McacheRow(number, len(spans), used + waiting))
-    return PCaches(Unflushed(tiny, small), [cache for cache in pages if cache.free], rows)
+        spans, allocs = _read_mcache(memory, layout, mcache)
+        owners.append(number)
+        tiny.append(allocs)
+        held.append(spans)
+    return _gathered(memory, layout, pages, owners, tiny, held[1:])
 
 
-def _page_cache(layout: Layout, raw: bytes) -> PageCache:
-    start = layout.offset("p", "pcache")
-    base, free, scavenged = (
-        int.from_bytes(raw[start + layout.offset("pageCache", name) :][:8], "little")
-        for name in ("base", "cache", "scav")
-    )
-    return PageCache(base, free, scavenged)
+def _read_p(memory: Memory, layout: Layout, p: int) -> tuple[int, PageCache]:
+    """Return the mcache's address and the page cache of one P, of which the fields lie close together."""
+    mcache, pages = layout.offset("p", "mcache"), layout.offset("p", "pcache")
+    first = min(mcache, pages)
+    raw = memory.read(p + first, max(mcache + 8, pages + layout.size("pageCache")) - first)
+
+    def word(offset: int) -> int:
+        return int.from_bytes(raw[offset - first :][:8], "little")
+
+    base, free, scavenged = (word(pages + layout.offset("pageCache", name)) for name in ("base", "cache", "scav"))
+    return word(mcache), PageCache(base, free, scavenged)
 
 
-def _cached_spans(memory: Memory, layout: Layout, mcache: int) -> Words:
-    """Return the spans that an mcache holds, ascending.
+def _read_mcache(memory: Memory, layout: Layout, mcache: int) -> tuple[Words, int]:
+    """Return the spans that an mcache holds, ascending, and its tiny allocations.
 
     Size class 0 (large objects) is never cached, so slot 0 always holds emptymspan, as all idle slots do.
     """
-    spot = layout.field("mcache", "alloc")
-    slots = read_words(memory, mcache + spot.offset, spot.size // 8)
-    return np.unique(slots[(slots != 0) & (slots != slots[0])])
+    spot, tiny = layout.field("mcache", "alloc"), layout.offset("mcache", "tinyAllocs")
+    end = max(spot.offset + spot.size, tiny + 8)
+    words = np.frombuffer(memory.read(mcache, end), dtype="<u8")
+    slots = words[spot.offset // 8 : (spot.offset + spot.size) // 8]
+    return np.unique(slots[(slots != 0) & (slots != slots[0])]), int(words[tiny // 8])
 
 
-def _slots_used(memory: Memory, layout: Layout, spans: Words, small: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
-    """Add to `small`, by size class, the slots allocated since each span was cached; return their sum."""
-    columns = read_span_columns(memory, layout, spans, ("span_class", "objects", "objects_before_cache"))
+def _gathered(
+    memory: Memory, layout: Layout, pages: dict[int, PageCache], owners: list[int], tiny: list[int], held: list[Words]
+) -> PCaches:
+    """Count what has been allocated from the spans of all mcaches since they were cached."""
+    classes = len(layout.constants("class_to_size"))
+    lengths = [len(spans) for spans in held]
+    spans = np.concatenate([np.zeros(0, np.uint64), *held])
+    owner = np.repeat(np.arange(len(held)), lengths)
+    # A span is in one mcache only; a torn read may see it in two, and counts it twice then.
+    order = np.argsort(spans, kind="stable")
+    columns = read_span_columns(memory, layout, spans[order], ("span_class", "objects", "objects_before_cache"))
     used = columns["objects"].astype(np.int64) - columns["objects_before_cache"].astype(np.int64)
-    size_class = (columns["span_class"] >> np.uint64(1)).astype(np.int64)
-    if np.any(size_class >= small.size) or np.any(used < 0):
+    span_class = columns["span_class"].astype(np.int64)
+    if np.any(span_class >= 2 * classes) or np.any(used < 0):
         raise SnapshotError("a cached mspan has an impossible size class or object count")
-    np.add.at(small, size_class, used)
-    return int(used.sum())
+    small = np.zeros(classes, np.int64)
+    np.add.at(small, span_class >> 1, used)
+    by_p = np.zeros(len(held), np.int64)
+    np.add.at(by_p, owner[order], used)
+    rows = [
+        McacheRow(number, length, objects + waiting)
+        for number, length, objects, waiting in zip(owners, lengths, by_p.tolist(), tiny, strict=True)
+    ]
+    page_rows = [
+        PageCacheRow(number, cache.base, cache.free.bit_count(), (cache.free & cache.scavenged).bit_count())
+        for number, cache in pages.items()
+    ]
+    by_class = np.bincount(span_class, minlength=256)
+    return PCaches(Unflushed(sum(tiny), small), list(pages.values()), rows, by_class, page_rows)

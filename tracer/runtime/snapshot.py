@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tracer.errors import LayoutError, SnapshotError
 from tracer.layout.layout import Layout
 from tracer.report import Consistency, JsonObject
 from tracer.runtime.caches import PCaches, read_p_caches
+from tracer.runtime.counters import Counters, read_counters
 from tracer.runtime.memory import Memory, Words, read_words
 from tracer.runtime.pages import HeapPages, PageState, page_states, read_chunks
 from tracer.runtime.regions import Region, Roots, owned_regions
@@ -107,7 +109,8 @@ class RuntimeReader:
     def snapshot(self, attempts: int = ATTEMPTS, patience: float = PATIENCE) -> RuntimeSnapshot:
         """Read until the parts agree, at most `attempts` times, and after the second only for `patience` seconds.
 
-        The attempt that agrees best is kept. Raises SnapshotError when no attempt could be decoded at all, TargetGone when the process has ended.
+        The attempt that agrees best is kept. Raises SnapshotError when none could be decoded at all, TargetGone when
+        the process has ended.
         """
         best: _Heap | None = None
         failure: SnapshotError | None = None
@@ -131,6 +134,20 @@ class RuntimeReader:
         if best is None:
             raise failure or SnapshotError("no attempt was made")
         return self._complete(best, Consistency(exact=least == 0, attempts=tried, skew_bytes=least))
+
+    def counters(self) -> Counters:
+        """Read the counters alone: well below a millisecond. Raises SnapshotError, TargetGone."""
+        return read_counters(self._memory, self._layout, self._addresses)
+
+    def heap_pages(self) -> HeapPages:
+        """Read the page allocator alone: every heap page in use, free or scavenged, with stacks counted as in use.
+
+        Raises SnapshotError, TargetGone.
+        """
+        mheap = read_record(self._memory, self._layout, "mheap", self._addresses["mheap_"])
+        caches = read_p_caches(self._memory, self._layout, self._addresses["allp"])
+        nothing = np.zeros((0, 2), np.uint64)
+        return page_states(read_chunks(self._memory, self._layout, mheap), caches.page_caches, nothing, nothing)
 
     def _complete(self, heap: _Heap, consistency: Consistency) -> RuntimeSnapshot:
         regions, missed = self._regions(heap.records["mheap"])
@@ -162,7 +179,7 @@ class RuntimeReader:
         chunks = read_chunks(self._memory, self._layout, records["mheap"])
         spans = read_spans(self._memory, self._layout, records["mheap"])
         manual = spans.with_state(MANUAL)
-        work_bufs = manual & np.isin(spans.address, self._work_buf_spans())
+        work_bufs = manual & _among(spans.address, self._work_buf_spans())
         pages = page_states(
             chunks, caches.page_caches, spans.extents(manual & ~work_bufs), spans.extents(work_bufs)
         )
@@ -198,3 +215,12 @@ class RuntimeReader:
             return None
         value = int.from_bytes(self._memory.read(address, 4), "little")
         return _PHASES[value] if value < len(_PHASES) else None
+
+
+def _among(addresses: Words, few: Words) -> NDArray[np.bool_]:
+    """Return a mask of the ascending `addresses` that are among `few`."""
+    mask = np.zeros(addresses.size, np.bool_)
+    if addresses.size:
+        position = np.minimum(np.searchsorted(addresses, few), addresses.size - 1)
+        mask[position[addresses[position] == few]] = True
+    return mask

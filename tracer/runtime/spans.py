@@ -5,7 +5,7 @@ Source: mspan in runtime/mheap.go; mheap.allspans holds every mspan ever made, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,9 @@ from tracer.runtime.structs import Record
 
 DEAD, IN_USE, MANUAL = 0, 1, 2
 MOST_SPANS = 1 << 27
-ADDRESS_SPACE = 1 << 57
+# 16 TB in one span: what is more, and a count of objects that is more, no heap has.
+MOST_PAGES = np.uint64(1 << 31)
+_ADDRESS_BITS = np.uint64(57)
 # mspans come from 16 KB fixalloc chunks inside 256 KB blocks: gaps below this are cheaper to read over.
 READ_OVER = 4096
 _SPANS_AT_ONCE = 1 << 13
@@ -28,29 +30,28 @@ _SPANS_AT_ONCE = 1 << 13
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """All mspans, one row each; every column has shape (n,)."""
+    """All mspans, one row each; every column has shape (n,), and no more bits than a heap can need."""
 
     address: Words
     start: Words
-    pages: Words
-    state: Words  # DEAD, IN_USE or MANUAL
-    span_class: Words  # size class << 1 | noscan
-    capacity: Words  # object slots
-    objects: Words  # allocated slots
-    objects_before_cache: Words  # of them, those from before an mcache took the span
+    pages: NDArray[np.uint32]
+    state: NDArray[np.uint8]  # DEAD, IN_USE or MANUAL
+    span_class: NDArray[np.uint8]  # size class << 1 | noscan
+    capacity: NDArray[np.uint32]  # object slots
+    objects: NDArray[np.uint32]  # allocated slots
     object_size: Words
 
     def with_state(self, state: int) -> NDArray[np.bool_]:
         """Return a mask of the spans in `state`."""
-        return np.equal(self.state, np.uint64(state))
+        return np.equal(self.state, np.uint8(state))
 
     def bytes_of(self, state: int) -> int:
         """Return the bytes of pages that spans in `state` hold."""
-        return int(self.pages[self.with_state(state)].sum()) * PAGE
+        return int(self.pages[self.with_state(state)].sum(dtype=np.uint64)) * PAGE
 
     def extents(self, mask: NDArray[np.bool_]) -> Words:
         """Return address and page count of the masked spans, shape (k, 2)."""
-        return np.stack((self.start[mask], self.pages[mask]), axis=1)
+        return np.stack((self.start[mask], self.pages[mask].astype(np.uint64)), axis=1)
 
 
 _COLUMNS = {
@@ -63,6 +64,15 @@ _COLUMNS = {
     "objects_before_cache": "allocCountBeforeCache",
     "object_size": "elemsize",
 }
+_KEPT = {
+    "start": np.uint64,
+    "pages": np.uint32,
+    "state": np.uint8,
+    "span_class": np.uint8,
+    "capacity": np.uint32,
+    "objects": np.uint32,
+    "object_size": np.uint64,
+}
 
 
 def read_spans(memory: Memory, layout: Layout, mheap: Record) -> Spans:
@@ -73,23 +83,34 @@ def read_spans(memory: Memory, layout: Layout, mheap: Record) -> Spans:
     address = np.sort(read_words(memory, listed.address, listed.length))
     if (address.size and int(address[0]) == 0) or np.any(np.diff(address) < np.uint64(layout.size("mspan"))):
         raise SnapshotError("mheap.allspans holds something that is not an mspan")
-    columns = read_span_columns(memory, layout, address, tuple(_COLUMNS))
-    spans = Spans(address=address, **columns)
-    _check(spans, len(layout.constants("class_to_size")))
-    return spans
+    classes = len(layout.constants("class_to_size"))
+    columns = {name: np.empty(address.size, kind) for name, kind in _KEPT.items()}
+    for some, part in _batches(memory, layout, address, tuple(_KEPT)):
+        # Checked before it is narrowed, and while it is still in the processor's caches.
+        _check(part, classes)
+        for name, column in columns.items():
+            column[some] = part[name]
+    return Spans(address=address, **columns)
 
 
 def read_span_columns(memory: Memory, layout: Layout, address: Words, names: tuple[str, ...]) -> dict[str, Words]:
-    """Read the mspans at sorted addresses, shape (n,); return the named columns of Spans, shape (n,) each."""
+    """Read the mspans at sorted addresses, shape (n,); return the columns named as in _COLUMNS, shape (n,) each."""
+    columns = {name: np.empty(address.size, np.uint64) for name in names}
+    for some, part in _batches(memory, layout, address, names):
+        for name, column in columns.items():
+            column[some] = part[name]
+    return columns
+
+
+def _batches(
+    memory: Memory, layout: Layout, address: Words, names: tuple[str, ...]
+) -> Iterator[tuple[slice, dict[str, Words]]]:
     if np.any(address & np.uint64(7)):
         raise SnapshotError("an mspan is said to lie where none can be")
-    columns = {name: np.empty(address.size, np.uint64) for name in names}
     for first in range(0, address.size, _SPANS_AT_ONCE):
         some = slice(first, first + _SPANS_AT_ONCE)
         words, position = _read_blocks(memory, address[some], layout.size("mspan"))
-        for name, column in columns.items():
-            column[some] = _column(words, position, layout, _COLUMNS[name])
-    return columns
+        yield some, {name: _column(words, position, layout, _COLUMNS[name]) for name in names}
 
 
 def _read_blocks(memory: Memory, address: Words, size: int) -> tuple[Words, NDArray[np.int64]]:
@@ -117,38 +138,38 @@ def _column(words: Words, position: NDArray[np.int64], layout: Layout, name: str
     return column >> shift & mask
 
 
-def _check(spans: Spans, classes: int) -> None:
-    live = spans.state != DEAD
-    start, pages = spans.start[live], spans.pages[live]
-    top = np.uint64(ADDRESS_SPACE // PAGE)
-    if np.any(spans.state > MANUAL) or np.any(pages > top) or np.any(start % PAGE) or np.any(start // PAGE > top):
+def _check(columns: dict[str, Words], classes: int) -> None:
+    state, pages = columns["state"], columns["pages"]
+    live = state != DEAD
+    start = columns["start"][live]
+    if np.any(state > MANUAL) or np.any(pages[live] > MOST_PAGES) or np.any(start % PAGE | (start >> _ADDRESS_BITS)):
         raise SnapshotError("an mspan has an impossible state, size or address")
-    used = spans.with_state(IN_USE)
-    capacity, size, room = spans.capacity[used], spans.object_size[used], spans.pages[used] * np.uint64(PAGE)
+    used = state == IN_USE
+    capacity, size, room = columns["capacity"][used], columns["object_size"][used], pages[used] * np.uint64(PAGE)
     # Divided, not multiplied: the product of two lies may overflow into something plausible.
-    crowded = (size > room) | (capacity > room // np.maximum(size, np.uint64(1)))
-    if np.any(crowded) or np.any(spans.objects[used] > capacity) or np.any(spans.span_class[used] >= 2 * classes):
+    crowded = (size > room) | (capacity > room // np.maximum(size, np.uint64(1))) | (capacity > MOST_PAGES)
+    crowded |= (columns["objects"][used] > capacity) | (columns["span_class"][used] >= 2 * classes)
+    if np.any(crowded):
         raise SnapshotError("an mspan has an impossible size class or object count")
 
 
 def class_rows(spans: Spans, class_to_size: Sequence[int]) -> list[SpanClassRow]:
     """Sum in-use spans by span class."""
-    mask = spans.with_state(IN_USE)
-    group = spans.span_class[mask].astype(np.int64)
-    columns = np.stack(
-        (
-            np.ones(group.size, np.int64),
-            spans.pages[mask].astype(np.int64),
-            spans.objects[mask].astype(np.int64),
-            spans.capacity[mask].astype(np.int64),
-            (spans.pages[mask] * np.uint64(PAGE)).astype(np.int64)
-            - (spans.capacity[mask] * spans.object_size[mask]).astype(np.int64),
-        )
-    )
     totals = np.zeros((5, 256), np.int64)
-    for row, column in zip(totals, columns, strict=True):
-        np.add.at(row, group & 255, column)
+    for first in range(0, spans.address.size, _SPANS_AT_ONCE):
+        _add_up(totals, spans, slice(first, first + _SPANS_AT_ONCE))
     return [_class_row(number, totals[:, number], class_to_size) for number in np.flatnonzero(totals[0]).tolist()]
+
+
+def _add_up(totals: NDArray[np.int64], spans: Spans, some: slice) -> None:
+    mask = spans.state[some] == IN_USE
+    group = spans.span_class[some][mask]
+    pages, objects, capacity = (
+        column[some][mask].astype(np.int64) for column in (spans.pages, spans.objects, spans.capacity)
+    )
+    waste = pages * PAGE - capacity * spans.object_size[some][mask].astype(np.int64)
+    for row, column in zip(totals, (np.ones_like(pages), pages, objects, capacity, waste), strict=True):
+        np.add.at(row, group, column)
 
 
 def _class_row(span_class: int, sums: NDArray[np.int64], class_to_size: Sequence[int]) -> SpanClassRow:
