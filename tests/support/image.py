@@ -16,12 +16,16 @@ class Image:
     """Sparse memory of whole OS pages; what was never written cannot be read."""
 
     def __init__(self, pages: dict[int, bytearray] | None = None) -> None:
-        self.pages = pages or {}
+        self.pages = {} if pages is None else pages
         self.bytes_read = 0
+        self._shared: set[int] = set()  # pages that belong to another image, too
 
     def copy(self) -> Image:
         """Return an image that can be changed alone."""
-        return Image({number: bytearray(page) for number, page in self.pages.items()})
+        copied = Image(dict(self.pages))
+        self._shared = set(self.pages)
+        copied._shared = set(self.pages)
+        return copied
 
     def reserve(self, address: int, size: int) -> int:
         """Make `size` bytes readable (zero where nothing was written), and return the address."""
@@ -32,8 +36,15 @@ class Image:
     def write(self, address: int, raw: bytes) -> int:
         """Put bytes at an address, and return the address behind them."""
         self.reserve(address, len(raw))
-        for at in range(0, len(raw)):
-            self.pages[(address + at) // PAGE][(address + at) % PAGE] = raw[at]
+        done = 0
+        while done < len(raw):
+            number, offset = divmod(address + done, PAGE)
+            if number in self._shared:
+                self.pages[number] = bytearray(self.pages[number])
+                self._shared.discard(number)
+            piece = raw[done : done + PAGE - offset]
+            self.pages[number][offset : offset + len(piece)] = piece
+            done += len(piece)
         return address + len(raw)
 
     def words(self, address: int, *values: int) -> int:

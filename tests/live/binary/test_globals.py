@@ -1,0 +1,69 @@
+"""Globals found in code against the symbol table of the same program, however it was linked."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.builds import Mode, build
+from tests.support.parked import parked
+from tests.support.toolchains import ALL_RELEASES
+from tracer.binary.executable import Executable
+from tracer.binary.globals import find_globals, find_in_code, recipes
+from tracer.binary.pclntab import FunctionTable
+from tracer.inspection import Inspector
+from tracer.layout.tables import table_for
+from tracer.program import load_program
+from tracer.runtime.snapshot import OPTIONAL_GLOBALS, REQUIRED_GLOBALS
+from tracer.target import Target
+
+NAMES = (*REQUIRED_GLOBALS, *OPTIONAL_GLOBALS)
+MODES: tuple[Mode, ...] = ("exe", "pie", "cgo", "cgo-pie")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("release", ALL_RELEASES)
+def test_code_tells_what_the_symbol_table_tells(release: str, mode: Mode) -> None:
+    program = load_program(str(build("parked", release, mode=mode)))
+    try:
+        assert program.executable is not None
+        assert program.functions is not None
+        assert program.build is not None
+        layout = table_for(program.build.go_version, "amd64")
+        assert layout is not None
+        symbols = program.executable.symbols([f"runtime.{name}" for name in NAMES])
+        assert len(symbols) == len(NAMES)
+        found = find_in_code(program.executable, program.functions, layout, NAMES)
+        assert {f"runtime.{name}": address for name, address in found.items()} == symbols
+        assert program.globals == found
+    finally:
+        program.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("release", ALL_RELEASES)
+def test_a_stripped_program_is_read_exactly(release: str, mode: Mode) -> None:
+    binary = build("parked", release, mode=mode, stripped=True)
+    with parked(binary, live=8, goroutines=30) as target, Target.open(target.pid) as process:
+        with Inspector.open(process) as inspector:
+            assert inspector.program.executable is not None
+            assert inspector.program.executable.stripped
+            assert set(inspector.program.globals) == set(NAMES)
+            runtime = inspector.look().runtime
+        assert runtime is not None
+        assert runtime.consistency.exact
+        assert runtime.missed == []
+        truth = target.memstats()
+        told = {name: value for name, value in runtime.memstats.items() if name != "BySize"}
+        assert told == {name: truth[name] for name in told}
+
+
+def test_every_global_that_is_asked_for_has_a_recipe() -> None:
+    assert set(recipes()) >= set(NAMES)
+
+
+def test_a_global_of_which_nobody_knows_a_recipe_is_not_found() -> None:
+    with Executable.open(build("parked", ALL_RELEASES[-1], stripped=True)) as exe:
+        functions = FunctionTable.find(exe)
+        layout = table_for(f"go{ALL_RELEASES[-1]}", "amd64")
+        assert layout is not None
+        assert find_globals(exe, functions, layout, ["allp", "nobody"]).keys() == {"allp"}
