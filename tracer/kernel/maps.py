@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -131,12 +132,16 @@ def _name(word: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MappingsRead:
-    """Mappings without the gate page, and how well they fit VmSize: 0 skew means they were read in one piece."""
+    """Mappings without the gate page, and how well they fit VmSize: 0 skew means they were read in one piece.
+
+    `read_at`: when the reading began and ended, CLOCK_MONOTONIC ns.
+    """
 
     mappings: Mappings
     vm_size: int
     skew_bytes: int
     attempts: int
+    read_at: tuple[int, int]
 
 
 def read_mappings(target: Target, attempts: int = 5) -> MappingsRead:
@@ -148,6 +153,7 @@ def read_mappings(target: Target, attempts: int = 5) -> MappingsRead:
     """
     best: MappingsRead | None = None
     for attempt in range(1, attempts + 1):
+        began = time.monotonic_ns()
         before = read_vm_size(target)
         raw, cut = target.read_whole("maps", MAX_MAPS_BYTES)
         after = read_vm_size(target)
@@ -158,7 +164,7 @@ def read_mappings(target: Target, attempts: int = 5) -> MappingsRead:
             target.check_alive()
         total = mappings.virtual_bytes
         nearest = before if abs(total - before) < abs(total - after) else after
-        read = MappingsRead(mappings, nearest, abs(total - nearest), attempt)
+        read = MappingsRead(mappings, nearest, abs(total - nearest), attempt, (began, time.monotonic_ns()))
         if best is None or read.skew_bytes < best.skew_bytes:
             best = read
         if total == before == after:

@@ -38,6 +38,7 @@ class KernelView:
     resident_skew: int | None
     attempts: int
     limits: list[Limit]
+    mappings_read: tuple[int, int] = (0, 0)  # when it began and ended, CLOCK_MONOTONIC ns
 
     def resident(self) -> ResidentReport:
         """Return the `resident` part of the report: the total by OS page, the rest as smaps_rollup splits it."""
@@ -108,6 +109,7 @@ def _read_once(target: Target, method: Literal["auto"] | Method, attempt: int) -
         resident_skew=None if known_rss is None else abs(known_rss - residency.rss_bytes),
         attempts=attempt,
         limits=limits,
+        mappings_read=read.read_at,
     )
 
 

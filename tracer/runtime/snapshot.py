@@ -66,6 +66,7 @@ class RuntimeSnapshot:
     collector: Collector
     consistency: Consistency
     class_to_size: tuple[int, ...]
+    read_at: tuple[int, int] = (0, 0)  # when the attempt that was kept began, and all was read; CLOCK_MONOTONIC ns
     missed: list[str]  # structures that could not be read, and why
 
 
@@ -116,10 +117,11 @@ class RuntimeReader:
         failure: SnapshotError | None = None
         least = -1
         deadline = time.monotonic() + patience
-        tried = 0
+        tried = began = 0
         while tried < attempts and least and (tried < 2 or time.monotonic() < deadline):
             if tried:
                 time.sleep(REST)
+            start = time.monotonic_ns()
             tried += 1
             try:
                 heap = self._read_heap()
@@ -130,10 +132,10 @@ class RuntimeReader:
                 continue
             skew = heap.skew()
             if best is None or skew < least:
-                best, least = heap, skew
+                best, least, began = heap, skew, start
         if best is None:
             raise failure or SnapshotError("no attempt was made")
-        return self._complete(best, Consistency(exact=least == 0, attempts=tried, skew_bytes=least))
+        return self._complete(best, Consistency(exact=least == 0, attempts=tried, skew_bytes=least), began)
 
     def counters(self) -> Counters:
         """Read the counters alone: well below a millisecond. Raises SnapshotError, TargetGone."""
@@ -149,7 +151,7 @@ class RuntimeReader:
         nothing = np.zeros((0, 2), np.uint64)
         return page_states(read_chunks(self._memory, self._layout, mheap), caches.page_caches, nothing, nothing)
 
-    def _complete(self, heap: _Heap, consistency: Consistency) -> RuntimeSnapshot:
+    def _complete(self, heap: _Heap, consistency: Consistency, began: int) -> RuntimeSnapshot:
         regions, missed = self._regions(heap.records["mheap"])
         if "work" not in self._addresses:
             missed.append("work buffers: the global work could not be found in the executable; they count as stacks")
@@ -171,6 +173,7 @@ class RuntimeReader:
         )
 
     def _read_heap(self) -> _Heap:
+            read_at=(began, time.monotonic_ns()),
         records = {
             struct: read_record(self._memory, self._layout, struct, self._addresses[name])
             for struct, name in (("mheap", "mheap_"), ("mstats", "memstats"), ("gcControllerState", "gcController"))

@@ -1,0 +1,69 @@
+"""Garbage collections, from the events of their start and end."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+MOST_CYCLES = 1000
+
+
+@dataclass(slots=True)
+class GcCycle:
+    """One cycle; times in CLOCK_MONOTONIC ns, sizes in bytes, None for what was not seen.
+
+    `goal` and `heap_before` are known when a look came between the cycle before and this one: the heap goal that it
+    set out with, and the allocated heap (HeapAlloc) at the last such look. `heap_after`, the bytes that it marked
+    (gcController.heapMarked), when one came between it and the next.
+    """
+
+    started: int | None = None
+    ended: int | None = None
+    goal: int | None = None
+    heap_before: int | None = None
+    heap_after: int | None = None
+
+
+class GcCycles:
+    """Pairs starts with ends; keeps the last cycles and counts those that ended."""
+
+    def __init__(self, most: int = MOST_CYCLES) -> None:
+        self.ended = 0
+        self._cycles: deque[GcCycle] = deque(maxlen=most)
+        self._open: GcCycle | None = None
+        self._next_goal: int | None = None
+        self._next_heap: int | None = None
+
+    @property
+    def cycles(self) -> list[GcCycle]:
+        """The cycles in order of time, the one under way included."""
+        return [*self._cycles, *([self._open] if self._open else [])]
+
+    def start(self, time: int) -> None:
+        """Begin a cycle."""
+        if self._open is not None:
+            self._cycles.append(self._open)
+        self._open = GcCycle(started=time, goal=self._next_goal, heap_before=self._next_heap)
+        self._next_goal = self._next_heap = None
+
+    def done(self, time: int) -> None:
+        """End the cycle that is under way, or one whose start was not seen."""
+        cycle = self._open or GcCycle()
+        cycle.ended = time
+        self._cycles.append(cycle)
+        self._open = None
+        self._next_goal = self._next_heap = None
+        self.ended += 1
+
+    def look(self, goal: int, allocated: int, marked: int) -> None:
+        """Take what a look between two cycles saw: next goal, HeapAlloc, bytes marked by the last cycle."""
+        if self._open is not None:
+            return
+        self._next_goal, self._next_heap = goal, allocated
+        if self._cycles and self._cycles[-1].heap_after is None:
+            self._cycles[-1].heap_after = marked
+
+    def forget(self) -> None:
+        """Drop a cycle whose end will not be seen."""
+        self._open = None
+        self._next_goal = self._next_heap = None

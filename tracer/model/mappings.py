@@ -1,0 +1,241 @@
+"""The mappings of a process, rebuilt from its system calls: for every byte whether it is mapped, and how.
+
+Not every change is a system call. A stack grows when it is touched (VM_GROWSDOWN), which the model learns from the
+next look. An execve makes a new address space and lets the kernel's ELF loader fill it: then nothing is known any
+more. And the kernel merges neighbouring mappings as it likes (VM_MERGE), so bytes are held here, not mappings.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+
+from tracer.events import Kind
+from tracer.model.steps import Piece, Steps
+
+# The value of a mapped byte: MAPPED with what /proc/PID/maps shows of it. 0 is an unmapped byte.
+MAPPED, READABLE, WRITABLE, EXECUTABLE, SHARED, FILE, GROWSDOWN, UNKNOWN = (1 << bit for bit in range(8))
+UNMAPPED = 0
+ACCESS = READABLE | WRITABLE | EXECUTABLE
+SHOWN = MAPPED | ACCESS | SHARED | FILE
+
+ADDRESS_SPACE = 1 << 57  # above are the kernel's addresses, also with five levels of page tables
+_HEAP = MAPPED | READABLE | WRITABLE
+
+# include/uapi/asm-generic/mman-common.h and mman.h.
+_MAP_TYPE, _MAP_SHARED, _MAP_SHARED_VALIDATE = 0x0F, 1, 3
+_MAP_FIXED, _MAP_ANONYMOUS, _MAP_GROWSDOWN = 0x10, 0x20, 0x0100
+_MAP_HUGETLB, _HUGE_SHIFT, _HUGE_MASK, _MAP_FIXED_NOREPLACE = 0x40000, 26, 0x3F, 0x100000
+_PROT_GROWSDOWN = 0x01000000
+_MREMAP_FIXED, _MREMAP_DONTUNMAP = 2, 4
+_DEFAULT_HUGE = 21
+
+_MOST_RECENT = 64
+_MOST_OVERTAKEN = 1024
+_ALL_ERRNOS = -4095
+
+# What a call does at an address: one that the caller named, one that the kernel chose as free, or unmapping it.
+_FIXED, _CHOSEN, _UNMAPS = 1, 2, 4
+_ORDERED = (_UNMAPS, _UNMAPS | _CHOSEN)
+
+
+class MappingModel:
+    """Applies system calls in the order of their exits.
+
+    Two calls of different threads that overlap in time may have been carried out in either order. One order matters in
+    practice: munmap takes the mapping away early and then works on, so that another thread's mmap gets the address
+    and returns before. Such an mmap lands on bytes that are mapped as far as the model knows, which the kernel cannot
+    do; when the munmap that was under way then ends, those bytes are spared. Any other pair that overlaps in time and
+    in bytes and does not commute is counted in `unordered`, and its bytes kept in `unsure` until the next look.
+    """
+
+    def __init__(self, os_page: int = 4096) -> None:
+        self.map = Steps(UNKNOWN)
+        self.unordered = 0
+        self.unsure: list[tuple[int, int]] = []
+        self.landed: list[tuple[int, int, int]] = []  # (time, low, high): an mmap where something was, unexplained
+        self._page = os_page
+        self._break: int | None = None
+        self._overtaken: deque[tuple[int, int, int]] = deque(maxlen=_MOST_OVERTAKEN)
+        self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_RECENT)
+        self._latest = 0
+
+    def reset(self, pieces: list[Piece], heap_end: int | None, elsewhere: int = UNMAPPED) -> None:
+        """Start from the pieces of a look; `heap_end`: the end of [heap], if there is one."""
+        self.map.reset(pieces, elsewhere)
+        self.unsure.clear()
+        self.landed.clear()
+        self._overtaken.clear()
+        if heap_end is not None and (self._break is None or self._up(self._break) != heap_end):
+            self._break = heap_end
+
+    def forget(self) -> None:
+        """Know nothing any more: another program runs in the process."""
+        self._break = None
+        self.reset([], None, UNKNOWN)
+
+    def apply(self, kind: int, entered: int, exited: int, args: list[int], result: int) -> None:
+        """Apply one call. A failed one changes nothing, except an mprotect that met a hole after some mappings."""
+        if _ALL_ERRNOS <= result < 0:
+            if kind == Kind.MPROTECT and result == -errno.ENOMEM:
+                self._mprotect_up_to_hole(args)
+            return
+        if kind == Kind.MMAP:
+            self._mmap(entered, exited, args, result)
+        elif kind == Kind.MUNMAP:
+            low = args[0]
+            high = low + self._up(args[1])
+            self._order(entered, exited, low, high, _UNMAPS)
+            self._take_away(entered, low, high)
+        elif kind == Kind.MPROTECT:
+            self._mprotect(entered, exited, args)
+        elif kind == Kind.MREMAP:
+            self._mremap(entered, exited, args, result)
+        elif kind == Kind.BRK:
+            self._brk(entered, exited, result)
+
+    def _up(self, size: int) -> int:
+        return size + self._page - 1 & -self._page
+
+    def _mmap(self, entered: int, exited: int, args: list[int], result: int) -> None:
+        flags = args[3]
+        page = self._page
+        if flags & _MAP_HUGETLB and flags & _MAP_ANONYMOUS:
+            page = 1 << (flags >> _HUGE_SHIFT & _HUGE_MASK or _DEFAULT_HUGE)
+        low, high = result, result + (args[1] + page - 1 & -page)
+        shared = flags & _MAP_TYPE in (_MAP_SHARED, _MAP_SHARED_VALIDATE)
+        value = MAPPED | access(args[2])
+        if shared:
+            value |= SHARED
+        # Shared anonymous memory and huge pages are files of the kernel's own (/dev/zero, /anon_hugepage).
+        if not flags & _MAP_ANONYMOUS or shared or flags & _MAP_HUGETLB:
+            value |= FILE
+        if flags & _MAP_GROWSDOWN:
+            value |= GROWSDOWN
+        fixed = flags & (_MAP_FIXED | _MAP_FIXED_NOREPLACE) == _MAP_FIXED
+        self._order(entered, exited, low, high, _FIXED if fixed else _CHOSEN)
+        if not fixed:
+            self._expect_free(exited, low, high)
+        self._put(low, high, value)
+
+    def _put(self, low: int, high: int, value: int) -> None:
+        if 0 <= low < high <= ADDRESS_SPACE:
+            self.map.assign(low, high, value)
+
+    def _expect_free(self, time: int, low: int, high: int) -> None:
+        """Note what the model still has where the kernel chose to put something: another thread is unmapping it."""
+        if not 0 <= low < high <= ADDRESS_SPACE:
+            return
+        for start, end, old in self.map.pieces(low, high):
+            if old & MAPPED:
+                self._overtaken.append((time, start, end))
+                if len(self.landed) < _MOST_OVERTAKEN:
+                    self.landed.append((time, start, end))
+
+    def _take_away(self, entered: int, low: int, high: int) -> None:
+        if not 0 <= low < high <= ADDRESS_SPACE:
+            return
+        spared = []
+        for time, start, end in reversed(self._overtaken):
+            if time < entered:
+                break
+            if start < high and end > low:
+                spared.append((start, end))
+        if spared:
+            self.landed = [one for one in self.landed if one[1:] not in spared]
+        for start, end in sorted(spared):
+            if start > low:
+                self.map.assign(low, start, UNMAPPED)
+            low = max(low, end)
+        if low < high:
+            self.map.assign(low, high, UNMAPPED)
+
+    def _mprotect(self, entered: int, exited: int, args: list[int]) -> None:
+        low, high = args[0], args[0] + self._up(args[1])
+        if args[2] & _PROT_GROWSDOWN and low < ADDRESS_SPACE:
+            low = min(low, self.map.piece_at(low)[0])
+        self._order(entered, exited, low, high, _FIXED)
+        self._protect(low, high, access(args[2]))
+
+    def _protect(self, low: int, high: int, now: int) -> None:
+        if not 0 <= low < high <= ADDRESS_SPACE:
+            return
+        for start, end, old in self.map.pieces(low, high):
+            if old & MAPPED:
+                self.map.assign(start, end, old & ~ACCESS | now)
+
+    def _mprotect_up_to_hole(self, args: list[int]) -> None:
+        low, high = args[0], args[0] + self._up(args[1])
+        if not 0 <= low < high <= ADDRESS_SPACE:
+            return
+        pieces = self.map.pieces(low, high)
+        hole = next((start for start, _, old in pieces if not old), None)
+        if hole is not None:
+            # Without a hole it was the number of mappings that hit its limit, before anything was changed.
+            self._protect(low, hole, access(args[2]))
+
+    def _mremap(self, entered: int, exited: int, args: list[int], result: int) -> None:
+        old_size, new_size = self._up(args[1]), self._up(args[2])
+        old, old_end, new_end = args[0], args[0] + old_size, result + new_size
+        if not (0 <= old <= old_end <= ADDRESS_SPACE and 0 <= result < new_end <= ADDRESS_SPACE):
+            return
+        self._order(entered, exited, old, old_end, _FIXED)
+        source = self.map.pieces(old, max(old_end, old + 1))
+        last = source[-1][2]
+        if old == result:
+            if new_end < old_end:
+                self._take_away(entered, new_end, old_end)
+            elif new_end > old_end:
+                self._order(entered, exited, old_end, new_end, _CHOSEN)
+                self._expect_free(exited, old_end, new_end)
+                self.map.assign(old_end, new_end, last)
+            return
+        chosen = not args[3] & _MREMAP_FIXED
+        self._order(entered, exited, result, new_end, _CHOSEN if chosen else _FIXED)
+        if chosen:
+            self._expect_free(exited, result, new_end)
+        moved = [
+            (start - old + result, min(end - old + result, new_end), value)
+            for start, end, value in source
+            if value and start - old < new_size
+        ]
+        if new_size > old_size and last:
+            moved.append((result + old_size, new_end, last))
+        if old_size and not args[3] & _MREMAP_DONTUNMAP:
+            self._take_away(entered, old, old_end)
+        for start, end, value in moved:
+            self.map.assign(start, end, value)
+
+    def _brk(self, entered: int, exited: int, result: int) -> None:
+        """Move the break; the call returns where it is, moved or not."""
+        end = self._up(result)
+        if self._break is not None:
+            before = self._up(self._break)
+            self._order(entered, exited, min(before, end), max(before, end), _FIXED)
+            if end > before:
+                self._put(before, end, _HEAP)
+            elif end < before:
+                self._take_away(entered, end, before)
+        elif end <= ADDRESS_SPACE:
+            # The first break that is seen may be anywhere above the last mapping: where it began is not known.
+            start, _, value = self.map.piece_at(max(end - 1, 0))
+            if value == UNMAPPED:
+                self.map.assign(start, end, UNKNOWN)
+        self._break = result
+
+    def _order(self, entered: int, exited: int, low: int, high: int, does: int) -> None:
+        """Count this call if one that overlaps it in time and bytes leads elsewhere when carried out the other way."""
+        if entered < self._latest:
+            for start, end, until, done in reversed(self._recent):
+                if until > entered and start < high and end > low and done | does not in _ORDERED:
+                    self.unordered += 1
+                    if len(self.unsure) < _MOST_OVERTAKEN:
+                        self.unsure.append((max(start, low), min(end, high)))
+        if exited > self._latest:
+            self._latest = exited
+        self._recent.append((low, high, exited, does))
+
+
+def access(prot: int) -> int:
+    """Return the bits of a byte's value for the PROT_ bits of a system call."""
+    return (prot & 7) << 1

@@ -1,0 +1,216 @@
+"""The model of a process's address space: what a look said, and what the events made of it since.
+
+Pure: batches of events in, plain rows out. It starts from a look or from nothing, and takes events of any source in
+order of time. What is not known yet (everything, when it starts from nothing) is UNKNOWN until an event or a look
+says it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.events import EventBatch, Kind
+from tracer.model.callers import Callers, Symbolize
+from tracer.model.explained import Explained, RoleJoin
+from tracer.model.gc_cycles import GcCycles
+from tracer.model.mappings import MAPPED, MappingModel
+from tracer.model.sight import Sight
+from tracer.model.sizes import failed_calls
+from tracer.model.states import NONE, PREPARED, READY, RESERVED, STATE_BITS, STATE_MASK, Anomaly, StateModel
+from tracer.report import Virtual
+
+# A role is applied at its hit, with the address that it names; these get theirs from the mmap that follows.
+_BY_RESULT = (Kind.RESERVE, Kind.ALLOC)
+_AT_HIT = (Kind.MAP, Kind.USED, Kind.UNUSED, Kind.FAULT, Kind.FREE)
+_CALLS = (Kind.MMAP, Kind.MUNMAP, Kind.MREMAP, Kind.MPROTECT, Kind.BRK)
+_OTHERS = (Kind.EXEC, Kind.GROW, Kind.GC_START, Kind.GC_DONE)
+_APPLIED = np.zeros(256, np.bool_)
+_APPLIED[[*_AT_HIT, *_CALLS, *_OTHERS]] = True
+
+_ARENA_MAKER = "runtime.(*mheap).sysAlloc"
+MOST_GROWTHS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """One growth of the heap: by how many bytes, when (CLOCK_MONOTONIC ns), and who wanted them."""
+
+    time: int
+    bytes: int
+    function: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaState:
+    """Address space that the heap reserved in one piece, and its bytes by state.
+
+    `scavenged` and `ready` are the heap pages that were grown into: events tell free from used pages only where
+    they were scavenged, so `ready` is in use, stacks, work buffers and free together.
+    """
+
+    base: int
+    size: int
+    reserved: int
+    scavenged: int
+    ready: int
+
+
+class AddressSpaceModel:
+    """Mappings, region states, arenas and GC cycles of one process."""
+
+    def __init__(
+        self, symbolize: Symbolize | None = None, *, callers: Callers | None = None, os_page: int = 4096
+    ) -> None:
+        """Know nothing. `callers` may be shared with others that name the same stacks."""
+        self.mappings = MappingModel(os_page)
+        self.states = StateModel(os_page)
+        self.cycles = GcCycles()
+        self.growths: deque[Growth] = deque(maxlen=MOST_GROWTHS)
+        self.time = 0  # of the last event, CLOCK_MONOTONIC ns
+        self._callers = callers or Callers(symbolize or _nameless)
+        self._join = RoleJoin()
+        self._since = 0
+        self._arenas: dict[int, int] = {}  # base: size
+
+    @classmethod
+    def empty(cls, symbolize: Symbolize | None = None, *, os_page: int = 4096) -> AddressSpaceModel:
+        """Return a model that knows nothing yet."""
+        return cls(symbolize, os_page=os_page)
+
+    @classmethod
+    def from_look(cls, sight: Sight, symbolize: Symbolize | None = None, *, os_page: int = 4096) -> AddressSpaceModel:
+        """Return a model of what was seen. Events that ended before the look began are then passed over.
+
+        Those that fell into the look are applied again: they leave the bytes as they left them.
+        """
+        model = cls(symbolize, os_page=os_page)
+        model.mappings.reset(sight.mapping_pieces(), sight.heap_end)
+        if sight.states is not None:
+            model.states.reset(sight.state_pieces())
+        model.learn(sight)
+        model._since = sight.began
+        return model
+
+    def learn(self, sight: Sight) -> None:
+        """Take from a look what events do not tell: arenas that are there already, the heap's goal and size."""
+        for base, size in sight.arenas:
+            self._arenas.setdefault(base, size)
+        if sight.heap is not None:
+            self.cycles.look(*sight.heap)
+
+    def apply(self, batch: EventBatch, explained: Explained | None = None) -> None:
+        """Take the next events, in order of time; `explained` if their roles were joined with their calls already."""
+        if explained is None:
+            explained = self._join.feed(batch)
+        if len(batch):
+            self.time = int(batch["time"][-1])
+        by_call = self._roles_of_calls(explained)
+        kinds = np.minimum(batch["kind"], 255)
+        rows = np.flatnonzero(_APPLIED[kinds] & (batch["time"] >= self._since))
+        if not len(rows):
+            return
+        owners = self._owners(batch, rows)
+        failed = failed_calls(batch)
+        columns = [batch[name][rows].tolist() for name in ("kind", "entered", "time", "args", "result")]
+        apply_call, apply_role = self.mappings.apply, self.states.apply
+        for row, owner, kind, entered, time, args, result in zip(rows.tolist(), owners, *columns, strict=True):
+            if kind < 32:
+                apply_call(kind, entered, time, args, result)
+                if row in by_call:
+                    self._settle(*by_call[row], bool(failed[row]), time, result)
+            elif kind >= 64 and kind <= 69:
+                apply_role(kind, time, args[0], args[1], owner)
+            else:
+                self._other(kind, time, args, owner)
+
+    def virtual(self) -> Virtual:
+        """Return the mapped bytes, and those of each state; None where states are not known."""
+        starts, values = self.mappings.map.columns()
+        total = _sum_where(starts, values, values & MAPPED != 0)
+        starts, values = self.states.map.columns()
+        states = values & STATE_MASK
+        if not (states <= READY).any():
+            return Virtual(total, None, None, None, None)
+        reserved, prepared, ready = (
+            _sum_where(starts, values, states == state) for state in (RESERVED, PREPARED, READY)
+        )
+        return Virtual(total, reserved, prepared, ready, total - reserved - prepared - ready)
+
+    def arenas(self) -> list[ArenaState]:
+        """Return the address space of the heap, by address: reserved in one piece, or an arena that a look saw."""
+        rows = []
+        for base, size in sorted(self._arenas.items()):
+            sums = dict.fromkeys(range(STATE_MASK + 1), 0)
+            for start, end, value in self.states.map.pieces(base, base + size):
+                sums[value & STATE_MASK] += end - start
+            if sums[NONE] < size:
+                rows.append(ArenaState(base, size, sums[RESERVED], sums[PREPARED], sums[READY]))
+        return rows
+
+    def owner(self, value: int) -> str | None:
+        """Return the function that brought a byte into its state, for a value of the states' map."""
+        return self._callers.chains[value >> STATE_BITS].function
+
+    def owner_of(self, anomaly: Anomaly) -> str | None:
+        """Return the function that an anomaly's transition was asked for by."""
+        return self._callers.chains[anomaly.owner].function
+
+    def forget(self) -> None:
+        """Know nothing any more, as after an exec."""
+        self.mappings.forget()
+        self.states.forget()
+        self.cycles.forget()
+        self._arenas.clear()
+
+    def _owners(self, batch: EventBatch, rows: NDArray[np.intp]) -> list[int]:
+        owners = np.zeros(len(rows), np.intp)
+        roles = batch["kind"][rows] >= 64
+        owners[roles] = self._callers.label(batch, rows[roles])
+        owned: list[int] = owners.tolist()
+        return owned
+
+    def _roles_of_calls(self, explained: Explained) -> dict[int, tuple[int, int, int, int]]:
+        """Return for the rows of syscalls that a role made: its kind, address, size, and who called it."""
+        roles = explained.roles
+        if not len(roles):
+            return {}
+        chains = self._callers.label(roles, np.arange(len(roles)))
+        columns = (roles["kind"], roles["args"][:, 0], roles["args"][:, 1], chains)
+        made = zip(*(column.tolist() for column in columns), strict=True)
+        return dict(zip(explained.rows.tolist(), made, strict=True))
+
+    def _settle(
+        self, kind: int, address: int, size: int, owner: int, failed: bool, time: int, result: int
+    ) -> None:
+        """Apply a role whose system call has ended: with the address that it got, or not at all."""
+        role = Kind(kind)
+        if failed:
+            self.states.take_back(role, address, size)
+        elif role in _BY_RESULT:
+            self.states.apply(role, time, result, size, owner)
+            if role is Kind.RESERVE and _ARENA_MAKER in self._callers.chains[owner].callers:
+                self._arenas[result] = size
+
+    def _other(self, kind: int, time: int, args: list[int], owner: int) -> None:
+        if kind == Kind.GC_START:
+            self.cycles.start(time)
+        elif kind == Kind.GC_DONE:
+            self.cycles.done(time)
+        elif kind == Kind.GROW:
+            self.growths.append(Growth(time, args[1], self._callers.chains[owner].function))
+        else:
+            self.forget()
+
+
+def _sum_where(starts: NDArray[np.uint64], values: NDArray[np.int64], keep: NDArray[np.bool_]) -> int:
+    """Return the bytes of the pieces to keep; the last piece, which ends at 2^64, is never one."""
+    sizes = np.diff(starts)
+    return int(sizes[keep[:-1]].sum()) if len(values) > 1 else 0
+
+
+def _nameless(address: int) -> None:
+    del address

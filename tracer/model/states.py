@@ -1,0 +1,108 @@
+"""What the Go runtime makes of its address space, rebuilt from its own functions: None, Reserved, Prepared, Ready."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+
+from tracer.events import Kind
+from tracer.model.steps import Piece, Steps
+
+NONE, RESERVED, PREPARED, READY, UNKNOWN = range(5)
+STATE_NAMES = ("None", "Reserved", "Prepared", "Ready", "unknown")
+# A value is a state and, above it, who brought the byte into that state.
+STATE_BITS = 3
+STATE_MASK = (1 << STATE_BITS) - 1
+
+_BECOMES = {
+    Kind.RESERVE: RESERVED,
+    Kind.MAP: PREPARED,
+    Kind.USED: READY,
+    Kind.UNUSED: PREPARED,
+    Kind.FAULT: RESERVED,
+    Kind.ALLOC: READY,
+    Kind.FREE: NONE,
+}
+# runtime/mem.go: which states a region may come from. sysUsed is called for ranges that are partly Ready: allocSpan
+# names the whole span if any page of it is scavenged. munmap of package runtime also takes back what was never its own.
+_FROM = {
+    Kind.RESERVE: (NONE,),
+    Kind.MAP: (RESERVED,),
+    Kind.USED: (PREPARED, READY),
+    Kind.UNUSED: (READY,),
+    Kind.FAULT: (READY, PREPARED),
+    Kind.ALLOC: (NONE,),
+    Kind.FREE: (NONE, RESERVED, PREPARED, READY),
+}
+_LEGAL = {kind: frozenset((*states, UNKNOWN)) for kind, states in _FROM.items()}
+# Where a region is again when the system call of its transition failed.
+_BACK = {Kind.MAP: RESERVED, Kind.USED: PREPARED, Kind.UNUSED: READY, Kind.FAULT: READY}
+
+MOST_ANOMALIES = 100
+_ADDRESS_SPACE = 1 << 57
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """A transition that runtime/mem.go does not allow, with the event it came from.
+
+    `time`: CLOCK_MONOTONIC ns. `found`: the states that the range was in, in order of address, without repetitions.
+    `owner`: who did it, as in the values of the map.
+    """
+
+    time: int
+    kind: Kind
+    low: int
+    high: int
+    found: tuple[str, ...]
+    owner: int
+
+
+class StateModel:
+    """Applies transitions in order of time; keeps the first anomalies, and counts all of them by kind."""
+
+    def __init__(self, os_page: int = 4096) -> None:
+        self.map = Steps(UNKNOWN)
+        self.anomalies: deque[Anomaly] = deque()
+        self.anomaly_counts: Counter[Kind] = Counter()
+        self._page = os_page
+
+    def reset(self, pieces: list[Piece], elsewhere: int = NONE) -> None:
+        """Start from the pieces of a look: (start, end, state)."""
+        self.map.reset(pieces, elsewhere)
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self.reset([], UNKNOWN)
+
+    def apply(self, kind: Kind, time: int, address: int, size: int, owner: int) -> None:
+        """Apply one transition of `size` bytes at `address`; regions are whole OS pages."""
+        page = self._page
+        low, high = address & -page, address + size + page - 1 & -page
+        if not 0 < low < high <= _ADDRESS_SPACE:
+            return
+        state = _BECOMES[kind]
+        old = self.map.assign(low, high, owner << STATE_BITS | state if state else NONE)
+        legal = _LEGAL[kind]
+        for value in old:
+            if value & STATE_MASK not in legal:
+                self._note(kind, time, low, high, old, owner)
+                break
+
+    def take_back(self, kind: Kind, address: int, size: int) -> None:
+        """Undo a transition whose system call then failed; the runtime is about to give up, if it was not a hint."""
+        if kind in _BACK:
+            page = self._page
+            low, high = address & -page, address + size + page - 1 & -page
+            if 0 < low < high <= _ADDRESS_SPACE:
+                self.map.assign(low, high, _BACK[kind])
+
+    def _note(self, kind: Kind, time: int, low: int, high: int, old: list[int], owner: int) -> None:
+        self.anomaly_counts[kind] += 1
+        if len(self.anomalies) < MOST_ANOMALIES:
+            found: list[str] = []
+            for value in old[:64]:
+                name = STATE_NAMES[value & STATE_MASK]
+                if not found or found[-1] != name:
+                    found.append(name)
+            self.anomalies.append(Anomaly(time, kind, low, high, tuple(found), owner))
