@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tracer.events import EventBatch, Kind
 
 _MAX_ERRNO = 4095
+_ADDRESS_SPACE = 1 << 47  # of a user process on amd64 and arm64
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
@@ -39,12 +40,14 @@ def call_bytes(batch: EventBatch, os_page: int) -> NDArray[np.uint64]:
 
 
 def role_bytes(batch: EventBatch) -> NDArray[np.uint64]:
-    """Return the bytes that each role is about; of `used` the prepared ones, if known."""
+    """Return the bytes that each role is about; of `used` the prepared ones, if known, of `scavenge` those wanted."""
     args = batch["args"]
     sizes = args[:, 1].copy()
     known = (batch["kind"] == Kind.USED) & (args[:, 2] > 0)
     sizes[known] = args[known, 2]
     sizes[(batch["kind"] == Kind.GC_START) | (batch["kind"] == Kind.GC_DONE)] = 0
+    # debug.FreeOSMemory asks for ^uintptr(0): all there is, which is no number of bytes.
+    sizes[(batch["kind"] == Kind.SCAVENGE) & (sizes > np.uint64(_ADDRESS_SPACE))] = 0
     return sizes
 
 

@@ -370,3 +370,9 @@ def test_a_million_events_take_less_than_a_few_seconds() -> None:
     assert activity.log()[1] == 250_000 - 1000
     print(f"{took:.2f} s")
     assert took < 10  # here 0.5 s; the bound is for a loaded machine
+
+
+def test_a_scavenge_of_everything_counts_no_bytes() -> None:
+    free_os_memory = event(Kind.SCAVENGE, 1, 0, (1 << 64) - 1)
+    background = event(Kind.SCAVENGE, 2, 0, 64 << 10)
+    assert fed(batch(free_os_memory, background)).events()["scavenge"] == EventCount(2, 64 << 10)
