@@ -159,6 +159,8 @@ def overhead(report: Report, look: Look) -> RenderableType | None:
     parts = [f"{seconds(cost.tracer_cpu_seconds)} CPU", f"{size(cost.tracer_rss)} RSS"]
     if cost.target_slowdown_estimate is not None:
         parts.append(f"target slowed by about {100 * cost.target_slowdown_estimate:.2f}%")
+    if cost.frozen_seconds is not None:
+        parts.append(f"target stopped for {seconds(cost.frozen_seconds)}")
     if cost.probes:
         hits = sum(probe.hits for probe in cost.probes)
         parts.append(f"{plural(len(cost.probes), 'probe')} with {plural(hits, 'hit')}")

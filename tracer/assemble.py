@@ -81,6 +81,7 @@ def _with_kernel(report: Report, look: Look) -> Report:
     return replace(
         report,
         taken_at=look.kernel.taken_at,
+        overhead=replace(report.overhead, frozen_seconds=look.frozen_seconds),
         limits=[*look.limits, *report.limits],
         process=replace(report.process, cgroup=cgroup.cgroup if cgroup else None),
         virtual=join.virtual(look.space, runtime_known=look.runtime is not None),
@@ -98,7 +99,7 @@ def _with_runtime(report: Report, look: Look, runtime: RuntimeSnapshot) -> Repor
         memstats=runtime.memstats,
         spans=class_rows(runtime.spans, runtime.class_to_size),
         span_states=state_rows(runtime.spans),
-        caches=Caches(runtime.caches.rows, None),
+        caches=Caches(runtime.caches.rows, None, runtime.caches.page_rows),
         accounting=join.accounting(look.space, runtime),
     )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from tracer.errors import GomemError, LayoutError, NotPermitted, SnapshotError, TargetError
+from tracer.freeze import LONGEST, Freeze
 from tracer.join import AddressSpace, join
 from tracer.kernel.maps import read_mappings
 from tracer.kernel.ranges import normalise
@@ -17,8 +19,12 @@ from tracer.native import NativeRange, native_ranges, stack_pointers
 from tracer.program import GoProgram, load_bias, load_program, placed
 from tracer.report import Limit, ProcessFacts
 from tracer.runtime.memory import ProcessMemory
-from tracer.runtime.snapshot import RuntimeReader, RuntimeSnapshot
+from tracer.runtime.snapshot import ATTEMPTS, RuntimeReader, RuntimeSnapshot
 from tracer.target import Target
+
+# How often a target is stopped for one look, and for how many seconds it runs in between.
+FREEZES = 8
+_BETWEEN_FREEZES = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,7 @@ class Look:
     runtime: RuntimeSnapshot | None
     space: AddressSpace
     limits: tuple[Limit, ...]
+    frozen_seconds: float | None = None  # None: the target was not stopped
 
 
 class Inspector:
@@ -94,13 +101,45 @@ class Inspector:
         """
         self.target.check_same_program()
         limits = list(self.program.limits)
+        return self._joined(*self._read(limits, ATTEMPTS), limits)
+
+    def look_frozen(self, longest: float = LONGEST) -> Look:
+        """Take one snapshot with the target stopped, for `longest` seconds in all.
+
+        A stop may come in the middle of what the runtime does; then the target runs on a little, and is stopped again.
+        Raises as `look`, and TargetError or NotPermitted where the target cannot be stopped.
+        """
+        self.target.check_same_program()
+        seconds = 0.0
+        for attempt in range(1, FREEZES + 1):
+            limits = list(self.program.limits)
+            with Freeze(self.target, longest - seconds) as freeze:
+                runtime, kernel, natives = self._read(limits, 1)
+            seconds += freeze.thaw.seconds if freeze.thaw else longest - seconds
+            expired = freeze.thaw is None or freeze.thaw.expired
+            if expired:
+                limits.append(_ran_on(longest))
+            exact = not self.program.readable or (runtime is not None and runtime.consistency.exact)
+            if exact or expired or seconds > longest / 2 or attempt == FREEZES:
+                break
+            time.sleep(_BETWEEN_FREEZES)
+        if runtime is not None:
+            runtime = replace(runtime, consistency=replace(runtime.consistency, attempts=attempt))
+        return replace(self._joined(runtime, kernel, natives, limits), frozen_seconds=round(seconds, 6))
+
+    def _read(
+        self, limits: list[Limit], attempts: int
+    ) -> tuple[RuntimeSnapshot | None, KernelView, list[NativeRange]]:
         # The runtime first: its pages move faster than its mappings, and the kernel's view has its own retries.
-        runtime = self._runtime(limits)
+        runtime = self._runtime(limits, attempts)
         kernel = read_kernel_view(self.target)
+        return runtime, kernel, self._natives(kernel, runtime)
+
+    def _joined(
+        self, runtime: RuntimeSnapshot | None, kernel: KernelView, natives: list[NativeRange], limits: list[Limit]
+    ) -> Look:
         limits += kernel.limits
-        space = join(
-            kernel.mappings, kernel.residency, runtime, self._where(kernel), self._natives(kernel, runtime)
-        )
+        space = join(kernel.mappings, kernel.residency, runtime, self._where(kernel), natives)
         self.target.check_same_program()
         return Look(kernel, runtime, space, tuple(limits))
 
@@ -132,12 +171,12 @@ class Inspector:
             self.target.check_same_program()
         return self._memory
 
-    def _runtime(self, limits: list[Limit]) -> RuntimeSnapshot | None:
+    def _runtime(self, limits: list[Limit], attempts: int) -> RuntimeSnapshot | None:
         layout = self.program.layout
         if layout is None or not self.program.readable:
             return None
         try:
-            snapshot = self.reader().snapshot()
+            snapshot = self.reader().snapshot(attempts)
         except (SnapshotError, LayoutError, NotPermitted) as error:
             limits.append(Limit("the Go runtime's state", error.what, error.fix or "the kernel's view is reported"))
             return None
@@ -169,3 +208,11 @@ class Inspector:
         bias = self.bias
         addresses = {name: address + bias for name, address in self.program.globals.items()}
         return RuntimeReader(memory, self.program.layout, addresses)
+
+
+def _ran_on(longest: float) -> Limit:
+    return Limit(
+        "the target standing still",
+        f"it was let go after {longest:g} s, before all of it was read: some of the figures are of the time after",
+        "",
+    )

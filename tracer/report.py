@@ -303,12 +303,16 @@ class ProbeRow:
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """What the tracing itself cost. `target_slowdown_estimate`: fraction of the target's CPU time."""
+    """What the tracing itself cost. `target_slowdown_estimate`: fraction of the target's CPU time.
+
+    `frozen_seconds`: for how long the target was stopped; None: it never was.
+    """
 
     tracer_cpu_seconds: float
     tracer_rss: int
     probes: list[ProbeRow]
     target_slowdown_estimate: float | None
+    frozen_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

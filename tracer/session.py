@@ -202,11 +202,11 @@ def _fixed_bias(program: GoProgram) -> int | None:
     return 0 if program.executable is not None and not program.executable.pie else None
 
 
-def snapshot_target(inspector: Inspector) -> Report:
-    """Return the report of the state now, without watching."""
+def snapshot_target(inspector: Inspector, *, freeze: bool = False) -> Report:
+    """Return the report of the state now, without watching; `freeze` stops the target while it is read."""
     spent = _Spent.now()
     facts = inspector.facts()
-    look = inspector.look()
+    look = inspector.look_frozen() if freeze else inspector.look()
     plan = Plan("procfs", "a snapshot needs no events", None)
     watched = Watched("procfs", plan.reason, 0.0, None, 0, _overhead(plan, spent, None))
     return assemble(facts, look, watched, _rfc3339_now())

@@ -16,6 +16,7 @@ from exporters.json_report import render_json
 from exporters.output import write_output
 from exporters.text import render_for, render_text
 from tracer.errors import TargetError
+from tracer.freeze import LONGEST
 from tracer.program import GoProgram
 from tracer.report import Report
 
@@ -39,6 +40,15 @@ def require_go_option(command: Command) -> Command:
     return click.option(
         "--require-go", is_flag=True, help="Refuse a target that is not a Go program (else: the kernel's view only)."
     )(command)
+
+
+def freeze_option(command: Command) -> Command:
+    """Add --freeze."""
+    return click.option(
+        "--freeze", is_flag=True,
+        help="Stop the process (ptrace) while it is read, so that all figures are of one moment. It runs on when it "
+        f"has been read, after {LONGEST:g} seconds at the latest, and also when gomem is killed.",
+    )(command)  # fmt: skip
 
 
 def check_go(program: GoProgram, who: str, *, required: bool) -> None:
