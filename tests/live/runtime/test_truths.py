@@ -66,7 +66,9 @@ def test_the_snapshot_is_exact_and_accounts_for_every_ready_byte(seen: Seen) -> 
     assert seen.look.runtime is not None
     assert seen.look.runtime.consistency.exact
     assert seen.look.runtime.missed == []
-    assert accounting(seen.look.space, seen.look.runtime).unexplained == 0
+    account = accounting(seen.look.space, seen.look.runtime)
+    assert account is not None
+    assert account.unexplained == 0
     assert seen.report["consistency"]["exact"]
     assert seen.report["accounting"]["unexplained"] == 0
 
