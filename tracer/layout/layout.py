@@ -184,6 +184,11 @@ class Layout:
         return frozenset(self._constants)
 
     @property
+    def struct_names(self) -> frozenset[str]:
+        """The names of the structs that have rows of their own."""
+        return frozenset(self._structs)
+
+    @property
     def _release(self) -> str:
         table = f" (read with the table of go{self.table_version})" if self.source == "nearest" else ""
         return f"layout of go{self.go_version.removeprefix('go')}/{self.goarch}{table}"

@@ -16,6 +16,8 @@ from tracer.layout.patches import for_patch, patch_of
 Minor = tuple[int, int]
 
 _RELEASE = re.compile(r"(?:^|\b)go(\d{1,3})\.(\d{1,4})(?!\d)")
+# Not a fork ("go1.24.3-fips"), and built with no experiment ("go1.25.5 X:staticlockranking", which grows structs).
+_UPSTREAM = re.compile(r"go\d+\.\d+(\.\d+)?")
 _TABLE = re.compile(r"go(\d+)\.(\d+)-([a-z0-9]+)\.json")
 
 
@@ -32,13 +34,13 @@ def table_for(go_version: str, goarch: str) -> Layout | None:
     """Return the layout of the release's own minor, source "table"; None when there is no table for it.
 
     The rows are those of the patch release as far as it was measured (see tracer.layout.patches and
-    Layout.confirmed). A development version may be anything: None.
+    Layout.confirmed); of a vendor's fork nobody knows. A development version may be anything: None.
     """
     minor = minor_of(go_version)
     if minor is None or _is_development(go_version) or minor not in known_minors(goarch):
         return None
     raw, confirmed = for_patch(_load(minor, goarch), patch_of(go_version))
-    return Layout(raw, "table", go_version, confirmed)
+    return Layout(raw, "table", go_version, confirmed and _UPSTREAM.fullmatch(go_version) is not None)
 
 
 def nearest_table(go_version: str, goarch: str) -> Layout:

@@ -1,0 +1,208 @@
+"""The cache of layouts from DWARF: what comes out of it is what the program's DWARF says, whatever is in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.live.layout.conftest import probe
+from tests.support.requirements import program as tool
+from tracer.binary.executable import Executable
+from tracer.errors import LayoutError
+from tracer.layout import dwarf_cache
+from tracer.layout.comparison import contradictions
+from tracer.layout.dwarf import layout_from_dwarf
+from tracer.layout.dwarf_cache import MOST_ENTRIES, cache_directory, cached_layout_from_dwarf, entry_key
+from tracer.layout.layout import Layout
+
+RELEASE = "1.25.5"
+
+
+@pytest.fixture
+def path() -> Path:
+    return probe(RELEASE, "amd64")
+
+
+def through_the_cache(path: Path, directory: Path) -> tuple[Layout, dict[str, int]]:
+    with Executable.open(path) as exe:
+        return cached_layout_from_dwarf(exe, directory)
+
+
+def the_same(left: tuple[Layout, dict[str, int]], right: tuple[Layout, dict[str, int]]) -> bool:
+    assert left[0].struct_names == right[0].struct_names
+    assert left[0].constant_names == right[0].constant_names
+    return not contradictions(left[0], right[0]) and left[1] == right[1] and left[0].source == right[0].source
+
+
+@pytest.fixture
+def truth(path: Path) -> tuple[Layout, dict[str, int]]:
+    with Executable.open(path) as exe:
+        return layout_from_dwarf(exe)
+
+
+def test_the_second_look_parses_nothing_and_says_the_same(
+    path: Path, truth: tuple[Layout, dict[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert the_same(through_the_cache(path, tmp_path / "a" / "b"), truth)
+    monkeypatch.setattr(dwarf_cache, "read_raw_layout", lambda exe: pytest.fail("parsed again"))
+    assert the_same(through_the_cache(path, tmp_path / "a" / "b"), truth)
+    (entry,) = (tmp_path / "a" / "b").iterdir()
+    assert entry.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "no JSON", "another's", "directory", "FIFO", "link"])
+def test_a_damaged_entry_is_ignored_and_written_anew(
+    damage: str, path: Path, truth: tuple[Layout, dict[str, int]], tmp_path: Path
+) -> None:
+    through_the_cache(path, tmp_path)
+    (entry,) = tmp_path.iterdir()
+    whole = entry.read_bytes()
+    if damage == "another's":
+        other = probe("1.27.3", "amd64")
+        through_the_cache(other, tmp_path)
+        (theirs,) = set(tmp_path.iterdir()) - {entry}
+        theirs.replace(entry)
+    elif damage in ("directory", "FIFO", "link"):
+        entry.unlink()
+        make: dict[str, Callable[[], None]] = {
+            "directory": entry.mkdir,
+            "FIFO": partial(os.mkfifo, entry),
+            "link": partial(entry.symlink_to, "/dev/zero"),
+        }
+        make[damage]()
+    else:
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        entry.write_bytes({"empty": b"", "cut": whole[:-1], "flipped": flipped, "no JSON": b"x\n{"}[damage])
+    assert the_same(through_the_cache(path, tmp_path), truth)
+    if damage != "directory":
+        assert entry.read_bytes() == whole
+
+
+def test_an_entry_that_somebody_else_could_have_written_is_not_read(path: Path, tmp_path: Path) -> None:
+    through_the_cache(path, tmp_path)
+    (entry,) = tmp_path.iterdir()
+    before = entry.stat().st_ino
+    entry.chmod(0o666)
+    through_the_cache(path, tmp_path)
+    assert entry.stat().st_ino != before
+    assert entry.stat().st_mode & 0o077 == 0
+
+
+def test_a_program_gets_only_what_its_own_build_id_and_its_own_dwarf_say(path: Path, tmp_path: Path) -> None:
+    raw = path.read_bytes()
+    with Executable.open(path) as exe:
+        build_id, key, info = exe.go_build_id, entry_key(exe), exe.section(".debug_info") or exe.section(".zdebug_info")
+        assert build_id is not None
+        assert info is not None
+    other_id = raw.replace(build_id.encode(), build_id[::-1].encode())
+    other_dwarf = bytearray(raw)
+    other_dwarf[info.offset + info.size // 2] ^= 1
+    keys = {key}
+    for content in (other_id, bytes(other_dwarf), raw + b"\0"):
+        (tmp_path / "program").write_bytes(content)
+        with Executable.open(tmp_path / "program") as exe:
+            keys.add(entry_key(exe))
+    assert len(keys) == 4
+    without = raw.replace(b"Go\0\0" + build_id.encode(), b"No\0\0" + build_id.encode())
+    (tmp_path / "program").write_bytes(without)
+    with Executable.open(tmp_path / "program") as exe:
+        assert entry_key(exe) is None or exe.gnu_build_id
+
+
+def test_a_cache_that_cannot_be_written_changes_nothing(
+    path: Path, truth: tuple[Layout, dict[str, int]], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert the_same(through_the_cache(path, tmp_path / "file" / "below"), truth)
+    assert the_same(through_the_cache(path, Path("/proc/gomem")), truth)
+
+
+def test_no_dwarf_is_an_error_with_or_without_a_cache(path: Path, tmp_path: Path) -> None:
+    stripped = tmp_path / "stripped"
+    subprocess.run([tool("strip", "binutils"), "-o", stripped, path], check=True)
+    with Executable.open(stripped) as exe, pytest.raises(LayoutError):
+        cached_layout_from_dwarf(exe, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_cache_stays_small_and_keeps_what_is_used(path: Path, tmp_path: Path) -> None:
+    through_the_cache(path, tmp_path)
+    (used,) = tmp_path.iterdir()
+    long_ago = time.time() - 86400
+    for number in range(MOST_ENTRIES + 20):
+        old = tmp_path / f"{number:064x}"
+        old.write_bytes(b"old")
+        os.utime(old, (long_ago, long_ago))
+    os.utime(used, (long_ago - 1, long_ago - 1))
+    half_written = tmp_path / ".new-abandoned"
+    half_written.write_bytes(b"")
+    os.utime(half_written, (long_ago, long_ago))
+    through_the_cache(path, tmp_path)
+    through_the_cache(probe("1.27.3", "amd64"), tmp_path)
+    assert used.exists()
+    assert not half_written.exists()
+    assert len(list(tmp_path.iterdir())) == MOST_ENTRIES
+
+
+def test_many_at_once_see_whole_entries_only(path: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from tests.live.layout.test_dwarf_cache import *\n"
+        "entries = Path(sys.argv[2])\n"
+        "with Executable.open(sys.argv[1]) as exe: truth = layout_from_dwarf(exe)\n"
+        "for turn in range(20):\n"
+        "    assert the_same(through_the_cache(Path(sys.argv[1]), entries), truth)\n"
+        "    for entry in entries.iterdir():\n"
+        "        if turn % 3 == 0: entry.unlink(missing_ok=True)\n"
+    )
+    command = [sys.executable, "-c", script, str(path), str(tmp_path)]
+    root = Path(__file__).parents[3]
+    runs = [subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for run in runs:
+        _, errors = run.communicate(timeout=120)
+        assert run.returncode == 0, errors
+    assert all(not entry.name.startswith(".new-") for entry in tmp_path.iterdir())
+
+
+def test_the_directory_is_where_the_xdg_specification_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/gopher")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/gopher")
+    assert cache_directory() == Path("/var/cache/gopher/gomem/dwarf")
+    for value in ("", "relative/path"):
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        assert cache_directory() == Path("/home/gopher/.cache/gomem/dwarf")
+
+
+def test_a_program_of_50_mb_takes_less_than_two_seconds_without_the_cache(path: Path, tmp_path: Path) -> None:
+    """As many bytes of DWARF as a large program has: copies of what this one says of packages other than runtime."""
+    objcopy = tool("objcopy", "binutils")
+    plain, large = tmp_path / "plain", tmp_path / "large"
+    subprocess.run([objcopy, "--decompress-debug-sections", path, plain], check=True)
+    with Executable.open(plain) as exe:
+        section = exe.section(".debug_info")
+        assert section is not None
+        content = exe.read_at(section.offset, section.size)
+    at, others = 0, b""
+    while at < len(content):
+        end = at + 4 + int.from_bytes(content[at : at + 4], "little")
+        others += content[at:end] if b"runtime\0" not in content[at : at + 64] else b""
+        at = end
+    missing = (50 << 20) - plain.stat().st_size
+    (tmp_path / "info").write_bytes(content + others * (missing // len(others) + 1))
+    shutil.copy2(plain, large)
+    subprocess.run([objcopy, "--update-section", f".debug_info={tmp_path / 'info'}", large], check=True)
+    assert large.stat().st_size >= 50 << 20
+    started = time.process_time()
+    _, addresses = through_the_cache(large, tmp_path / "cache")
+    assert time.process_time() - started < 2
+    with Executable.open(path) as exe:
+        assert addresses == layout_from_dwarf(exe)[1]

@@ -1,0 +1,117 @@
+"""Which layout a program is read with, and what is said of it, for programs that have DWARF and such that have not."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.layout.conftest import probe
+from tests.support.builds import build
+from tests.support.toolchains import ALL_RELEASES
+from tracer import program_layout
+from tracer.binary.buildinfo import read_build_info
+from tracer.binary.executable import Executable
+from tracer.layout import dwarf_cache
+from tracer.layout.comparison import contradictions
+from tracer.layout.layout import Layout
+from tracer.program_layout import LayoutChoice, choose_layout
+
+RELEASE = "1.25.5"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(dwarf_cache, "cache_directory", lambda: tmp_path)
+
+
+def raw_table(minor: str) -> Any:
+    name = f"go{minor}-amd64.json"
+    return json.loads(files("tracer.layout").joinpath("tables", name).read_text(encoding="utf-8"))
+
+
+def choice(path: Path, release: str | None = None) -> LayoutChoice:
+    """Choose for the program at `path`, as if its build information named `release`."""
+    with Executable.open(path) as exe:
+        info = read_build_info(exe)
+        assert info is not None
+        if release is not None:
+            info = replace(info, go_version=release)
+        return choose_layout(exe, info)
+
+
+@pytest.mark.parametrize("release", ALL_RELEASES)
+def test_dwarf_is_preferred_and_agrees_with_the_table_of_every_release(release: str) -> None:
+    chosen = choice(probe(release, "amd64"))
+    assert chosen.layout is not None
+    assert (chosen.layout.source, chosen.layout.confirmed) == ("dwarf", True)
+    assert chosen.limits == ()
+    assert {"mheap_", "memstats", "gcController", "allp"} <= set(chosen.addresses)
+
+
+def test_a_table_that_dwarf_contradicts_is_named_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = raw_table("1.25")
+    raw["structs"]["mspan"]["fields"]["elemsize"]["offset"] += 8
+    raw["structs"]["mcache"]["size"] += 8
+    raw["constants"]["heap_arena_bytes"] *= 2
+    monkeypatch.setattr(program_layout, "table_for", lambda release, goarch: Layout(raw, "table", release))
+    chosen = choice(probe(RELEASE, "amd64"))
+    assert chosen.layout is not None
+    assert chosen.layout.source == "dwarf"
+    (limit,) = chosen.limits
+    assert limit.what == "the layout table of go1.25.5 for go1.25.5"
+    for word in ("mspan.elemsize", "mcache of", "heap_arena_bytes", "DWARF"):
+        assert word in limit.why
+    assert "generate" in limit.fix
+
+
+def test_only_what_both_layouts_have_is_compared() -> None:
+    raw = raw_table("1.25")
+    smaller = copy.deepcopy(raw)
+    del smaller["structs"]["mheap"]["size"], smaller["structs"]["mspan"]["fields"]["list"]
+    del smaller["structs"]["schedt"], smaller["constants"]["page_size"]
+    assert contradictions(Layout(raw, "table"), Layout(smaller, "dwarf")) == []
+    assert contradictions(Layout(smaller, "table"), Layout(raw, "dwarf")) == []
+
+
+@pytest.mark.parametrize("release", ["go1.99.1", "devel go1.28-0123abcd Mon Jun 1 12:00:00 2026 +0000"])
+def test_an_unknown_release_with_dwarf_is_read_by_it_but_doubted(release: str) -> None:
+    chosen = choice(probe(RELEASE, "amd64"), release)
+    assert chosen.layout is not None
+    assert (chosen.layout.source, chosen.layout.confirmed) == ("dwarf", False)
+    assert [limit.what for limit in chosen.limits] == [f"certainty about {release}"]
+
+
+@pytest.mark.parametrize(
+    ("release", "source", "confirmed"),
+    [
+        ("go1.25.5", "table", True),
+        ("go1.25.3", "table", True),
+        ("go1.25.99", "table", False),
+        ("go1.25.5-fips", "table", False),
+        ("go1.25.5 X:staticlockranking", "table", False),
+        ("go1.27rc1", "table", False),
+        ("go1.99.1", "nearest", False),
+        ("devel go1.28-0123abcd Mon Jun 1 12:00:00 2026 +0000", "nearest", False),
+        ("go1.26-devel_0123abcd", "nearest", False),
+    ],
+)
+def test_without_dwarf_the_table_is_confirmed_only_for_what_was_measured(
+    release: str, source: str, confirmed: bool
+) -> None:
+    chosen = choice(build("parked", RELEASE, stripped=True), release)
+    assert chosen.layout is not None
+    assert (chosen.layout.source, chosen.layout.confirmed) == (source, confirmed)
+    assert [limit.what for limit in chosen.limits] == ([] if confirmed else [f"certainty about {release}"])
+
+
+@pytest.mark.parametrize("release", ["", "unknown", "devel +0123abcd"])
+def test_a_release_that_cannot_be_read_has_no_layout_without_dwarf(release: str) -> None:
+    chosen = choice(build("parked", RELEASE, stripped=True), release)
+    assert chosen.layout is None
+    assert [limit.what for limit in chosen.limits] == ["the Go runtime's state"]
