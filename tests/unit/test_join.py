@@ -49,8 +49,8 @@ def heap(chunks: dict[int, tuple[set[int], set[int]]], stacks: list[tuple[int, i
 
 
 def maps(*lines: tuple[int, int, str, str]) -> Mappings:
-    return parse_maps("".join(f"{low:x}-{high:x} {flags} 0 00:00 0   {name}\n" for low, high, flags, name in sorted(lines))
-                      .encode())  # fmt: skip
+    rows = [f"{low:x}-{high:x} {flags} 0 00:00 0   {name}\n" for low, high, flags, name in sorted(lines)]
+    return parse_maps("".join(rows).encode())
 
 
 def resident_at(pages: list[int], swapped: list[int] | None = None) -> Residency:

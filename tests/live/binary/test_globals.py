@@ -15,7 +15,8 @@ from tracer.layout.tables import table_for
 from tracer.program import load_program
 from tracer.target import Target
 
-NAMES = ("mheap_", "memstats", "gcController", "allp", "work", "gcphase", "persistentChunks", "gcBitsArenas", "buckhash")
+NAMES = ("mheap_", "memstats", "gcController", "allp", "work", "gcphase", "persistentChunks", "gcBitsArenas",
+         "buckhash")  # fmt: skip
 MODES: tuple[Mode, ...] = ("exe", "pie", "cgo", "cgo-pie")
 
 

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+
+from tracer import session
+from tracer.errors import BackendUnavailable, GomemError, NotPermitted
+from tracer.events import EventBatch, Kind, no_events
+from tracer.program import GoProgram
+from tracer.session import FromExec, Plan, start_source, uprobes_for
+from tracer.sources.launch import Launched
+
+NO_GO = GoProgram(None, None, None, None)
+LAUNCHED = cast(Launched, SimpleNamespace(pid=1))
+Start = Callable[..., Plan]
+
+
+def batch(*kinds: Kind) -> EventBatch:
+    made = np.zeros(len(kinds), no_events().dtype)
+    made["kind"] = kinds
+    return made
+
+
+def kinds(events: EventBatch) -> list[int]:
+    return cast(list[int], events["kind"].tolist())
+
+
+def test_of_a_launched_program_all_is_seen_from_its_exec_on_but_not_the_exec() -> None:
+    accept = FromExec()
+    assert kinds(accept(batch(Kind.MMAP, Kind.BRK))) == []
+    assert kinds(accept(no_events())) == []
+    assert kinds(accept(batch(Kind.MMAP, Kind.EXEC, Kind.MUNMAP, Kind.BRK))) == [Kind.MUNMAP, Kind.BRK]
+    # A second one is the program's own, and ends the watching.
+    assert kinds(accept(batch(Kind.MADVISE, Kind.EXEC, Kind.BRK))) == [Kind.MADVISE, Kind.EXEC, Kind.BRK]
+
+
+def test_an_exec_that_stands_alone_leaves_nothing() -> None:
+    accept = FromExec()
+    assert kinds(accept(batch(Kind.EXEC))) == []
+    assert kinds(accept(batch(Kind.BRK))) == [Kind.BRK]
+
+
+def works(backend: str) -> Start:
+    return lambda *_: Plan(cast(session.Backend, backend), "", None)
+
+
+def fails(error: GomemError) -> Start:
+    def start(*_: object) -> Plan:
+        raise error
+
+    return start
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> Callable[[Start, Start], None]:
+    def have(bpf: Start, strace: Start) -> None:
+        monkeypatch.setattr(session, "_bpf", bpf)
+        monkeypatch.setattr(session, "_strace", strace)
+
+    return have
+
+
+BROKEN = BackendUnavailable("no bcc", "apt-get install python3-bpfcc")
+REFUSED = NotPermitted("ptrace refused", "needs CAP_SYS_PTRACE")
+
+
+def test_auto_takes_bpf_where_it_works(backends: Callable[[Start, Start], None]) -> None:
+    backends(works("bpf"), works("strace"))
+    assert start_source("auto", 1, NO_GO, None).backend == "bpf"
+    assert start_source("auto", 1, NO_GO, LAUNCHED).backend == "bpf"
+
+
+def test_auto_never_stops_a_running_process_with_strace(backends: Callable[[Start, Start], None]) -> None:
+    backends(fails(BROKEN), works("strace"))
+    plan = start_source("auto", 1, NO_GO, None)
+    assert (plan.backend, plan.source) == ("procfs", None)
+    (limit,) = plan.limits
+    assert "no bcc" in limit.why
+    assert limit.fix == BROKEN.fix
+    assert start_source("auto", 1, NO_GO, LAUNCHED).backend == "strace"
+
+
+def test_auto_says_why_neither_worked(backends: Callable[[Start, Start], None]) -> None:
+    backends(fails(BROKEN), fails(REFUSED))
+    plan = start_source("auto", 1, NO_GO, LAUNCHED)
+    assert plan.backend == "procfs"
+    assert "no bcc" in plan.reason
+    assert "ptrace refused" in plan.reason
+
+
+@pytest.mark.parametrize(("choice", "error"), [("bpf", BROKEN), ("strace", REFUSED)])
+def test_a_backend_that_was_asked_for_and_does_not_work_is_an_error(
+    backends: Callable[[Start, Start], None], choice: session.Choice, error: GomemError
+) -> None:
+    backends(fails(BROKEN), fails(REFUSED))
+    with pytest.raises(type(error)) as raised:
+        start_source(choice, 1, NO_GO, LAUNCHED)
+    assert raised.value is error
+
+
+def test_procfs_says_that_it_sees_no_events(backends: Callable[[Start, Start], None]) -> None:
+    backends(fails(BROKEN), fails(REFUSED))
+    plan = start_source("procfs", 1, NO_GO, None)
+    assert (plan.backend, plan.source, len(plan.limits)) == ("procfs", None, 1)
+
+
+def test_what_is_no_go_program_gets_no_uprobes_and_no_complaint() -> None:
+    limits: list[object] = []
+    assert uprobes_for(NO_GO, cast(list, limits)) == []  # type: ignore[type-arg]
+    assert limits == []

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+
+from tracer import watch as watch_module
+from tracer.errors import GomemError, NotPermitted, SnapshotError, TargetError, TargetGone
+from tracer.events import EventBatch, Kind, ProbeStatus, no_events
+from tracer.inspection import Inspector
+from tracer.model.activity import Activity
+from tracer.session import FromExec
+from tracer.watch import Watch
+
+PID = 4711
+
+
+class Clock:
+    """Time that passes only where somebody waits or works."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        clocks = {"monotonic": lambda: self.now, "monotonic_ns": lambda: int(self.now * 1e9), "sleep": self.sleep}
+        monkeypatch.setattr(watch_module, "time", SimpleNamespace(**clocks))
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def batch(*kinds: Kind) -> EventBatch:
+    made = np.zeros(len(kinds), no_events().dtype)
+    made["kind"] = kinds
+    made["time"] = range(1, len(kinds) + 1)
+    made["args"][:, 1] = 4096
+    return made
+
+
+class Source:
+    """Delivers the given batches, one a poll, then waits in vain; the last ones come after `stop`."""
+
+    name = "bpf"
+
+    def __init__(self, clock: Clock, *batches: EventBatch, buffered: EventBatch | None = None) -> None:
+        self.clock, self.batches, self.buffered = clock, list(batches), buffered
+        self.lost, self.stopped = 0, 0
+
+    def start(self) -> None:
+        """Be started already."""
+
+    def poll(self, timeout: float) -> EventBatch:
+        if self.stopped:
+            left, self.buffered = self.buffered, None
+            return no_events() if left is None else left
+        if self.batches:
+            return self.batches.pop(0)
+        self.clock.now += timeout
+        return no_events()
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    def probes(self) -> list[ProbeStatus]:
+        return []
+
+
+class Fake:
+    """An inspector whose looks take `cost` seconds, and fail with what `failures` has for their number."""
+
+    def __init__(self, clock: Clock, cost: float = 0.001, failures: dict[int, GomemError] | None = None,
+                 ends: float = 1e9) -> None:  # fmt: skip
+        self.clock, self.cost, self.failures, self.ends = clock, cost, failures or {}, ends
+        self.looks: list[float] = []
+        self.target = SimpleNamespace(pid=PID, check_alive=self.check, check_same_program=self.check)
+
+    def check(self) -> None:
+        if self.clock.now >= self.ends:
+            raise TargetGone(f"process {PID} has exited")
+
+    def look(self) -> object:
+        self.looks.append(round(self.clock.now - 1000.0, 2))
+        failure = self.failures.get(len(self.looks) - 1)
+        if failure is not None:
+            raise failure
+        self.check()
+        self.clock.now += self.cost
+        kernel = SimpleNamespace(taken_at=f"look {len(self.looks)}")
+        return SimpleNamespace(kernel=kernel)
+
+
+def watching(
+    fake: Fake, source: Source | None = None, accept: Callable[[EventBatch], EventBatch] | None = None
+) -> tuple[Watch, Activity]:
+    activity = Activity(lambda address: None)
+    inspector = cast(Inspector, fake)
+    return (Watch(inspector, source, activity, accept) if accept else Watch(inspector, source, activity)), activity
+
+
+def never() -> bool:
+    return False
+
+
+def counts(activity: Activity) -> dict[str, int]:
+    return {name: row.count for name, row in activity.events().items() if row.count}
+
+
+def test_it_watches_for_as_long_as_asked_and_looks_a_last_time_at_the_end(clock: Clock) -> None:
+    fake = Fake(clock)
+    watch, activity = watching(fake, Source(clock, batch(Kind.MUNMAP), batch(Kind.MUNMAP, Kind.GROW)))
+    ending = watch.run(5.0, never)
+    assert ending.seconds == pytest.approx(5.0, abs=0.01)
+    assert ending.early is None
+    assert fake.looks == [0.0, pytest.approx(2.0, abs=0.11), pytest.approx(4.0, abs=0.21), pytest.approx(5.0, abs=0.01)]
+    assert counts(activity) == {"munmap": 2, "grow": 1}
+
+
+def test_a_target_that_is_slow_to_look_at_is_looked_at_less_often(clock: Clock) -> None:
+    fake = Fake(clock, cost=0.2)
+    watching(fake)[0].run(25.0, never)
+    assert fake.looks[:3] == [0.0, pytest.approx(10.2, abs=0.2), pytest.approx(20.4, abs=0.4)]
+
+
+def test_no_time_at_all_still_gives_one_look(clock: Clock) -> None:
+    fake = Fake(clock)
+    watch, _ = watching(fake, Source(clock))
+    assert watch.run(0.0, never).early is None
+    assert (len(fake.looks), watch.look is not None) == (1, True)
+
+
+def test_stopping_ends_it_before_its_time_with_a_look_and_no_complaint(clock: Clock) -> None:
+    fake = Fake(clock)
+    watch, _ = watching(fake, Source(clock))
+    ending = watch.run(None, lambda: clock.now > 1001)
+    assert ending.early is None
+    assert ending.seconds == pytest.approx(1.0, abs=0.15)
+    assert fake.looks[-1] == pytest.approx(1.0, abs=0.15)
+
+
+def test_the_targets_exit_ends_it_with_the_last_look_and_the_last_events(clock: Clock) -> None:
+    source = Source(clock, batch(Kind.MUNMAP), batch(Kind.MUNMAP, Kind.EXIT), batch(Kind.MADVISE),
+                    buffered=batch(Kind.BRK))  # fmt: skip
+    watch, activity = watching(Fake(clock), source)
+    ending = watch.run(10.0, never)
+    watch.finish()
+    assert ending.early is not None
+    assert f"process {PID} has exited" in ending.early.why
+    assert "look 1" in ending.early.why
+    assert watch.look is not None
+    assert counts(activity) == {"munmap": 2, "madvise": 1, "brk": 1}
+    assert source.stopped == 1
+
+
+def test_without_a_source_the_end_is_noticed_all_the_same(clock: Clock) -> None:
+    watch, _ = watching(Fake(clock, ends=1003.0))
+    ending = watch.run(10.0, never)
+    assert ending.early is not None
+    assert ending.seconds == pytest.approx(3.0, abs=0.15)
+
+
+def test_a_source_that_says_nothing_does_not_hide_the_end(clock: Clock) -> None:
+    watch, _ = watching(Fake(clock, ends=1001.0), Source(clock))
+    ending = watch.run(None, never)
+    assert ending.early is not None
+    assert ending.seconds == pytest.approx(1.0, abs=0.15)
+
+
+def test_an_exec_ends_it_and_what_another_program_does_is_not_counted(clock: Clock) -> None:
+    source = Source(clock, batch(Kind.MUNMAP, Kind.EXEC, Kind.MADVISE), batch(Kind.MADVISE),
+                    buffered=batch(Kind.MADVISE))  # fmt: skip
+    watch, activity = watching(Fake(clock), source)
+    ending = watch.run(10.0, never)
+    watch.finish()
+    assert ending.early is not None
+    assert "executed another program" in ending.early.why
+    assert counts(activity) == {"munmap": 1}
+
+
+def test_a_target_that_is_gone_before_any_look_says_so(clock: Clock) -> None:
+    watch, _ = watching(Fake(clock, ends=0.0))
+    ending = watch.run(10.0, never)
+    assert ending.early is not None
+    assert "no state could be read" in ending.early.why
+    assert watch.look is None
+
+
+def test_a_look_that_comes_too_late_waits_for_the_last_events(clock: Clock) -> None:
+    # The target has exited; its EXIT is still in the source, behind other events.
+    source = Source(clock, batch(Kind.MUNMAP), batch(Kind.EXIT))
+    watch, activity = watching(Fake(clock, failures={0: TargetGone("gone")}), source)
+    ending = watch.run(10.0, never)
+    assert ending.early is not None
+    assert counts(activity) == {"munmap": 1}
+
+
+def test_another_program_found_by_a_look_ends_it(clock: Clock) -> None:
+    watch, _ = watching(Fake(clock, failures={1: TargetError("runs another program now")}), Source(clock))
+    ending = watch.run(10.0, never)
+    assert ending.early is not None
+    assert "runs another program" in ending.early.why
+    assert watch.look is not None
+
+
+@pytest.mark.parametrize("error", [NotPermitted("no"), SnapshotError("torn")])
+def test_other_failures_of_a_look_are_not_swallowed(clock: Clock, error: GomemError) -> None:
+    watch, _ = watching(Fake(clock, failures={0: error}), Source(clock))
+    with pytest.raises(type(error)):
+        watch.run(10.0, never)
+
+
+def test_a_launched_program_is_looked_at_early_and_may_be_unreadable_at_first(clock: Clock) -> None:
+    fake = Fake(clock, failures={0: SnapshotError("mallocinit has not run yet")})
+    watch, _ = watching(fake, Source(clock))
+    ending = watch.run(3.0, never, launched=True)
+    assert ending.early is None
+    assert fake.looks[0] == pytest.approx(0.05, abs=0.11)
+    assert fake.looks[1] < 0.6
+    assert watch.look is not None
+
+
+def test_events_that_are_not_accepted_are_not_counted(clock: Clock) -> None:
+    source = Source(clock, batch(Kind.MUNMAP), batch(Kind.EXEC, Kind.BRK), batch(Kind.MADVISE))
+    watch, activity = watching(Fake(clock), source, FromExec())
+    assert watch.run(1.0, never, launched=True).early is None
+    assert counts(activity) == {"brk": 1, "madvise": 1}
+
+
+def test_finishing_without_a_source_is_nothing(clock: Clock) -> None:
+    watch, _ = watching(Fake(clock))
+    watch.finish()
