@@ -47,7 +47,7 @@ class Activity:
 
     def __init__(self, symbolize: Symbolize, *, os_page: int = 4096, log_limit: int = DEFAULT_LOG) -> None:
         self._os_page = os_page
-        self._callers = Callers(symbolize)
+        self._callers = self.callers = Callers(symbolize)  # may be shared with others that name the same stacks
         self._join = RoleJoin()
         self._log = EventLog(self._callers, log_limit)
         self._started = False
@@ -66,10 +66,17 @@ class Activity:
         self._log.start = time_ns
         self._started = True
 
-    def feed(self, batch: EventBatch) -> None:
-        """Take the next events of the target."""
+    def feed(self, batch: EventBatch, explained: Explained | None = None) -> None:
+        """Take the next events of the target.
+
+        `explained`: how the roles of this batch were joined with their calls, if somebody did.
+        """
+        if explained is not None and len(batch) <= _PIECE:
+            self._feed(batch, explained)
+            return
         for start in range(0, len(batch), _PIECE):
-            self._feed(batch[start : start + _PIECE])
+            piece = batch[start : start + _PIECE]
+            self._feed(piece, self._join.feed(piece))
 
     def events(self) -> dict[str, EventCount]:
         """Return counts by the names of syscalls and roles; those that did not happen are absent."""
@@ -102,7 +109,9 @@ class Activity:
         """Return the rare events by time, and how many more there were than the log holds."""
         return self._log.entries(), self._log.dropped
 
-    def _feed(self, batch: EventBatch) -> None:
+    def _feed(self, batch: EventBatch, explained: Explained) -> None:
+        if not len(batch):
+            return
         if not self._started:
             entered = np.where(batch["entered"] > 0, batch["entered"], batch["time"])
             self.mark_start(int(entered.min()))
@@ -117,7 +126,6 @@ class Activity:
         self._count_madvise(batch, sizes, failed)
         self._count_remaps(batch, failed)
         self._count_transitions(batch, sizes)
-        explained = self._join.feed(batch)
         self._take_back_failed(failed, explained)
         self._log.feed(batch, sizes, failed, explained)
 

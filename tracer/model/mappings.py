@@ -46,14 +46,14 @@ class MappingModel:
     practice: munmap takes the mapping away early and then works on, so that another thread's mmap gets the address
     and returns before. Such an mmap lands on bytes that are mapped as far as the model knows, which the kernel cannot
     do; when the munmap that was under way then ends, those bytes are spared. Any other pair that overlaps in time and
-    in bytes and does not commute is counted in `unordered`, and its bytes kept in `unsure` until the next look.
+    in bytes and does not commute is counted in `unordered`, and its bytes kept in `unsure` until the next look. So are
+    those of calls that failed after they may have done a part of their work.
     """
 
     def __init__(self, os_page: int = 4096) -> None:
         self.map = Steps(UNKNOWN)
         self.unordered = 0
         self.unsure: list[tuple[int, int]] = []
-        self.landed: list[tuple[int, int, int]] = []  # (time, low, high): an mmap where something was, unexplained
         self._page = os_page
         self._break: int | None = None
         self._overtaken: deque[tuple[int, int, int]] = deque(maxlen=_MOST_OVERTAKEN)
@@ -64,9 +64,15 @@ class MappingModel:
         """Start from the pieces of a look; `heap_end`: the end of [heap], if there is one."""
         self.map.reset(pieces, elsewhere)
         self.unsure.clear()
-        self.landed.clear()
         self._overtaken.clear()
         if heap_end is not None and (self._break is None or self._up(self._break) != heap_end):
+            self._break = heap_end
+
+    def adjust_break(self, heap_end: int | None, wrong: bool) -> None:
+        """Learn where the break is from a look: `heap_end` is the end of [heap]; `wrong`: what is known is doubtful."""
+        if heap_end is None:
+            return
+        if self._break is None or (wrong and self._up(self._break) != heap_end):
             self._break = heap_end
 
     def forget(self) -> None:
@@ -75,10 +81,9 @@ class MappingModel:
         self.reset([], None, UNKNOWN)
 
     def apply(self, kind: int, entered: int, exited: int, args: list[int], result: int) -> None:
-        """Apply one call. A failed one changes nothing, except an mprotect that met a hole after some mappings."""
+        """Apply one call. Most that fail change nothing; those that may have are kept in `unsure`."""
         if _ALL_ERRNOS <= result < 0:
-            if kind == Kind.MPROTECT and result == -errno.ENOMEM:
-                self._mprotect_up_to_hole(args)
+            self._failed(kind, args, -result)
             return
         if kind == Kind.MMAP:
             self._mmap(entered, exited, args, result)
@@ -129,8 +134,6 @@ class MappingModel:
         for start, end, old in self.map.pieces(low, high):
             if old & MAPPED:
                 self._overtaken.append((time, start, end))
-                if len(self.landed) < _MOST_OVERTAKEN:
-                    self.landed.append((time, start, end))
 
     def _take_away(self, entered: int, low: int, high: int) -> None:
         if not 0 <= low < high <= ADDRESS_SPACE:
@@ -141,8 +144,6 @@ class MappingModel:
                 break
             if start < high and end > low:
                 spared.append((start, end))
-        if spared:
-            self.landed = [one for one in self.landed if one[1:] not in spared]
         for start, end in sorted(spared):
             if start > low:
                 self.map.assign(low, start, UNMAPPED)
@@ -164,15 +165,36 @@ class MappingModel:
             if old & MAPPED:
                 self.map.assign(start, end, old & ~ACCESS | now)
 
-    def _mprotect_up_to_hole(self, args: list[int]) -> None:
-        low, high = args[0], args[0] + self._up(args[1])
+    def _failed(self, kind: int, args: list[int], error: int) -> None:
+        """Follow the calls that fail half done: do_mprotect_pkey, mremap_to and mmap_region in the kernel's mm/."""
+        low, size = args[0], self._up(args[1])
+        if kind == Kind.MPROTECT and error in (errno.ENOMEM, errno.EACCES):
+            if not 0 <= low < low + size <= ADDRESS_SPACE:
+                return
+            hole = next((start for start, _, old in self.map.pieces(low, low + size) if not old), None)
+            if error == errno.ENOMEM and hole is not None:
+                # It stopped at the hole; without one, some limit stopped it somewhere.
+                self._protect(low, hole, access(args[2]))
+            else:
+                self._doubt(low, low + size)
+        elif kind == Kind.MREMAP:
+            # Both come first: what is to shrink is cut, and the place to move to is cleared.
+            new_size = self._up(args[2])
+            self._doubt(low + new_size, low + size)
+            if args[3] & _MREMAP_FIXED:
+                self._doubt(args[4], args[4] + new_size)
+        elif kind == Kind.MMAP and args[3] & (_MAP_FIXED | _MAP_FIXED_NOREPLACE) == _MAP_FIXED:
+            self._doubt(low, low + size)
+
+    def _doubt(self, low: int, high: int) -> None:
+        """Keep a range in which a difference to the next look would be no surprise."""
         if not 0 <= low < high <= ADDRESS_SPACE:
             return
-        pieces = self.map.pieces(low, high)
-        hole = next((start for start, _, old in pieces if not old), None)
-        if hole is not None:
-            # Without a hole it was the number of mappings that hit its limit, before anything was changed.
-            self._protect(low, hole, access(args[2]))
+        if len(self.unsure) >= _MOST_OVERTAKEN:
+            low = min(low, *(start for start, _ in self.unsure))
+            high = max(high, *(end for _, end in self.unsure))
+            self.unsure.clear()
+        self.unsure.append((low, high))
 
     def _mremap(self, entered: int, exited: int, args: list[int], result: int) -> None:
         old_size, new_size = self._up(args[1]), self._up(args[2])
@@ -229,8 +251,7 @@ class MappingModel:
             for start, end, until, done in reversed(self._recent):
                 if until > entered and start < high and end > low and done | does not in _ORDERED:
                     self.unordered += 1
-                    if len(self.unsure) < _MOST_OVERTAKEN:
-                        self.unsure.append((max(start, low), min(end, high)))
+                    self._doubt(max(start, low), min(end, high))
         if exited > self._latest:
             self._latest = exited
         self._recent.append((low, high, exited, does))
