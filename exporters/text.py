@@ -10,7 +10,7 @@ from typing import TextIO
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from exporters import text_activity, text_memory
+from exporters import text_activity, text_memory, text_rebuilt
 from exporters.page import Look, words
 from exporters.units import clean, seconds
 from exporters.verdict import verdict
@@ -21,6 +21,7 @@ _WIDTHS = (60, 160)  # narrower than the first is unreadable, wider than the sec
 
 _SECTIONS = (
     text_memory.address_space,
+    text_rebuilt.rebuilt,
     text_memory.rss,
     text_memory.heap_pages,
     text_memory.memstats,

@@ -29,6 +29,8 @@ class Share:
 def verdict(report: Report) -> str:
     """Return one sentence on what the process's RSS is made of."""
     resident = report.resident
+    if report.rebuilt is not None:
+        return "From a log of system calls: what is mapped is known as far as the log goes, what is in RAM is not."
     if resident is None:
         return "The kernel's view of this process could not be had; see the limits below."
     shares = sorted(_shares(report), key=lambda share: share.bytes, reverse=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tracer import finding_limits, finding_memory, finding_trust
+from tracer import finding_limits, finding_log, finding_memory, finding_trust
 from tracer.finding_base import Rule
 from tracer.report import Finding, Report, Severity
 
@@ -33,6 +33,7 @@ RULES: Final[dict[str, Rule]] = {
     "file-pages": finding_memory.file_pages,
     "reserved": finding_memory.reserved_address_space,
     "ready": finding_memory.ready_not_resident,
+    "looks-like-go": finding_log.looks_like_go,
     "lost-events": finding_trust.lost_events,
     "drift": finding_trust.drift,
     "inexact": finding_trust.inexact_snapshot,

@@ -328,6 +328,22 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class RebuiltRange:
+    """One range of an address space that was rebuilt from a log of system calls alone.
+
+    `protection` as /proc/PID/maps has it ("rw-p"). `looks_like`: what of the Go runtime it may be, recognised `by` the
+    size, order or address of the calls; None where it looks like nothing known. Neither is proven.
+    """
+
+    start: int
+    size: int
+    protection: str
+    file: bool
+    looks_like: str | None
+    by: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One report; see REPORT in the README for the rules it obeys."""
 
@@ -356,6 +372,7 @@ class Report:
     overhead: Overhead
     findings: list[Finding] = field(default_factory=list)
     accounting: Accounting | None = None
+    rebuilt: list[RebuiltRange] | None = None  # only of logs made by others: what their events say is mapped
 
     def to_dict(self) -> JsonObject:
         """Return the JSON object of the contract: `schema` first, transitions with `from` and `to`."""

@@ -17,10 +17,14 @@ from bpf.uprobes import UprobeSpec
 from tracer.assemble import Watched, assemble
 from tracer.errors import BackendUnavailable, BinaryError, LayoutError, NotPermitted
 from tracer.events import EventBatch, EventSource, Kind
-from tracer.inspection import Inspector
+from tracer.inspection import Inspector, Look
 from tracer.layout.roles import resolve_roles
 from tracer.model.activity import Activity
+from tracer.model.follower import Follower
+from tracer.model.space import AddressSpaceModel
 from tracer.program import GoProgram
+from tracer.recording.contents import Beginning, Ending
+from tracer.recording.recorder import Recorder
 from tracer.report import Limit, Overhead, ProbeRow, ProcessFacts, Report
 from tracer.sources.launch import AfterExec, Launched
 from tracer.sources.strace import StraceSource
@@ -35,6 +39,10 @@ _NO_EVENTS = Limit(
     "use --backend bpf, or --backend strace (which stops the target at each of its system calls)",
 )
 
+# A runtime that never gives address space back to Reserved may have no sysFault.
+_STATE_ROLES = frozenset((Kind.RESERVE, Kind.MAP, Kind.USED, Kind.UNUSED, Kind.FREE, Kind.ALLOC))
+_ALL_OF_ROLE = "all events of role "
+
 
 @dataclass(slots=True)
 class Plan:
@@ -45,6 +53,7 @@ class Plan:
     source: EventSource | None
     uprobes: Sequence[UprobeSpec] = ()
     limits: list[Limit] = field(default_factory=list)
+    sees_states: bool = False  # every transition between region states is an event
 
 
 def uprobes_for(program: GoProgram, limits: list[Limit]) -> list[UprobeSpec]:
@@ -58,7 +67,7 @@ def uprobes_for(program: GoProgram, limits: list[Limit]) -> list[UprobeSpec]:
         limits.append(Limit("the runtime's own events", error.what, error.fix))
         return []
     rare = [probe for probe in probes if probe.kind is not Kind.MALLOCGC]
-    limits += [Limit(f"all events of role {probe.role}", probe.misses, "") for probe in rare if probe.misses]
+    limits += [Limit(f"{_ALL_OF_ROLE}{probe.role}", probe.misses, "") for probe in rare if probe.misses]
     try:
         return place(exe, functions, rare)
     except (BackendUnavailable, BinaryError) as error:
@@ -102,7 +111,9 @@ def _bpf(pid: int, program: GoProgram, reason: str) -> Plan:
         Limit(f"events of role {skipped.spec.role}", f"{skipped.spec.symbol}: {skipped.reason}", "")
         for skipped in source.skipped
     ]
-    return Plan("bpf", reason, source, specs, limits)
+    placed = {spec.kind for spec in specs} - {skipped.spec.kind for skipped in source.skipped}
+    sees_states = placed >= _STATE_ROLES and not any(limit.what.startswith(_ALL_OF_ROLE) for limit in limits)
+    return Plan("bpf", reason, source, specs, limits, sees_states)
 
 
 def _strace(pid: int, reason: str, launched: Launched | None) -> Plan:
@@ -150,15 +161,22 @@ def watch_target(
     stop: Callable[[], bool],
     launched: Launched | None = None,
     facts: ProcessFacts | None = None,
+    recorder: Recorder | None = None,
 ) -> Report:
-    """Watch with a started plan, stop it, and return the report; `facts` if they were read already."""
+    """Watch with a started plan, stop it, and return the report; `facts` if they were read already.
+
+    A `recorder` gets all that the report is made of, and so can make it again.
+    """
     facts = facts or inspector.facts()
     spent = _Spent.now()
     activity = Activity(inspector.symbolize)
-    if launched is None:
-        # The log of a launched program counts from its first event, which is before our first look.
-        activity.mark_start(time.monotonic_ns())
-    watch = Watch(inspector, plan.source, activity, FromExec() if launched else _all)
+    # The log of a launched program counts from its first event, which is before our first look.
+    started = time.monotonic_ns() if launched is None else None
+    if started is not None:
+        activity.mark_start(started)
+    if recorder is not None:
+        recorder.begin(_beginning(facts, plan, started), inspector.symbolize, lambda: _overhead(plan, spent, None))
+    watch = Watch(inspector, plan.source, activity, FromExec() if launched else _all, recorder)
     cpu_before = inspector.target_cpu_seconds()
     try:
         ending = watch.run(seconds, stop, launched=launched is not None)
@@ -176,15 +194,27 @@ def watch_target(
         overhead=_overhead(plan, spent, target_cpu),
         limits=limits,
     )
-    return assemble(facts, watch.look, watched, _rfc3339_now())
+    return _finished(facts, watch.look, watched, recorder)
 
 
-def report_of_the_ended(facts: ProcessFacts, program: GoProgram, plan: Plan) -> Report:
+def report_of_the_ended(
+    facts: ProcessFacts, program: GoProgram, plan: Plan, recorder: Recorder | None = None
+) -> Report:
     """Return the report of a launched program that ended before its state could be read: its events only."""
-    activity = Activity(lambda address: program.symbolize(address, _fixed_bias(program)))
+
+    def symbolize(address: int) -> str | None:
+        return program.symbolize(address, _fixed_bias(program))
+
+    spent = _Spent.now()
+    activity = Activity(symbolize)
+    if recorder is not None:
+        recorder.begin(_beginning(facts, plan, None), symbolize, lambda: _overhead(plan, spent, None))
     if plan.source is not None:
         plan.source.stop()
-        activity.feed(FromExec()(plan.source.poll(0)))
+        batch = FromExec()(plan.source.poll(0))
+        activity.feed(batch)
+        if recorder is not None:
+            recorder.events(batch, plan.source.lost)
     why = "the program ended before it could be looked at"
     watched = Watched(
         backend=plan.backend,
@@ -192,10 +222,21 @@ def report_of_the_ended(facts: ProcessFacts, program: GoProgram, plan: Plan) -> 
         seconds=0.0,
         activity=activity if plan.source else None,
         lost=plan.source.lost if plan.source else 0,
-        overhead=_overhead(plan, _Spent.now(), None),
+        overhead=_overhead(plan, spent, None),
         limits=[*plan.limits, Limit("its state: virtual, resident, heap", why, "trace a program that runs longer")],
     )
-    return assemble(facts, None, watched, _rfc3339_now())
+    return _finished(facts, None, watched, recorder)
+
+
+def _beginning(facts: ProcessFacts, plan: Plan, started: int | None) -> Beginning:
+    return Beginning(facts, plan.backend, plan.reason, plan.limits, started, time.monotonic_ns(), time.time_ns())
+
+
+def _finished(facts: ProcessFacts, look: Look | None, watched: Watched, recorder: Recorder | None) -> Report:
+    taken_at = _rfc3339_now()
+    if recorder is not None:
+        recorder.end(Ending(watched.seconds, taken_at, watched.overhead, watched.lost, list(watched.limits)))
+    return assemble(facts, look, watched, taken_at)
 
 
 def _fixed_bias(program: GoProgram) -> int | None:

@@ -14,6 +14,9 @@ from tracer.errors import GomemError, TargetError, TargetGone
 from tracer.events import EventBatch, EventSource, Kind, no_events
 from tracer.inspection import Inspector, Look
 from tracer.model.activity import Activity
+from tracer.model.follower import Follower
+from tracer.model.sight import Sight
+from tracer.recording.recorder import Recorder
 from tracer.report import Limit
 
 _TICK = 0.1  # seconds between checks for the end
@@ -21,6 +24,10 @@ _LOOK_EVERY = 2.0  # seconds
 _LOOK_SHARE = 0.02  # of our time at the most, for targets that are slow to read
 _FIRST_LOOK = 0.05  # seconds after the start of a launched program; its runtime is up by then
 _LAST_DRAIN = 0.05
+_SECOND_LOOK = 0.05  # seconds until a difference between model and look is looked at again
+_LAST_LOOKS = 4  # at the end, while model and look differ
+_SETTLED_BY = 1.0  # seconds; the events of a look have arrived long before
+_DEAR_LOOK = 0.5  # seconds; one that takes longer is not repeated at the end
 
 
 @dataclass(slots=True)
@@ -40,13 +47,21 @@ class Watch:
         source: EventSource | None,
         activity: Activity,
         accept: Callable[[EventBatch], EventBatch] = lambda batch: batch,
+        recorder: Recorder | None = None,
+        follower: Follower | None = None,
     ) -> None:
-        """`source` is started already, or None where only looks are taken; `accept` may drop events."""
+        """`source` is started already, or None where only looks are taken; `accept` may drop events.
+
+        A `recorder` that has begun gets all that is seen. A `follower` gets the events in the place of its `activity`,
+        and the looks, which it compares with its model.
+        """
         self.look: Look | None = None
         self._inspector = inspector
         self._source = source
         self._activity = activity
         self._accept = accept
+        self._recorder = recorder
+        self._follower = follower
         self._cost = 0.0
         self._started = time.monotonic()
 
@@ -59,6 +74,7 @@ class Watch:
         try:
             self._watch(seconds, stop, launched)
             self.take_look()
+            self._look_until_sure()
         except TargetError as error:
             early = self._explain(error)
         return Ending(time.monotonic() - self._started, early)
@@ -68,13 +84,33 @@ class Watch:
         if self._source is None:
             return
         self._source.stop()
-        self._count(self._source.poll(0))
+        self._count(self._source.poll(0), time.monotonic_ns())
+        if self._follower is not None:
+            self._follower.flush()
 
     def take_look(self) -> None:
         """Look at the target now; raises TargetGone or TargetError when it is not what it was."""
-        begin = time.monotonic()
+        begin = time.monotonic_ns()
         self.look = self._inspector.look()
-        self._cost = time.monotonic() - begin
+        end = time.monotonic_ns()
+        self._cost = (end - begin) / 1e9
+        if self._recorder is not None:
+            self._recorder.look(self.look, begin, end)
+        if self._follower is not None:
+            self._follower.look(Sight.of(self.look))
+
+    def _look_until_sure(self) -> None:
+        """Wait until the last look was compared with the model, and take another one if they differ."""
+        follower = self._follower
+        if follower is None:
+            return
+        for _ in range(_LAST_LOOKS):
+            deadline = time.monotonic() + _SETTLED_BY
+            while follower.pending and time.monotonic() < deadline:
+                self._poll(_LAST_DRAIN)
+            if not follower.suspicious or self._cost > _DEAR_LOOK:
+                return
+            self.take_look()
 
     def _watch(self, seconds: float | None, stop: Callable[[], bool], launched: bool) -> None:
         pause = _FIRST_LOOK if launched else 0.0
@@ -84,6 +120,8 @@ class Watch:
             left = None if seconds is None else self._started + seconds - now
             if left is not None and left <= 0:
                 return
+            if self._follower is not None and self._follower.suspicious:
+                next_look = min(next_look, now + max(_SECOND_LOOK, self._cost / _LOOK_SHARE))
             if now >= next_look:
                 self._try_look(launched)
                 pause = min(max(2 * pause, _FIRST_LOOK), _LOOK_EVERY) if launched else _LOOK_EVERY
@@ -108,23 +146,30 @@ class Watch:
             time.sleep(timeout)
             self._inspector.target.check_same_program()
             return
-        batch = self._count(self._source.poll(timeout))
+        began = time.monotonic_ns()
+        batch = self._count(self._source.poll(timeout), began)
         if (batch["kind"] == Kind.EXIT).any():
-            self._count(self._source.poll(_LAST_DRAIN))
+            self._count(self._source.poll(_LAST_DRAIN), began)
             raise TargetGone(f"process {self._inspector.target.pid} has exited")
         if (batch["kind"] == Kind.EXEC).any():
             raise TargetError(f"process {self._inspector.target.pid} executed another program")
         if not len(batch):
             self._inspector.target.check_alive()
 
-    def _count(self, batch: EventBatch) -> EventBatch:
+    def _count(self, batch: EventBatch, until: int) -> EventBatch:
+        """Take a batch that has all that happened before `until` (CLOCK_MONOTONIC ns) and was not taken yet."""
         batch = self._accept(batch)
         execs = (batch["kind"] == Kind.EXEC).nonzero()[0]
         if len(execs):
             # What came after belongs to another program.
             batch = batch[: execs[0] + 1]
             self._accept = _nothing
-        self._activity.feed(batch)
+        if self._follower is not None and self._source is not None:
+            self._follower.feed(batch, until, self._source.lost)
+        else:
+            self._activity.feed(batch)
+        if self._recorder is not None and self._source is not None:
+            self._recorder.events(batch, self._source.lost)
         return batch
 
     def _explain(self, error: TargetError) -> Limit:

@@ -10,6 +10,8 @@ import click
 
 from tracer import __version__
 from tracer.cli.doctor import doctor
+from tracer.cli.record import record
+from tracer.cli.replay import replay
 from tracer.cli.snapshot import snapshot
 from tracer.cli.trace import trace
 from tracer.errors import EXIT_FAILED, EXIT_USAGE, GomemError
@@ -53,6 +55,8 @@ def main(debug: bool) -> None:
 
 main.add_command(trace)
 main.add_command(snapshot)
+main.add_command(record)
+main.add_command(replay)
 main.add_command(doctor)
 
 __all__ = ["EXIT_USAGE", "main"]

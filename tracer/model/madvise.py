@@ -33,7 +33,20 @@ MADVISE_ADVICE: dict[int, str] = {
     103: "guard_remove",
 }
 
+# Advice that only Darwin has is kept apart from Linux's by this offset. Source: bsd/sys/mman.h of xnu.
+DARWIN_ADVICE_BASE = 0x0DA0_0000
+_DARWIN_ADVICE = {
+    6: "zero_wired_pages",
+    7: "free_reusable",
+    8: "free_reuse",
+    9: "can_reuse",
+    11: "zero",
+}
+
 
 def advice_name(advice: int) -> str:
     """Return the lower-case name of an advice without MADV_, or `advice_N` for one that is not known."""
+    if DARWIN_ADVICE_BASE <= advice < DARWIN_ADVICE_BASE + 0x10000:
+        number = advice - DARWIN_ADVICE_BASE
+        return _DARWIN_ADVICE.get(number, f"darwin_advice_{number}")
     return MADVISE_ADVICE.get(advice, f"advice_{advice}")

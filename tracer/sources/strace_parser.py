@@ -179,6 +179,7 @@ class StraceParser:
             self.unparsed += 1
 
     def _parse_body(self, tid: int, entered: int, body: str) -> None:
+        returned = entered
         if body.startswith("--- "):
             return
         if body.startswith("+++ "):
@@ -191,6 +192,7 @@ class StraceParser:
             name = resumed.group(1)
             if name not in _KINDS and name not in _BIRTHS:
                 return
+            returned = entered
             entered, begun = self._unfinished.pop(tid, (0, ""))
             if not begun.startswith(name + "("):
                 raise ValueError("resumed without a beginning")
@@ -199,9 +201,10 @@ class StraceParser:
         if call is None:
             raise ValueError(body)
         if call.group(1) in _KINDS or call.group(1) in _BIRTHS:
-            self._parse_call(tid, entered, call.group(1), body)
+            self._parse_call(tid, entered, max(returned, entered), call.group(1), body)
 
-    def _parse_call(self, tid: int, entered: int, name: str, body: str) -> None:
+    def _parse_call(self, tid: int, entered: int, returned: int, name: str, body: str) -> None:
+        """Take a call; `returned` is when it did where strace was not asked for durations (-T)."""
         if body.endswith("<unfinished ...>"):
             self._leave_unfinished(tid, entered, body[: -len("<unfinished ...>")])
             return
@@ -225,7 +228,7 @@ class StraceParser:
                 child = int(result["translated"] or value)
                 self._births.append(Birth(tid, child, _makes_thread(inside)))
             return
-        duration = _nanoseconds(result["s"], result["fraction"]) if result["s"] else 0
+        duration = _nanoseconds(result["s"], result["fraction"]) if result["s"] else returned - entered
         kind = _KINDS[name]
         if kind is not Kind.EXEC:
             self._rows.add(entered + duration, entered, tid, kind, _arguments(kind, inside), value)

@@ -1,0 +1,100 @@
+"""The kinds of frames in a recording, and what each of them says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from tracer.recording.columns import pack, unpack
+from tracer.recording.frames import RecordingError
+from tracer.recording.plain import Plainer, rebuild
+from tracer.report import Limit, Overhead, ProcessFacts
+
+MOST_NAMES = 4096  # of one frame
+MAX_NAME = 2048  # characters of a function's name; the linker's own are shorter, save those of generics
+
+
+class FrameKind(IntEnum):
+    """What a frame holds. A reader passes over kinds that it does not know."""
+
+    BEGINNING = 1
+    LOOK = 2
+    EVENTS = 3
+    NAMES = 4
+    PROGRESS = 5
+    ENDING = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Who is watched, how, and since when.
+
+    `monotonic` and `clock` are one moment: CLOCK_MONOTONIC ns, which events have, and ns since 1970. `started` is the
+    moment from which seconds count, None for a launched program: then the first event's.
+    """
+
+    facts: ProcessFacts
+    backend: Literal["bpf", "strace", "procfs"]
+    reason: str
+    limits: list[Limit]
+    started: int | None
+    monotonic: int
+    clock: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What watching has cost until now, and how many events were lost."""
+
+    overhead: Overhead
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the watching ended; `limits` are all that the report of it has."""
+
+    seconds: float
+    taken_at: str  # RFC 3339
+    overhead: Overhead
+    lost: int
+    limits: list[Limit] = field(default_factory=list)
+
+
+Plain = TypeVar("Plain", Beginning, Progress, Ending)
+
+
+def encode(value: Beginning | Progress | Ending) -> bytes:
+    """Return the payload of a frame that is one object."""
+    plainer = Plainer()
+    return pack({"value": plainer.plain(value, "value")}, plainer.columns)
+
+
+def decode(kind: type[Plain], payload: bytes) -> Plain:
+    """Return the object of a payload; raises RecordingError."""
+    body, columns = unpack(payload)
+    return rebuild(kind, body.get("value"), columns)
+
+
+def encode_names(names: dict[int, str]) -> bytes:
+    """Return the payload for the names of some addresses in code, at most MOST_NAMES."""
+    ordered = sorted(names)
+    texts = [names[address][:MAX_NAME] for address in ordered]
+    return pack({"names": list(texts)}, {"address": np.array(ordered, np.uint64)})
+
+
+def decode_names(payload: bytes) -> dict[int, str]:
+    """Return what `encode_names` was given; raises RecordingError."""
+    body, columns = unpack(payload)
+    names, addresses = body.get("names"), columns.get("address")
+    if not isinstance(names, list) or addresses is None or len(names) != len(addresses) or len(names) > MOST_NAMES:
+        raise RecordingError("names without their addresses")
+    found: dict[int, str] = {}
+    for address, name in zip(addresses.tolist(), names, strict=True):
+        if not isinstance(name, str) or not isinstance(address, int):
+            raise RecordingError("a name that is none")
+        found[address] = name[:MAX_NAME]
+    return found

@@ -1,0 +1,146 @@
+"""A look in a frame, and the rules that a look must obey before anything is computed from it.
+
+A recording may come from anywhere. What is decoded here is as sound as what `Inspector.look` gives: columns of one
+length, ranges sorted and disjoint, indices that point at something.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.inspection import Look
+from tracer.join import AddressSpace
+from tracer.kernel.maps import Mappings
+from tracer.kernel.residency import Residency
+from tracer.recording.columns import pack, unpack
+from tracer.recording.frames import RecordingError
+from tracer.recording.plain import Plainer, rebuild
+from tracer.report import KINDS
+from tracer.runtime.caches import MOST_PS
+from tracer.runtime.pages import CHUNK_BYTES, CHUNK_PAGES, MOST_CHUNKS, PageState
+from tracer.runtime.regions import Region
+from tracer.runtime.snapshot import RuntimeSnapshot
+from tracer.runtime.spans import MANUAL, Spans
+
+_ADDRESS_SPACE = 1 << 57
+_MOST_CLASSES = 128
+_Numbers = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class TimedLook:
+    """A look and when it was taken, CLOCK_MONOTONIC ns."""
+
+    look: Look
+    began: int
+    ended: int
+
+
+def encode_look(timed: TimedLook) -> bytes:
+    """Return the payload of a look."""
+    plainer = Plainer()
+    body = {"began": timed.began, "ended": timed.ended, "look": plainer.plain(timed.look, "look")}
+    return pack(body, plainer.columns)
+
+
+def decode_look(payload: bytes) -> TimedLook:
+    """Return the look of a payload; raises RecordingError if it breaks a rule."""
+    body, columns = unpack(payload)
+    timed = rebuild(TimedLook, dict(body), columns)
+    if not 0 <= timed.began <= timed.ended:
+        raise RecordingError("a look that ended before it began")
+    _check(timed.look)
+    return timed
+
+
+def _check(look: Look) -> None:
+    _check_mappings(look.kernel.mappings)
+    _check_residency(look.kernel.residency)
+    regions = look.runtime.regions if look.runtime else []
+    _check_space(look.space, len(look.kernel.mappings), sum(region.what == "arena" for region in regions))
+    if look.runtime is not None:
+        _check_runtime(look.runtime)
+
+
+def _require(holds: object, what: str) -> None:
+    if not holds:
+        raise RecordingError(f"a look with {what}")
+
+
+def _same_length(*columns: NDArray[np.generic] | list[str]) -> bool:
+    return len({len(column) for column in columns}) == 1
+
+
+def _are_ranges(start: _Numbers, end: _Numbers) -> bool:
+    """Tell whether the ranges are sorted, disjoint, not empty, and within the address space of a process."""
+    if len(start) != len(end):
+        return False
+    inside = not len(end) or int(end.max()) <= _ADDRESS_SPACE
+    return inside and bool(np.all(start < end)) and bool(np.all(end[:-1] <= start[1:]))
+
+
+def _check_mappings(mappings: Mappings) -> None:
+    columns = (
+        mappings.start, mappings.readable, mappings.writable, mappings.executable, mappings.shared, mappings.offset,
+        mappings.device, mappings.inode, mappings.name,
+    )  # fmt: skip
+    _require(_same_length(*columns), "mappings of several lengths")
+    _require(_are_ranges(mappings.start, mappings.end), "mappings that are no ranges")
+
+
+def _check_residency(residency: Residency) -> None:
+    ranges = residency.ranges
+    _require(
+        _same_length(ranges.start, residency.flags, residency.rss, residency.swap), "residency of several lengths"
+    )
+    _require(_are_ranges(ranges.start, ranges.end), "resident ranges that are none")
+    size = ranges.end - ranges.start
+    _require(np.all(residency.rss <= size) and np.all(residency.swap <= size), "more resident bytes than there are")
+
+
+def _check_space(space: AddressSpace, mappings: int, arenas: int) -> None:
+    columns = (
+        space.start, space.mapping, space.kind, space.state, space.page, space.arena, space.resident, space.swap
+    )  # fmt: skip
+    _require(_same_length(*columns), "pieces of several lengths")
+    _require(_are_ranges(space.start, space.end), "pieces that are no ranges")
+    indices = (
+        (space.mapping, 0, mappings),
+        (space.kind, 0, len(KINDS)),
+        (space.state, 0, 4),
+        (space.arena, -1, arenas),
+    )
+    for column, least, end in indices:
+        _require(np.all((column >= least) & (column < end)), "pieces that point at nothing")
+    _require(np.all(space.resident <= space.size) and np.all(space.swap <= space.size), "more resident than there is")
+
+
+def _check_runtime(runtime: RuntimeSnapshot) -> None:
+    pages = runtime.pages
+    _require(len(pages.chunk_base) <= MOST_CHUNKS, "more chunks than a heap has")
+    _require(len(pages.state) == len(pages.chunk_base) * CHUNK_PAGES, "pages and chunks that do not fit")
+    _require(_are_ranges(pages.chunk_base, pages.chunk_base + np.uint64(CHUNK_BYTES)), "chunks that overlap")
+    _require(np.all(pages.state <= max(PageState)), "pages of an unknown state")
+    _check_regions(runtime.regions)
+    _require(0 < len(runtime.class_to_size) <= _MOST_CLASSES, "more size classes than there are")
+    _check_spans(runtime.spans)
+    _require(len(runtime.caches.rows) <= MOST_PS, "more Ps than there can be")
+    _require(type(runtime.memstats.get("NextGC")) is int, "no NextGC")
+
+
+def _check_regions(regions: list[Region]) -> None:
+    for region in regions:
+        _require(0 < region.start <= region.end <= _ADDRESS_SPACE, "a region outside the address space")
+        _require(region.kind in KINDS, "a region of an unknown kind")
+    for before, after in pairwise(regions):
+        _require(before.end <= after.start, "regions that overlap")
+
+
+def _check_spans(spans: Spans) -> None:
+    columns = [getattr(spans, name) for name in Spans.__slots__]
+    _require(_same_length(*columns), "spans of several lengths")
+    _require(np.all(spans.state <= MANUAL), "spans of an unknown state")

@@ -1,0 +1,137 @@
+"""Writes a recording while a process is watched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tracer import __version__
+from tracer.events import EventBatch
+from tracer.inspection import Look
+from tracer.model.callers import Symbolize
+from tracer.recording import contents
+from tracer.recording.contents import Beginning, Ending, FrameKind, Progress
+from tracer.recording.event_codec import SCHEMA, EventEncoder
+from tracer.recording.frames import FrameWriter
+from tracer.recording.look_codec import TimedLook, encode_look
+from tracer.report import Overhead
+
+FLUSH_SECONDS = 0.5
+FLUSH_EVENTS = 1 << 15
+LOOK_SECONDS = 10.0  # between looks that are kept, the first and the last apart
+MOST_ADDRESSES = 1 << 20  # whose names are remembered as written
+
+
+class Recorder:
+    """Keeps the events and looks of one watch in a file.
+
+    Whoever watches calls `begin` once, `events` for each batch (also for an empty one, at least once a second), `look`
+    for each look and `end`. What came in is in the file within FLUSH_SECONDS of the next call.
+    """
+
+    def __init__(self, path: str, *, force: bool = False) -> None:
+        """Open the file; nothing in it changes before `begin`. Raises GomemError as FrameWriter does."""
+        self.events_written = 0
+        self._writer = FrameWriter(path, force=force)
+        self._encoder = EventEncoder()
+        self._symbolize: Symbolize = _nameless
+        self._measure: Callable[[], Overhead] | None = None
+        self._named: set[int] = set()
+        self._pending: list[EventBatch] = []
+        self._waiting = 0
+        self._lost = 0
+        self._flushed = time.monotonic()
+        self._kept = 0.0  # when a look was written last
+        self._look: TimedLook | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the recording is."""
+        return self._writer.path
+
+    @property
+    def bytes_written(self) -> int:
+        """How large the file is."""
+        return self._writer.bytes
+
+    def begin(self, beginning: Beginning, symbolize: Symbolize, measure: Callable[[], Overhead]) -> None:
+        """Write who is watched; `measure` tells what it has cost until now."""
+        self._symbolize = symbolize
+        self._measure = measure
+        self._writer.begin({"gomem": __version__, "events": [list(one) for one in SCHEMA]})
+        self._writer.write(FrameKind.BEGINNING, beginning.monotonic, contents.encode(beginning))
+        self._write_progress()
+
+    def events(self, batch: EventBatch, lost: int) -> None:
+        """Take the next events; `lost` is how many were lost since the beginning."""
+        self._lost = lost
+        if len(batch):
+            self._pending.append(batch)
+            self._waiting += len(batch)
+        if self._waiting >= FLUSH_EVENTS or time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+
+    def look(self, look: Look, began: int, ended: int) -> None:
+        """Take a look that was taken from `began` to `ended`, CLOCK_MONOTONIC ns."""
+        self._look = TimedLook(look, began, ended)
+        if not self._kept or time.monotonic() - self._kept >= LOOK_SECONDS:
+            self.flush()
+            self._write_look()
+            self._write_progress()
+
+    def end(self, ending: Ending) -> None:
+        """Write what is left, and how it ended."""
+        self.flush()
+        self._write_look()
+        self._writer.write(FrameKind.ENDING, time.monotonic_ns(), contents.encode(ending))
+
+    def close(self) -> None:
+        """Close the file; one that holds nothing is removed again. Idempotent."""
+        self._writer.close()
+
+    def flush(self) -> None:
+        """Write the events that wait."""
+        self._flushed = time.monotonic()
+        batches, self._pending, self._waiting = self._pending, [], 0
+        # A batch is never cut: what is computed from it may depend on where it begins.
+        group: list[EventBatch] = []
+        for batch in batches:
+            if group and sum(map(len, group)) + len(batch) > FLUSH_EVENTS:
+                self._write_events(group)
+                group = []
+            group.append(batch)
+        if group:
+            self._write_events(group)
+
+    def _write_events(self, batches: list[EventBatch]) -> None:
+        payload, addresses = self._encoder.encode(batches, self._lost)
+        self._write_names(addresses)
+        self._writer.write(FrameKind.EVENTS, int(batches[-1]["time"][-1]), payload)
+        self.events_written += sum(map(len, batches))
+
+    def _write_names(self, addresses: list[int]) -> None:
+        if len(self._named) > MOST_ADDRESSES:
+            self._named.clear()
+        fresh = [address for address in addresses if address and address not in self._named]
+        self._named.update(fresh)
+        # A return address is behind its call: the function is the one that the byte before it belongs to.
+        names = {address - 1: name for address in fresh if (name := self._symbolize(address - 1))}
+        ordered = list(names)
+        for first in range(0, len(ordered), contents.MOST_NAMES):
+            some = {address: names[address] for address in ordered[first : first + contents.MOST_NAMES]}
+            self._writer.write(FrameKind.NAMES, time.monotonic_ns(), contents.encode_names(some))
+
+    def _write_look(self) -> None:
+        if self._look is not None:
+            self._writer.write(FrameKind.LOOK, self._look.ended, encode_look(self._look))
+            self._look = None
+            self._kept = time.monotonic()
+
+    def _write_progress(self) -> None:
+        if self._measure is not None:
+            progress = Progress(self._measure(), self._lost)
+            self._writer.write(FrameKind.PROGRESS, time.monotonic_ns(), contents.encode(progress))
+
+
+def _nameless(address: int) -> None:
+    del address

@@ -1,0 +1,26 @@
+"""From a file to a report: a recording of ours, or a log that strace or dtruss made."""
+
+from __future__ import annotations
+
+from tracer.errors import GomemError
+from tracer.recording.frames import is_recording
+from tracer.replay_log import replay_log
+from tracer.replay_recording import replay_recording
+from tracer.report import Report
+
+SNIFFED = 1 << 16  # bytes that tell what a file is
+
+
+def replay_file(path: str, at: str | None = None) -> Report:
+    """Return the report of a file at a moment: its end, seconds since its beginning, or a time in RFC 3339.
+
+    Raises UsageError for a moment that is none or outside the file, GomemError for a file that is nothing we know.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(SNIFFED)
+    except OSError as error:
+        raise GomemError(f"cannot read {path}: {error.strerror}") from error
+    if is_recording(head):
+        return replay_recording(path, at)
+    return replay_log(path, head, at)
