@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,24 +53,23 @@ def test_every_figure_lies_between_those_of_the_scrapes_around_it(target: Promet
 
 
 def test_figures_that_stood_still_are_equal(target: Prometheus) -> None:
-    # A goroutine's stack may come and go between two scrapes that agree; what only grows, or waits for a collection,
-    # cannot have been anything else meanwhile.
-    seen: Counter[str] = Counter()
-    equal: Counter[str] = Counter()
+    # These only grow, or wait for a collection: where two scrapes agree, they were nothing else in between. HeapSys and
+    # StackSys are not among them, their sum is: the goroutine that answers a scrape has a stack.
+    still_at_best = {"Sys", "BuckHashSys", "MSpanSys", "MCacheSys", "NextGC", "MCacheInuse", "HeapSys + StackSys"}
+    seen: set[str] = set()
     for _ in range(TRIES):
         before = target.memstats()
-        report = report_of("snapshot", "--pid", target.pid)
+        told = report_of("snapshot", "--pid", target.pid)["memstats"]
         after = target.memstats()
         if before["NumGC"] != after["NumGC"]:
             continue
-        for name in METRICS:
-            if before[name] == after[name]:
-                seen[name] += 1
-                equal[name] += report["memstats"][name] == before[name]
-    certain = {"Sys", "BuckHashSys", "MSpanSys", "MCacheSys", "NextGC", "MCacheInuse", "NumGC"}
-    assert seen.keys() >= certain | {"HeapSys", "StackSys"}
-    assert {name: equal[name] for name in certain} == {name: seen[name] for name in certain}
-    assert {name for name in seen if 2 * equal[name] < seen[name]} == set()
+        for stats in (before, told, after):
+            stats["HeapSys + StackSys"] = stats["HeapSys"] + stats["StackSys"]
+        still = {name for name in still_at_best if before[name] == after[name]}
+        assert {name: told[name] for name in still} == {name: before[name] for name in still}
+        seen |= still
+    # A new call site in the memory profile makes BuckHashSys grow, perhaps at every try.
+    assert seen >= still_at_best - {"BuckHashSys"}
 
 
 @pytest.mark.bpf
