@@ -194,7 +194,8 @@ def _owed_by_accounting(mappings: Mappings, space: AddressSpace, snapshot: Runti
 
     Only when all that is left over is exactly what the count lacks; else some of it is the program's own.
     """
-    missing = accounting(space, snapshot).unexplained
+    account = accounting(space, snapshot)
+    missing = account.unexplained if account else 0
     if missing <= 0:
         return []
     anonymous = np.array([not name for name in mappings.name], np.bool_) & mappings.writable & ~mappings.shared
@@ -208,15 +209,18 @@ def _owed_by_accounting(mappings: Mappings, space: AddressSpace, snapshot: Runti
     ]
 
 
-def accounting(space: AddressSpace, snapshot: RuntimeSnapshot) -> Accounting:
-    """Compare the Ready bytes found with those that the runtime counts (gcController.mappedReady)."""
+def accounting(space: AddressSpace, snapshot: RuntimeSnapshot) -> Accounting | None:
+    """Compare the Ready bytes found with those that the runtime counts (gcController.mappedReady, from Go 1.19 on)."""
+    counted = snapshot.collector.mapped_ready
+    if counted is None:
+        return None
     uncounted = [region for region in snapshot.regions if region.what == "heap index"]
     rounding = sum(region.end - region.start - region.size for region in snapshot.regions if region.counted)
     index = sum(region.size for region in uncounted)
     ready = space.bytes_in(READY)
-    expected = snapshot.collector.mapped_ready + index + rounding
+    expected = counted + index + rounding
     return Accounting(
-        mapped_ready=snapshot.collector.mapped_ready,
+        mapped_ready=counted,
         heap_index=index,
         page_rounding=rounding,
         unexplained=expected - ready,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tracer.binary.build_version import read_build_version
 from tracer.binary.buildinfo import BuildInfo, read_build_info
 from tracer.binary.executable import Executable
 from tracer.binary.globals import find_globals
@@ -20,7 +21,7 @@ from tracer.layout.layout import Layout
 from tracer.layout.tables import nearest_table, table_for
 from tracer.mapping_kinds import Program
 from tracer.report import Limit, ProcessFacts
-from tracer.runtime.snapshot import OPTIONAL_GLOBALS, REQUIRED_GLOBALS
+from tracer.runtime.earlier import optional_globals, required_globals
 from tracer.target import ExeIdentity
 
 _OS_PAGE = 4096
@@ -46,7 +47,7 @@ class GoProgram:
     @property
     def readable(self) -> bool:
         """Tell whether a live runtime of this program can be read."""
-        return self.layout is not None and all(name in self.globals for name in REQUIRED_GLOBALS)
+        return self.layout is not None and all(name in self.globals for name in required_globals(self.layout))
 
     @property
     def release(self) -> str:
@@ -108,11 +109,15 @@ def load_program(path: str) -> GoProgram:
         what = "the Go runtime" if build else "Go figures"
         limits.append(_limit(what, error) if build else _not_go(exe))
         return GoProgram(exe, build, None, None, limits=tuple(limits))
+    if build is None:
+        version = read_build_version(exe, functions)
+        build = BuildInfo(version) if version else None
     layout = _layout(exe, build, limits)
     found: dict[str, int] = {}
     if layout is not None:
-        found = find_globals(exe, functions, layout, (*REQUIRED_GLOBALS, *OPTIONAL_GLOBALS))
-        missing = [name for name in REQUIRED_GLOBALS if name not in found]
+        required = required_globals(layout)
+        found = find_globals(exe, functions, layout, (*required, *optional_globals(layout)))
+        missing = [name for name in required if name not in found]
         if missing:
             limits.append(
                 Limit(

@@ -31,6 +31,7 @@ class Recipe(TypedDict, total=False):
     address: list[str | int]
     size: int  # bytes of every access, where that tells the global from others
     argument_of: str  # the last address taken before this function is called
+    unless: str  # a function: in programs that have it, this recipe says nothing
 
 
 _ACCESSES: tuple[Access, ...] = ("read", "write", "address")
@@ -85,6 +86,8 @@ def _candidates(
 ) -> set[int] | None:
     """Return the bases that fit one recipe; None if this release or program has no such function or field."""
     function = recipe["function"]
+    if "unless" in recipe and functions.lookup(recipe["unless"]):
+        return None
     if function not in seen:
         entries = functions.lookup(function)
         if not entries:

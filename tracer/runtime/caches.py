@@ -5,7 +5,7 @@ Source: p in runtime/runtime2.go, mcache in runtime/mcache.go, pageCache in runt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from tracer.errors import SnapshotError
 from tracer.layout.layout import Layout
 from tracer.report import McacheRow, PageCacheRow
+from tracer.runtime.earlier import LocalFrees, first_number, local_frees
 from tracer.runtime.memory import Memory, Words, read_words
 from tracer.runtime.pages import PageCache
 from tracer.runtime.spans import read_span_columns
-from tracer.runtime.stats import Unflushed
+from tracer.runtime.stats import Unflushed, with_frees
+from tracer.runtime.structs import read_record
 
 MOST_PS = 1 << 12
 
@@ -41,6 +43,7 @@ def read_p_caches(memory: Memory, layout: Layout, allp: int) -> PCaches:
     pages: dict[int, PageCache] = {}
     owners: list[int] = []
     tiny: list[int] = []
+    freed: list[LocalFrees | None] = []
     held = [np.zeros(0, np.uint64)]
     for number, p in enumerate(read_words(memory, address, count).tolist()):
         mcache, page_cache = _read_p(memory, layout, p)
@@ -48,16 +51,21 @@ def read_p_caches(memory: Memory, layout: Layout, allp: int) -> PCaches:
             pages[number] = page_cache
         if not mcache:
             continue
-        spans, allocs = _read_mcache(memory, layout, mcache)
+        spans, allocs, frees = _read_mcache(memory, layout, mcache)
         owners.append(number)
         tiny.append(allocs)
+        freed.append(frees)
         held.append(spans)
-    return _gathered(memory, layout, pages, owners, tiny, held[1:])
+    gathered = _gathered(memory, layout, pages, owners, tiny, held[1:])
+    return replace(gathered, unflushed=with_frees(gathered.unflushed, freed))
 
 
 def _read_p(memory: Memory, layout: Layout, p: int) -> tuple[int, PageCache]:
     """Return the mcache's address and the page cache of one P, of which the fields lie close together."""
-    mcache, pages = layout.offset("p", "mcache"), layout.offset("p", "pcache")
+    mcache = layout.offset("p", "mcache")
+    if not layout.has("p", "pcache"):
+        return int(read_words(memory, p + mcache, 1)[0]), PageCache(0, 0, 0)
+    pages = layout.offset("p", "pcache")
     first = min(mcache, pages)
     raw = memory.read(p + first, max(mcache + 8, pages + layout.size("pageCache")) - first)
 
@@ -68,16 +76,16 @@ def _read_p(memory: Memory, layout: Layout, p: int) -> tuple[int, PageCache]:
     return word(mcache), PageCache(base, free, scavenged)
 
 
-def _read_mcache(memory: Memory, layout: Layout, mcache: int) -> tuple[Words, int]:
-    """Return the spans that an mcache holds, ascending, and its tiny allocations.
+def _read_mcache(memory: Memory, layout: Layout, mcache: int) -> tuple[Words, int, LocalFrees | None]:
+    """Return the spans that an mcache holds, ascending, its tiny allocations, and what it has freed.
 
     Size class 0 (large objects) is never cached, so slot 0 always holds emptymspan, as all idle slots do.
     """
-    spot, tiny = layout.field("mcache", "alloc"), layout.offset("mcache", "tinyAllocs")
-    end = max(spot.offset + spot.size, tiny + 8)
-    words = np.frombuffer(memory.read(mcache, end), dtype="<u8")
-    slots = words[spot.offset // 8 : (spot.offset + spot.size) // 8]
-    return np.unique(slots[(slots != 0) & (slots != slots[0])]), int(words[tiny // 8])
+    record = read_record(memory, layout, "mcache", mcache)
+    spot = layout.field("mcache", "alloc")
+    slots = np.frombuffer(record.bytes_at(spot.offset, spot.size), dtype="<u8")
+    tiny = first_number(record, "tinyAllocs", "local_tinyallocs")
+    return np.unique(slots[(slots != 0) & (slots != slots[0])]), tiny, local_frees(record)
 
 
 def _gathered(
@@ -90,15 +98,18 @@ def _gathered(
     owner = np.repeat(np.arange(len(held)), lengths)
     # A span is in one mcache only; a torn read may see it in two, and counts it twice then.
     order = np.argsort(spans, kind="stable")
-    columns = read_span_columns(memory, layout, spans[order], ("span_class", "objects", "objects_before_cache"))
-    used = columns["objects"].astype(np.int64) - columns["objects_before_cache"].astype(np.int64)
+    # Up to Go 1.18 statistics count all slots of a span as allocated once an mcache takes it, and correct that later.
+    early = not layout.has("mspan", "allocCountBeforeCache")
+    counted = "capacity" if early else "objects_before_cache"
+    columns = read_span_columns(memory, layout, spans[order], ("span_class", "objects", counted))
+    used = columns["objects"].astype(np.int64) - columns[counted].astype(np.int64)
     span_class = columns["span_class"].astype(np.int64)
-    if np.any(span_class >= 2 * classes) or np.any(used < 0):
+    if np.any(span_class >= 2 * classes) or np.any(used > 0 if early else used < 0):
         raise SnapshotError("a cached mspan has an impossible size class or object count")
     small = np.zeros(classes, np.int64)
     np.add.at(small, span_class >> 1, used)
     by_p = np.zeros(len(held), np.int64)
-    np.add.at(by_p, owner[order], used)
+    np.add.at(by_p, owner[order], np.maximum(used, 0))
     rows = [
         McacheRow(number, length, objects + waiting)
         for number, length, objects, waiting in zip(owners, lengths, by_p.tolist(), tiny, strict=True)

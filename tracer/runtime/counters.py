@@ -12,6 +12,7 @@ from tracer.errors import SnapshotError
 from tracer.layout.layout import Layout
 from tracer.report import JsonObject
 from tracer.runtime.caches import PCaches, read_p_caches
+from tracer.runtime.earlier import pacer_record
 from tracer.runtime.memory import Memory
 from tracer.runtime.stats import HeapStats, heap_stats, mem_stats
 from tracer.runtime.structs import Record, read_record
@@ -48,9 +49,9 @@ def read_counters(
 
 def _read_once(memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> Counters:
     memstats = read_record(memory, layout, "mstats", addresses["memstats"])
-    controller = read_record(memory, layout, "gcControllerState", addresses["gcController"])
+    controller = pacer_record(memory, layout, addresses, memstats)
     mheap = read_record(memory, layout, "mheap", addresses["mheap_"])
     caches = read_p_caches(memory, layout, addresses["allp"])
-    stats = heap_stats(memstats)
+    stats = heap_stats(memstats, mheap)
     figures = mem_stats(stats, caches.unflushed, memstats, mheap, controller)
     return Counters(figures, stats, caches, memstats, controller)

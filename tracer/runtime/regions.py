@@ -53,6 +53,7 @@ class Roots:
     layout: Layout
     mheap: Record
     globals: Mapping[str, int]
+    arenas: tuple[int, ...] = ()  # base addresses, where mheap keeps no list of them (Go 1.11)
 
 
 def owned_regions(roots: Roots) -> tuple[list[Region], list[str]]:
@@ -93,7 +94,19 @@ def _without_overlap(found: list[Region]) -> list[Region]:
 def arena_bases(roots: Roots) -> list[int]:
     """Return the base address of every heap arena, ascending."""
     name = "heapArenas" if roots.mheap.has("heapArenas") else "allArenas"
+    if not roots.mheap.has(name):
+        return sorted(roots.arenas)
     return sorted(_arena_base(roots, index) for index in _indices(roots, roots.mheap.slice(name)))
+
+
+def _all_arena_indices(roots: Roots) -> Iterator[int]:
+    """Yield the index of every arena that has a heapArena."""
+    for name in ("heapArenas", "allArenas", "userArenaArenas"):
+        if roots.mheap.has(name):
+            yield from _indices(roots, roots.mheap.slice(name))
+    offset, size = roots.layout.constant("arena_base_offset"), roots.layout.constant("heap_arena_bytes")
+    for base in roots.arenas:
+        yield (base - offset & (1 << 64) - 1) // size
 
 
 def _arena_base(roots: Roots, index: int) -> int:
@@ -137,17 +150,16 @@ def _arena_metadata(roots: Roots) -> Iterator[Region]:
     size = roots.layout.size("heapArena")
     table = roots.layout.offset("mheap", "arenas")
     l2_bits = roots.layout.constant("arena_l2_bits")
-    for name in ("heapArenas", "allArenas", "userArenaArenas"):
-        if not roots.mheap.has(name):
-            continue
-        for index in _indices(roots, roots.mheap.slice(name)):
-            l1, l2 = index >> l2_bits, index & (1 << l2_bits) - 1
-            second = int.from_bytes(roots.mheap.bytes_at(table + l1 * 8, 8), "little")
-            address = int(read_words(roots.memory, second + l2 * 8, 1)[0])
-            yield Region(address, size, "heap_metadata", "heapArena")
+    for index in _all_arena_indices(roots):
+        l1, l2 = index >> l2_bits, index & (1 << l2_bits) - 1
+        second = int.from_bytes(roots.mheap.bytes_at(table + l1 * 8, 8), "little")
+        address = int(read_words(roots.memory, second + l2 * 8, 1)[0])
+        yield Region(address, size, "heap_metadata", "heapArena")
 
 
 def _page_summaries(roots: Roots) -> Iterator[Region]:
+    if not roots.mheap.has("pages.summary"):
+        return
     spot = roots.layout.field("mheap", "pages.summary")
     for level in range(spot.size // 24):
         words = [int.from_bytes(roots.mheap.bytes_at(spot.offset + level * 24 + step, 8), "little") for step in (0, 16)]
@@ -166,6 +178,8 @@ def _scavenge_index(roots: Roots) -> Iterator[Region]:
 
 
 def _chunk_bitmaps(roots: Roots) -> Iterator[Region]:
+    if not roots.mheap.has("pages.chunks"):
+        return
     spot = roots.layout.field("mheap", "pages.chunks")
     size = roots.layout.size("pallocData") << roots.layout.constant("palloc_chunks_l2_bits")
     for (address,) in struct.iter_unpack("<Q", roots.mheap.bytes_at(spot.offset, spot.size)):

@@ -19,11 +19,20 @@ from tracer.layout.layout import Layout
 from tracer.report import Consistency, JsonObject
 from tracer.runtime.caches import PCaches, read_p_caches
 from tracer.runtime.counters import Counters, read_counters
+from tracer.runtime.earlier import (
+    first_number,
+    gc_percent,
+    pacer_record,
+    required_globals,
+    rest_of_arena,
+    with_rest_of_arena,
+)
 from tracer.runtime.memory import Memory, Words, read_words
-from tracer.runtime.pages import HeapPages, PageState, page_states, read_chunks
+from tracer.runtime.pages import PAGE, Chunks, HeapPages, PageState, page_states, read_chunks
 from tracer.runtime.regions import Region, Roots, owned_regions
+from tracer.runtime.span_pages import has_page_allocator, pages_of_spans, scavenged_pages, span_arenas
 from tracer.runtime.spans import IN_USE, MANUAL, Spans, read_spans
-from tracer.runtime.stats import HeapStats, heap_stats, mem_stats, memory_limit
+from tracer.runtime.stats import HeapStats, heap_stats, mem_stats, memory_limit, with_work_bufs
 from tracer.runtime.structs import Record, follow_list, read_record
 
 # A busy heap is in unrest for some ten milliseconds at a time (a sweep, a burst of growth): short rests between the
@@ -34,9 +43,6 @@ REST = 0.003  # seconds
 HOPELESS = 6  # attempts of which none could be decoded
 MOST_WORK_BUF_SPANS = 1 << 17
 
-REQUIRED_GLOBALS = ("mheap_", "memstats", "gcController", "allp")
-OPTIONAL_GLOBALS = ("work", "gcphase", "persistentChunks", "gcBitsArenas", "buckhash")
-
 GcPhase = Literal["off", "mark", "mark termination"]
 _PHASES: tuple[GcPhase, ...] = ("off", "mark", "mark termination")
 
@@ -46,10 +52,10 @@ class Collector:
     """The garbage collector's targets; sizes in bytes."""
 
     live: int  # marked by the last cycle
-    gc_percent: int  # -1: GOGC=off
+    gc_percent: int | None  # -1: GOGC=off; None: could not be found
     memory_limit: int | None
     phase: GcPhase | None
-    mapped_ready: int
+    mapped_ready: int | None  # from Go 1.19 on
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +72,8 @@ class RuntimeSnapshot:
     collector: Collector
     consistency: Consistency
     class_to_size: tuple[int, ...]
-    read_at: tuple[int, int] = (0, 0)  # when the attempt that was kept began, and all was read; CLOCK_MONOTONIC ns
     missed: list[str]  # structures that could not be read, and why
+    read_at: tuple[int, int] = (0, 0)  # when the attempt that was kept began, and all was read; CLOCK_MONOTONIC ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ class RuntimeReader:
 
     def __init__(self, memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> None:
         """`addresses`: where the globals lie in the process, link-time address plus load bias."""
-        missing = [name for name in REQUIRED_GLOBALS if name not in addresses]
+        missing = [name for name in required_globals(layout) if name not in addresses]
         if missing:
             raise LayoutError(f"the runtime's {', '.join(missing)} could not be found in the executable")
         self._memory = memory
@@ -121,8 +127,8 @@ class RuntimeReader:
         while tried < attempts and least and (tried < 2 or time.monotonic() < deadline):
             if tried:
                 time.sleep(REST)
-            start = time.monotonic_ns()
             tried += 1
+            start = time.monotonic_ns()
             try:
                 heap = self._read_heap()
             except SnapshotError as error:
@@ -149,16 +155,20 @@ class RuntimeReader:
         mheap = read_record(self._memory, self._layout, "mheap", self._addresses["mheap_"])
         caches = read_p_caches(self._memory, self._layout, self._addresses["allp"])
         nothing = np.zeros((0, 2), np.uint64)
-        return page_states(read_chunks(self._memory, self._layout, mheap), caches.page_caches, nothing, nothing)
+        if not has_page_allocator(self._layout):
+            spans = read_spans(self._memory, self._layout, mheap)
+            manual = spans.extents(spans.with_state(MANUAL))
+            return self._span_pages(mheap, spans, manual, nothing)
+        return page_states(self._chunks(mheap), caches.page_caches, nothing, nothing)
 
     def _complete(self, heap: _Heap, consistency: Consistency, began: int) -> RuntimeSnapshot:
-        regions, missed = self._regions(heap.records["mheap"])
+        regions, missed = self._regions(heap)
         if "work" not in self._addresses:
             missed.append("work buffers: the global work could not be found in the executable; they count as stacks")
         records = heap.records
         return RuntimeSnapshot(
             memstats=mem_stats(
-                heap.stats, heap.caches.unflushed, records["mstats"], records["mheap"], records["gcControllerState"]
+                heap.stats, heap.caches.unflushed, records["mstats"], records["mheap"], records["pacer"]
             ),
             stats=heap.stats,
             pages=heap.pages,
@@ -170,23 +180,37 @@ class RuntimeReader:
             consistency=consistency,
             class_to_size=self._layout.constants("class_to_size"),
             missed=missed,
+            read_at=(began, time.monotonic_ns()),
         )
 
     def _read_heap(self) -> _Heap:
-            read_at=(began, time.monotonic_ns()),
         records = {
             struct: read_record(self._memory, self._layout, struct, self._addresses[name])
-            for struct, name in (("mheap", "mheap_"), ("mstats", "memstats"), ("gcControllerState", "gcController"))
+            for struct, name in (("mheap", "mheap_"), ("mstats", "memstats"))
         }
+        records["pacer"] = pacer_record(self._memory, self._layout, self._addresses, records["mstats"])
         caches = read_p_caches(self._memory, self._layout, self._addresses["allp"])
-        chunks = read_chunks(self._memory, self._layout, records["mheap"])
+        paged = has_page_allocator(self._layout)
+        chunks = self._chunks(records["mheap"]) if paged else None
         spans = read_spans(self._memory, self._layout, records["mheap"])
         manual = spans.with_state(MANUAL)
         work_bufs = manual & _among(spans.address, self._work_buf_spans())
-        pages = page_states(
-            chunks, caches.page_caches, spans.extents(manual & ~work_bufs), spans.extents(work_bufs)
-        )
-        return _Heap(records, heap_stats(records["mstats"]), caches, pages, spans)
+        painted = spans.extents(manual & ~work_bufs), spans.extents(work_bufs)
+        if chunks is not None:
+            pages = page_states(chunks, caches.page_caches, *painted)
+        else:
+            pages = self._span_pages(records["mheap"], spans, *painted)
+        stats = heap_stats(records["mstats"], records["mheap"])
+        if not self._layout.has("mstats", "heapStats.stats"):
+            stats = with_work_bufs(stats, int(spans.pages[work_bufs].sum(dtype=np.uint64)) * PAGE)
+        return _Heap(records, stats, caches, pages, spans)
+
+    def _chunks(self, mheap: Record) -> Chunks:
+        return with_rest_of_arena(read_chunks(self._memory, self._layout, mheap), mheap)
+
+    def _span_pages(self, mheap: Record, spans: Spans, stacks: Words, work_bufs: Words) -> HeapPages:
+        scavenged = scavenged_pages(self._memory, self._layout, spans)
+        return pages_of_spans(spans, scavenged, stacks, work_bufs, rest_of_arena(mheap))
 
     def _work_buf_spans(self) -> Words:
         """Return the mspans that hold GC work buffers (work.wbufSpans in runtime/mgc.go)."""
@@ -199,17 +223,20 @@ class RuntimeReader:
             found += follow_list(self._memory, self._layout, "mspan", "next", head, MOST_WORK_BUF_SPANS)
         return np.asarray(found, dtype=np.uint64)
 
-    def _regions(self, mheap: Record) -> tuple[list[Region], list[str]]:
-        return owned_regions(Roots(self._memory, self._layout, mheap, self._addresses))
+    def _regions(self, heap: _Heap) -> tuple[list[Region], list[str]]:
+        mheap = heap.records["mheap"]
+        listed = mheap.has("allArenas") or mheap.has("heapArenas")
+        arenas = [] if listed else span_arenas(heap.spans, self._layout.constant("heap_arena_bytes"))
+        return owned_regions(Roots(self._memory, self._layout, mheap, self._addresses, tuple(arenas)))
 
     def _collector(self, heap: _Heap) -> Collector:
-        controller = heap.records["gcControllerState"]
+        controller = heap.records["pacer"]
         return Collector(
-            live=controller.number("heapMarked"),
-            gc_percent=controller.number("gcPercent", signed=True),
+            live=first_number(controller, "heapMarked", "heap_marked"),
+            gc_percent=gc_percent(self._memory, controller, self._addresses),
             memory_limit=memory_limit(controller),
             phase=self._phase(),
-            mapped_ready=controller.number("mappedReady"),
+            mapped_ready=controller.number("mappedReady") if controller.has("mappedReady") else None,
         )
 
     def _phase(self) -> GcPhase | None:

@@ -5,20 +5,21 @@ Source: mspan in runtime/mheap.go; mheap.allspans holds every mspan ever made, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import SnapshotError
+from tracer.errors import LayoutError, SnapshotError
 from tracer.layout.layout import Layout
 from tracer.report import SpanClassRow, SpanState
 from tracer.runtime.memory import Memory, Words, read_words
 from tracer.runtime.pages import PAGE
 from tracer.runtime.structs import Record
 
-DEAD, IN_USE, MANUAL = 0, 1, 2
+# A free span has a struct only up to Go 1.13; later releases know free pages by the page allocator alone.
+DEAD, IN_USE, MANUAL, FREE = 0, 1, 2, 3
 MOST_SPANS = 1 << 27
 # 16 TB in one span: what is more, and a count of objects that is more, no heap has.
 MOST_PAGES = np.uint64(1 << 31)
@@ -35,7 +36,7 @@ class Spans:
     address: Words
     start: Words
     pages: NDArray[np.uint32]
-    state: NDArray[np.uint8]  # DEAD, IN_USE or MANUAL
+    state: NDArray[np.uint8]  # DEAD, IN_USE, MANUAL or FREE
     span_class: NDArray[np.uint8]  # size class << 1 | noscan
     capacity: NDArray[np.uint32]  # object slots
     objects: NDArray[np.uint32]  # allocated slots
@@ -63,6 +64,8 @@ _COLUMNS = {
     "objects": "allocCount",
     "objects_before_cache": "allocCountBeforeCache",
     "object_size": "elemsize",
+    "scavenged": "scavenged",
+    "scavenged_pages": "npreleased",
 }
 _KEPT = {
     "start": np.uint64,
@@ -81,13 +84,14 @@ def read_spans(memory: Memory, layout: Layout, mheap: Record) -> Spans:
     if listed.length > MOST_SPANS:
         raise SnapshotError(f"the heap claims {listed.length} spans")
     address = np.sort(read_words(memory, listed.address, listed.length))
-    if (address.size and int(address[0]) == 0) or np.any(np.diff(address) < np.uint64(layout.size("mspan"))):
+    if (address.size and int(address[0]) == 0) or np.any(np.diff(address) < np.uint64(_span_size(layout, _KEPT))):
         raise SnapshotError("mheap.allspans holds something that is not an mspan")
     classes = len(layout.constants("class_to_size"))
+    highest = FREE if layout.has("mheap", "free") else MANUAL
     columns = {name: np.empty(address.size, kind) for name, kind in _KEPT.items()}
     for some, part in _batches(memory, layout, address, tuple(_KEPT)):
         # Checked before it is narrowed, and while it is still in the processor's caches.
-        _check(part, classes)
+        _check(part, classes, highest)
         for name, column in columns.items():
             column[some] = part[name]
     return Spans(address=address, **columns)
@@ -109,8 +113,17 @@ def _batches(
         raise SnapshotError("an mspan is said to lie where none can be")
     for first in range(0, address.size, _SPANS_AT_ONCE):
         some = slice(first, first + _SPANS_AT_ONCE)
-        words, position = _read_blocks(memory, address[some], layout.size("mspan"))
+        words, position = _read_blocks(memory, address[some], _span_size(layout, names))
         yield some, {name: _column(words, position, layout, _COLUMNS[name]) for name in names}
+
+
+def _span_size(layout: Layout, names: Iterable[str]) -> int:
+    """Return the size of an mspan; where this patch release's is not known, the part that has the columns."""
+    try:
+        return layout.size("mspan")
+    except LayoutError:
+        spots = [layout.field("mspan", _COLUMNS[name]) for name in names]
+        return max(spot.offset + spot.size for spot in spots) + 7 & -8
 
 
 def _read_blocks(memory: Memory, address: Words, size: int) -> tuple[Words, NDArray[np.int64]]:
@@ -138,11 +151,11 @@ def _column(words: Words, position: NDArray[np.int64], layout: Layout, name: str
     return column >> shift & mask
 
 
-def _check(columns: dict[str, Words], classes: int) -> None:
+def _check(columns: dict[str, Words], classes: int, highest: int) -> None:
     state, pages = columns["state"], columns["pages"]
     live = state != DEAD
     start = columns["start"][live]
-    if np.any(state > MANUAL) or np.any(pages[live] > MOST_PAGES) or np.any(start % PAGE | (start >> _ADDRESS_BITS)):
+    if np.any(state > highest) or np.any(pages[live] > MOST_PAGES) or np.any(start % PAGE | (start >> _ADDRESS_BITS)):
         raise SnapshotError("an mspan has an impossible state, size or address")
     used = state == IN_USE
     capacity, size, room = columns["capacity"][used], columns["object_size"][used], pages[used] * np.uint64(PAGE)
@@ -191,7 +204,10 @@ def _class_row(span_class: int, sums: NDArray[np.int64], class_to_size: Sequence
 
 def state_rows(spans: Spans) -> dict[str, SpanState]:
     """Count spans by state."""
+    states = [("in_use", IN_USE), ("manual", MANUAL), ("dead", DEAD)]
+    if np.any(spans.with_state(FREE)):
+        states.append(("free", FREE))
     return {
         name: SpanState(int(np.count_nonzero(spans.with_state(state))), spans.bytes_of(state) if state else 0)
-        for name, state in (("in_use", IN_USE), ("manual", MANUAL), ("dead", DEAD))
+        for name, state in states
     }

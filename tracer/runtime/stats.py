@@ -1,12 +1,13 @@
 """The runtime's own counters: heapStats, and from them the figures of runtime.MemStats.
 
 Source: consistentHeapStats and readmemstats_m in runtime/mstats.go, mcache in runtime/mcache.go, heapGoalInternal and
-memoryLimitHeapGoal in runtime/mgcpacer.go (Go 1.19 to 1.27).
+memoryLimitHeapGoal in runtime/mgcpacer.go (Go 1.19 to 1.27); see tracer.runtime.earlier for Go 1.11 to 1.18.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from operator import mul
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tracer.errors import SnapshotError
 from tracer.layout.layout import Layout
 from tracer.report import JsonObject
+from tracer.runtime.earlier import LocalFrees, first_number, small_objects
 from tracer.runtime.structs import Record
 
 # No counter reaches this: it is the address space, and a billion allocations a second for four years.
@@ -55,14 +57,32 @@ class Unflushed:
 
     tiny_allocs: int
     small_allocs: NDArray[np.int64]  # shape (68,)
+    small_frees: NDArray[np.int64] | None = None  # shape (67,), up to Go 1.15
+    large_frees: int = 0
+    large_free: int = 0
 
 
-def heap_stats(memstats: Record) -> HeapStats:
-    """Sum the three deltas of memstats.heapStats.
+def with_frees(unflushed: Unflushed, freed: Sequence[LocalFrees | None]) -> Unflushed:
+    """Return what mcaches have not told, with what they have freed."""
+    known = [frees for frees in freed if frees is not None]
+    if not known:
+        return unflushed
+    return replace(
+        unflushed,
+        small_frees=np.sum([frees.small for frees in known], axis=0),
+        large_frees=sum(frees.large_frees for frees in known),
+        large_free=sum(frees.large_free for frees in known),
+    )
+
+
+def heap_stats(memstats: Record, mheap: Record | None = None) -> HeapStats:
+    """Sum the three deltas of memstats.heapStats; up to Go 1.15, take the same from memstats and `mheap`.
 
     Raises SnapshotError if a sum is one that no runtime can reach: the deltas are being merged, or are none.
     """
     layout = memstats.layout
+    if mheap is not None and not layout.has("mstats", "heapStats.stats"):
+        return _without_deltas(memstats, mheap)
     size = layout.size("heapStatsDelta")
     start = layout.offset("mstats", "heapStats.stats")
     deltas = np.frombuffer(memstats.bytes_at(start, 3 * size), dtype="<i8").reshape(3, size // 8)
@@ -86,7 +106,7 @@ def heap_stats(memstats: Record) -> HeapStats:
         in_heap=one("inHeap"),
         in_stacks=one("inStacks"),
         in_work_bufs=one("inWorkBufs") + one("inPtrScalarBits"),
-        tiny_allocs=one("tinyAllocCount"),
+        tiny_allocs=one("tinyAllocCount") + (memstats.number("tinyallocs") if memstats.has("tinyallocs") else 0),
         large_alloc=one("largeAlloc"),
         large_allocs=one("largeAllocCount"),
         large_free=one("largeFree"),
@@ -99,18 +119,50 @@ def heap_stats(memstats: Record) -> HeapStats:
     return stats
 
 
+def _without_deltas(memstats: Record, mheap: Record) -> HeapStats:
+    """Return the figures of a release that has them as plain counters; work buffers are counted in gc_sys only."""
+    objects = small_objects(mheap)
+    names = ("heap_idle", "heap_inuse", "heap_released", "stacks_inuse", "tinyallocs")
+    idle, in_heap, released, in_stacks, tiny = (memstats.number(name) for name in names)
+    if max(idle, in_heap, in_stacks, tiny) > MOST or released > idle:
+        raise SnapshotError("memstats makes no sense")
+    return HeapStats(
+        committed=idle - released + in_heap + in_stacks,
+        released=released,
+        in_heap=in_heap,
+        in_stacks=in_stacks,
+        in_work_bufs=0,
+        tiny_allocs=tiny,
+        large_alloc=objects.large_alloc,
+        large_allocs=objects.large_allocs,
+        large_free=objects.large_free,
+        large_frees=objects.large_frees,
+        small_allocs=objects.allocs,
+        small_frees=objects.frees,
+    )
+
+
+def with_work_bufs(stats: HeapStats, size: int) -> HeapStats:
+    """Return the figures with `size` bytes of work buffers, where the counters do not tell them apart."""
+    return replace(stats, committed=stats.committed + size, in_work_bufs=stats.in_work_bufs + size)
+
+
 def mem_stats(stats: HeapStats, pending: Unflushed, memstats: Record, mheap: Record, controller: Record) -> JsonObject:
     """Return the fields of runtime.MemStats, by its own names, as ReadMemStats would compute them now."""
     sizes = memstats.layout.constants("class_to_size")
     mallocs_by_size: list[int] = (stats.small_allocs + pending.small_allocs).tolist()
-    frees_by_size: list[int] = stats.small_frees.tolist()
+    small_frees = stats.small_frees if pending.small_frees is None else stats.small_frees + pending.small_frees
+    frees_by_size: list[int] = small_frees.tolist()
     tiny = stats.tiny_allocs + pending.tiny_allocs
+    large_free, large_frees = stats.large_free + pending.large_free, stats.large_frees + pending.large_frees
     # Python's integers, because 64 bits would wrap around for counts that make no sense.
     total_alloc = stats.large_alloc + sum(map(mul, mallocs_by_size, sizes))
-    total_free = stats.large_free + sum(map(mul, frees_by_size, sizes))
+    total_free = large_free + sum(map(mul, frees_by_size, sizes))
     mallocs = stats.large_allocs + sum(mallocs_by_size) + tiny
-    frees = stats.large_frees + sum(frees_by_size) + tiny
-    off_heap = {name: memstats.number(name) for name in _SYS_FIELDS.values()}
+    frees = large_frees + sum(frees_by_size) + tiny
+    off_heap = {name: memstats.number(name) for name in _SYS_FIELDS.values() if memstats.has(name)}
+    if "gcMiscSys" not in off_heap:
+        off_heap["gcMiscSys"] = memstats.number("gc_sys") - stats.in_work_bufs
     heap_sys = stats.in_heap + stats.free + stats.released
     return {
         "Alloc": total_alloc - total_free,
@@ -158,6 +210,8 @@ _SYS_FIELDS = {
 
 def heap_goal(controller: Record, heap_alloc: int, heap_free: int) -> int:
     """Return the heap size at which the current or next cycle should end (gcControllerState.heapGoal)."""
+    if not controller.has("gcPercentHeapGoal"):
+        return first_number(controller, "heapGoal", "next_gc")
     goal = controller.number("gcPercentHeapGoal")
     limited = _memory_limit_goal(controller, heap_alloc, heap_free)
     if limited < goal:
@@ -189,6 +243,8 @@ def _headroom(layout: Layout, goal: int) -> int:
 
 
 def memory_limit(controller: Record) -> int | None:
-    """Return GOMEMLIMIT in bytes, or None when there is none."""
+    """Return GOMEMLIMIT in bytes, or None when there is none (or the release does not know it)."""
+    if not controller.has("memoryLimit"):
+        return None
     limit = controller.number("memoryLimit", signed=True)
     return None if limit == _NO_LIMIT else limit
