@@ -169,6 +169,8 @@ def overhead(report: Report, look: Look) -> RenderableType | None:
         if loss.resyncs:
             parts.append(plural(loss.resyncs, "resync"))
         parts.append("drift not checked" if loss.drift_bytes is None else f"drift {size(loss.drift_bytes)}")
+    if report.drift is not None and report.drift.illegal_count:
+        parts.append(plural(report.drift.illegal_count, "illegal transition"))
     if report.consistency is not None:
         state = report.consistency
         parts.append("snapshot exact" if state.exact else f"snapshot inexact by {size(state.skew_bytes)}")

@@ -9,7 +9,9 @@ from typing import Literal
 from tracer import join
 from tracer.findings import find
 from tracer.inspection import Look
+from tracer.model import sections
 from tracer.model.activity import Activity
+from tracer.model.follower import Follower
 from tracer.report import (
     Caches,
     EventLoss,
@@ -36,6 +38,7 @@ class Watched:
     limits: Sequence[Limit] = ()
 
 
+    follower: Follower | None = None
 def assemble(facts: ProcessFacts, look: Look | None, watched: Watched, taken_at: str) -> Report:
     """Return the report with its findings. `look` is None when the target ended before one could be taken."""
     report = _without_memory(facts, watched, taken_at)
@@ -47,7 +50,7 @@ def assemble(facts: ProcessFacts, look: Look | None, watched: Watched, taken_at:
 
 
 def _without_memory(facts: ProcessFacts, watched: Watched, taken_at: str) -> Report:
-    activity = watched.activity
+    activity, follower = watched.activity, watched.follower
     log, dropped = activity.log() if activity else (None, 0)
     return Report(
         taken_at=taken_at,
@@ -70,14 +73,22 @@ def _without_memory(facts: ProcessFacts, watched: Watched, taken_at: str) -> Rep
         transitions=activity.transitions() if activity else None,
         event_log=log,
         event_log_dropped=dropped,
-        event_loss=EventLoss(watched.lost, 0, None) if activity else None,
+        event_loss=_event_loss(watched),
         allocations=None,
         overhead=watched.overhead,
     )
 
+        drift=sections.drift(follower, follower.activity.start) if follower else None,
+        gc_cycles=sections.gc_cycles(follower.model, follower.activity.start) if follower else None,
 
 def _with_kernel(report: Report, look: Look) -> Report:
     cgroup = look.kernel.cgroup
+def _event_loss(watched: Watched) -> EventLoss | None:
+    if watched.follower is not None:
+        return sections.event_loss(watched.follower, watched.lost)
+    return EventLoss(watched.lost, 0, None) if watched.activity else None
+
+
     return replace(
         report,
         taken_at=look.kernel.taken_at,

@@ -293,6 +293,62 @@ class EventLoss:
 
 
 @dataclass(frozen=True, slots=True)
+class StateDrift:
+    """Bytes whose region state the model had as `model` and a look as `look`."""
+
+    model: str  # "None" | "Reserved" | "Prepared" | "Ready"
+    look: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class IllegalTransition:
+    """A transition that runtime/mem.go does not allow: what was asked for, and the states `found` in that range."""
+
+    seconds: float
+    event: str
+    address: int
+    bytes: int
+    found: list[str]
+    function: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How the state rebuilt from events compared with the looks; bytes are sums over all comparisons.
+
+    `mappings` (mapped or not, and the protection) and `states` add up to event_loss.drift_bytes; `after_loss` is a part
+    of them, found after events were lost. Not in them: `unsure`, what calls in an unknown order or that failed half done
+    left otherwise than assumed, and `stack_growth`, which is no event.
+    """
+
+    looks: int
+    exact_looks: int  # of them, those whose region states could be compared
+    mappings: int
+    states: list[StateDrift]
+    after_loss: int
+    unsure: int
+    stack_growth: int
+    illegal_count: int
+    illegal: list[IllegalTransition]  # the first of them
+
+
+@dataclass(frozen=True, slots=True)
+class GcCycleRow:
+    """One GC cycle; seconds since the first moment of watching. None: not seen.
+
+    `goal` and `heap_before` (HeapAlloc) are of the last look before the cycle, `heap_after` (what it marked) of the
+    first one after it.
+    """
+
+    started: float | None
+    ended: float | None
+    goal: int | None
+    heap_before: int | None
+    heap_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeRow:
     """One probe and how often it fired."""
 
@@ -372,6 +428,8 @@ class Report:
     overhead: Overhead
     findings: list[Finding] = field(default_factory=list)
     accounting: Accounting | None = None
+    drift: Drift | None = None  # None: nothing was compared
+    gc_cycles: list[GcCycleRow] | None = None  # the last ones; None: they could not be seen
     rebuilt: list[RebuiltRange] | None = None  # only of logs made by others: what their events say is mapped
 
     def to_dict(self) -> JsonObject:

@@ -112,7 +112,8 @@ def _bpf(pid: int, program: GoProgram, reason: str) -> Plan:
         for skipped in source.skipped
     ]
     placed = {spec.kind for spec in specs} - {skipped.spec.kind for skipped in source.skipped}
-    sees_states = placed >= _STATE_ROLES and not any(limit.what.startswith(_ALL_OF_ROLE) for limit in limits)
+    partly = {f"{_ALL_OF_ROLE}{kind.name.lower()}" for kind in (*_STATE_ROLES, Kind.FAULT)}
+    sees_states = placed >= _STATE_ROLES and not any(limit.what in partly for limit in limits)
     return Plan("bpf", reason, source, specs, limits, sees_states)
 
 
@@ -176,7 +177,8 @@ def watch_target(
         activity.mark_start(started)
     if recorder is not None:
         recorder.begin(_beginning(facts, plan, started), inspector.symbolize, lambda: _overhead(plan, spent, None))
-    watch = Watch(inspector, plan.source, activity, FromExec() if launched else _all, recorder)
+    follower = _follower(plan, activity)
+    watch = Watch(inspector, plan.source, activity, FromExec() if launched else _all, recorder, follower)
     cpu_before = inspector.target_cpu_seconds()
     try:
         ending = watch.run(seconds, stop, launched=launched is not None)
@@ -193,6 +195,7 @@ def watch_target(
         lost=plan.source.lost if plan.source else 0,
         overhead=_overhead(plan, spent, target_cpu),
         limits=limits,
+        follower=follower,
     )
     return _finished(facts, watch.look, watched, recorder)
 
@@ -226,6 +229,12 @@ def report_of_the_ended(
         limits=[*plan.limits, Limit("its state: virtual, resident, heap", why, "trace a program that runs longer")],
     )
     return _finished(facts, None, watched, recorder)
+
+
+def _follower(plan: Plan, activity: Activity) -> Follower | None:
+    if plan.source is None:
+        return None
+    return Follower(activity, AddressSpaceModel(callers=activity.callers), follows_states=plan.sees_states)
 
 
 def _beginning(facts: ProcessFacts, plan: Plan, started: int | None) -> Beginning:

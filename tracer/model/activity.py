@@ -66,6 +66,11 @@ class Activity:
         self._log.start = time_ns
         self._started = True
 
+    @property
+    def start(self) -> int:
+        """The moment that the log counts from, CLOCK_MONOTONIC ns; 0 before any event."""
+        return self._log.start
+
     def feed(self, batch: EventBatch, explained: Explained | None = None) -> None:
         """Take the next events of the target.
 

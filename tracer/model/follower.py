@@ -52,7 +52,7 @@ class Found:
     mappings: int = 0
     states: Counter[tuple[int, int]] = field(default_factory=Counter)  # (model, look): bytes
     after_loss: int = 0  # of the bytes above, found when events had been lost
-    unsure: int = 0  # bytes of calls that overlapped in time, or failed half done, which differed; not in the sums above
+    unsure: int = 0  # bytes that calls in an unknown order, or that failed half done, left otherwise; not in the sums
     stack_growth: int = 0  # not in the sums above: stacks grow without an event
     resyncs: int = 0
     examples: list[str] = field(default_factory=list)
