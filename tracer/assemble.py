@@ -76,19 +76,19 @@ def _without_memory(facts: ProcessFacts, watched: Watched, taken_at: str) -> Rep
         event_loss=_event_loss(watched),
         allocations=None,
         overhead=watched.overhead,
-    )
-
         drift=sections.drift(follower, follower.activity.start) if follower else None,
         gc_cycles=sections.gc_cycles(follower.model, follower.activity.start) if follower else None,
+    )
 
-def _with_kernel(report: Report, look: Look) -> Report:
-    cgroup = look.kernel.cgroup
+
 def _event_loss(watched: Watched) -> EventLoss | None:
     if watched.follower is not None:
         return sections.event_loss(watched.follower, watched.lost)
     return EventLoss(watched.lost, 0, None) if watched.activity else None
 
 
+def _with_kernel(report: Report, look: Look) -> Report:
+    cgroup = look.kernel.cgroup
     return replace(
         report,
         taken_at=look.kernel.taken_at,
