@@ -20,7 +20,9 @@ from tracer.report import (
     Overhead,
     ProcessFacts,
     Report,
+    RuntimeStructure,
 )
+from tracer.runtime.metadata import metadata_rows
 from tracer.runtime.snapshot import RuntimeSnapshot
 from tracer.runtime.spans import class_rows, state_rows
 
@@ -36,9 +38,9 @@ class Watched:
     lost: int
     overhead: Overhead
     limits: Sequence[Limit] = ()
-
-
     follower: Follower | None = None
+
+
 def assemble(facts: ProcessFacts, look: Look | None, watched: Watched, taken_at: str) -> Report:
     """Return the report with its findings. `look` is None when the target ended before one could be taken."""
     report = _without_memory(facts, watched, taken_at)
@@ -110,8 +112,22 @@ def _with_runtime(report: Report, look: Look, runtime: RuntimeSnapshot) -> Repor
         memstats=runtime.memstats,
         spans=class_rows(runtime.spans, runtime.class_to_size),
         span_states=state_rows(runtime.spans),
-        caches=Caches(runtime.caches.rows, None, runtime.caches.page_rows),
+        caches=Caches(runtime.caches.rows, runtime.structure.mcentral, runtime.caches.page_rows),
         accounting=join.accounting(look.space, runtime),
+        structure=_structure(look, runtime),
+    )
+
+
+def _structure(look: Look, runtime: RuntimeSnapshot) -> RuntimeStructure:
+    seen = runtime.structure
+    ends = ("base", "end")
+    return RuntimeStructure(
+        metadata=metadata_rows(runtime.regions, look.kernel.residency),
+        fixed_allocs=seen.fixed_allocs,
+        arena_hints=seen.arena_hints,
+        current_arena=dict(zip(ends, seen.current_arena, strict=True)) if seen.current_arena else None,
+        scheduler=seen.scheduler,
+        threads=look.kernel.status.threads,
     )
 
 

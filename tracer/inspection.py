@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ from tracer.kernel.maps import read_mappings
 from tracer.kernel.ranges import normalise
 from tracer.kernel.view import KernelView, read_kernel_view
 from tracer.mapping_kinds import Program
+from tracer.mapping_names import as_limits, disagreements
 from tracer.native import NativeRange, native_ranges, stack_pointers
 from tracer.program import GoProgram, load_bias, load_program, placed
 from tracer.report import Limit, ProcessFacts
@@ -110,6 +112,9 @@ class Inspector:
         Raises as `look`, and TargetError or NotPermitted where the target cannot be stopped.
         """
         self.target.check_same_program()
+        # What has to be learnt only once is learnt while the target still runs.
+        with suppress(SnapshotError, LayoutError, NotPermitted):
+            self.reader()
         seconds = 0.0
         for attempt in range(1, FREEZES + 1):
             limits = list(self.program.limits)
@@ -140,6 +145,8 @@ class Inspector:
     ) -> Look:
         limits += kernel.limits
         space = join(kernel.mappings, kernel.residency, runtime, self._where(kernel), natives)
+        if runtime is not None:
+            limits += as_limits(disagreements(kernel.mappings, space))
         self.target.check_same_program()
         return Look(kernel, runtime, space, tuple(limits))
 

@@ -221,11 +221,13 @@ class McacheRow:
 
 @dataclass(frozen=True, slots=True)
 class McentralRow:
-    """The mcentral of one span class: spans in its partial and full sets."""
+    """The mcentral of one span class: spans in its partial and full sets, and how many of them are not swept yet."""
 
     span_class: int
     partial: int
     full: int
+    partial_unswept: int = 0
+    full_unswept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +386,60 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class ArenaHint:
+    """An address at which the runtime will try to get its next arenas, upwards from it or downwards."""
+
+    address: int
+    down: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FixallocRow:
+    """One of mheap's allocators of structs of one size; bytes in use. Its memory is in persistentalloc's chunks."""
+
+    name: str
+    object_size: int
+    in_use: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataRow:
+    """All ranges that the runtime got from the OS for one purpose beside the heap arenas."""
+
+    what: str
+    kind: str  # of KINDS
+    ranges: int
+    virtual: int
+    resident: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    """Goroutines as runtime.NumGoroutine counts them, and threads (Ms) and Ps as the runtime does.
+
+    `goroutine_states` counts the runtime's own goroutines too; None where there are too many to read.
+    """
+
+    goroutines: int
+    system_goroutines: int
+    goroutine_states: dict[str, int] | None
+    ms: int
+    ps: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeStructure:
+    """How the runtime's memory is organised beside heap, spans and caches. What could not be read is None."""
+
+    metadata: list[MetadataRow]
+    fixed_allocs: list[FixallocRow] | None
+    arena_hints: list[ArenaHint] | None
+    current_arena: dict[str, int] | None  # base and end of what is left of the reservation that the heap grows into
+    scheduler: Scheduler | None
+    threads: int | None  # of the process, as the kernel counts them
+
+
+@dataclass(frozen=True, slots=True)
 class RebuiltRange:
     """One range of an address space that was rebuilt from a log of system calls alone.
 
@@ -428,6 +484,7 @@ class Report:
     overhead: Overhead
     findings: list[Finding] = field(default_factory=list)
     accounting: Accounting | None = None
+    structure: RuntimeStructure | None = None
     drift: Drift | None = None  # None: nothing was compared
     gc_cycles: list[GcCycleRow] | None = None  # the last ones; None: they could not be seen
     rebuilt: list[RebuiltRange] | None = None  # only of logs made by others: what their events say is mapped

@@ -55,7 +55,7 @@ def required_globals(layout: Layout) -> tuple[str, ...]:
 
 def optional_globals(layout: Layout) -> tuple[str, ...]:
     """Return the globals that tell more."""
-    found = ["work", "gcphase", "gcBitsArenas", "buckhash"]
+    found = ["work", "gcphase", "gcBitsArenas", "buckhash", "sched", "allgs"]
     if "gcpercent" in layout.globals:
         found.append("gcpercent")
     if "persistentChunks" in layout.globals or has_pacer(layout):

@@ -34,6 +34,7 @@ from tracer.runtime.span_pages import has_page_allocator, pages_of_spans, scaven
 from tracer.runtime.spans import IN_USE, MANUAL, Spans, read_spans
 from tracer.runtime.stats import HeapStats, heap_stats, mem_stats, memory_limit, with_work_bufs
 from tracer.runtime.structs import Record, follow_list, read_record
+from tracer.runtime.structure import NOTHING_KNOWN, Structure, read_structure
 
 # A busy heap is in unrest for some ten milliseconds at a time (a sweep, a burst of growth): short rests between the
 # attempts outlast it, and leave the CPU to the target. A heap that takes longer to read gets a second chance only.
@@ -73,6 +74,7 @@ class RuntimeSnapshot:
     consistency: Consistency
     class_to_size: tuple[int, ...]
     missed: list[str]  # structures that could not be read, and why
+    structure: Structure = NOTHING_KNOWN
     read_at: tuple[int, int] = (0, 0)  # when the attempt that was kept began, and all was read; CLOCK_MONOTONIC ns
 
 
@@ -166,6 +168,7 @@ class RuntimeReader:
         if "work" not in self._addresses:
             missed.append("work buffers: the global work could not be found in the executable; they count as stacks")
         records = heap.records
+        structure, unknown = read_structure(self._memory, self._layout, self._addresses, records["mheap"])
         return RuntimeSnapshot(
             memstats=mem_stats(
                 heap.stats, heap.caches.unflushed, records["mstats"], records["mheap"], records["pacer"]
@@ -179,7 +182,8 @@ class RuntimeReader:
             collector=self._collector(heap),
             consistency=consistency,
             class_to_size=self._layout.constants("class_to_size"),
-            missed=missed,
+            missed=missed + unknown,
+            structure=structure,
             read_at=(began, time.monotonic_ns()),
         )
 

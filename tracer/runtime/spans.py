@@ -113,7 +113,7 @@ def _batches(
         raise SnapshotError("an mspan is said to lie where none can be")
     for first in range(0, address.size, _SPANS_AT_ONCE):
         some = slice(first, first + _SPANS_AT_ONCE)
-        words, position = _read_blocks(memory, address[some], _span_size(layout, names))
+        words, position = read_blocks(memory, address[some], _span_size(layout, names))
         yield some, {name: _column(words, position, layout, _COLUMNS[name]) for name in names}
 
 
@@ -126,7 +126,7 @@ def _span_size(layout: Layout, names: Iterable[str]) -> int:
         return max(spot.offset + spot.size for spot in spots) + 7 & -8
 
 
-def _read_blocks(memory: Memory, address: Words, size: int) -> tuple[Words, NDArray[np.int64]]:
+def read_blocks(memory: Memory, address: Words, size: int) -> tuple[Words, NDArray[np.int64]]:
     """Read structs of `size` bytes at sorted addresses; return all words read and each struct's first index."""
     breaks = np.flatnonzero(np.diff(address) > np.uint64(size + READ_OVER)) + 1
     first = np.concatenate(([0], breaks))

@@ -1,0 +1,202 @@
+"""How a runtime is organised beside pages and spans: central lists, reservations, allocators, counts of the scheduler.
+
+Source: mcentral in runtime/mcentral.go, spanSet in runtime/mspanset.go (Go 1.15 and later), arenaHint and fixalloc in
+runtime/mheap.go and runtime/mfixalloc.go, schedt in runtime/runtime2.go, gcount and mcount in runtime/proc.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracer.errors import LayoutError, SnapshotError
+from tracer.layout.layout import Layout
+from tracer.report import ArenaHint, FixallocRow, McentralRow, Scheduler
+from tracer.runtime.caches import MOST_PS
+from tracer.runtime.memory import Memory, read_words
+from tracer.runtime.spans import read_blocks
+from tracer.runtime.structs import Record, follow_list, read_record
+
+# What a heap can have in one set: a span of 8 KB each in 1 TB.
+MOST_SPANS_IN_SET = 1 << 27
+MOST_HINTS = 1 << 10
+MOST_GOROUTINES = 1 << 24
+# Above this only their number is read, not their states.
+MOST_STATES = 1 << 20
+_GS_AT_ONCE = 1 << 12
+
+_STATES = {1: "runnable", 2: "running", 3: "syscall", 4: "waiting", 8: "copystack", 9: "preempted", 10: "leaked"}
+_NOT_ALIVE = (0, 6, 11)  # idle (being made), dead (free, to be used again), dead and lent to a C thread
+_SCAN = 0x1000  # set while the collector looks at the stack
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What was found; a part that this release lacks, or that could not be read, is None or empty."""
+
+    mcentral: list[McentralRow] | None = None
+    arena_hints: list[ArenaHint] | None = None
+    current_arena: tuple[int, int] | None = None  # mheap.curArena: where the heap grows now
+    fixed_allocs: list[FixallocRow] | None = None
+    scheduler: Scheduler | None = None
+
+
+NOTHING_KNOWN = Structure()
+
+
+def read_structure(
+    memory: Memory, layout: Layout, addresses: Mapping[str, int], mheap: Record
+) -> tuple[Structure, list[str]]:
+    """Return the structure, and why a part of it is missing. Raises TargetGone only."""
+    missed: list[str] = []
+
+    def attempt(what: str, read: Callable[[], object]) -> object:
+        try:
+            return read()
+        except (SnapshotError, LayoutError) as error:
+            missed.append(f"{what}: {error.what}")
+            return None
+
+    parts = {
+        "mcentral": attempt("mcentral", lambda: mcentral_rows(mheap)),
+        "arena_hints": attempt("arena hints", lambda: arena_hints(memory, mheap)),
+        "current_arena": attempt("current arena", lambda: current_arena(mheap)),
+        "fixed_allocs": attempt("fixed-size allocators", lambda: fixed_allocs(mheap)),
+        "scheduler": attempt("goroutines", lambda: read_scheduler(memory, layout, addresses)),
+    }
+    return Structure(**parts), missed  # type: ignore[arg-type]
+
+
+def mcentral_rows(mheap: Record) -> list[McentralRow] | None:
+    """Return the sizes of each span class's sets, of classes that have any span; None before Go 1.15.
+
+    SnapshotError if a set has more spans than a heap can have.
+    """
+    layout = mheap.layout
+    if not layout.has("mcentral", "partial") or not layout.has_struct("spanSet"):
+        return None
+    central = layout.field("mheap", "central")
+    words = np.frombuffer(mheap.bytes_at(central.offset, central.size), "<u8").reshape(central.count, -1)
+    index = layout.offset("spanSet", "index") // 8
+    step = layout.size("spanSet") // 8
+    swept = mheap.number("sweepgen") // 2 % 2
+    rows = []
+    for span_class, row in enumerate(words):
+        sizes = {}
+        for name in ("partial", "full"):
+            first = layout.offset("mcentral", name) // 8 + index
+            sizes[name] = [_set_size(int(row[first])), _set_size(int(row[first + step]))]
+        partial, full = sizes["partial"], sizes["full"]
+        if sum(partial) + sum(full):
+            rows.append(McentralRow(span_class, sum(partial), sum(full), partial[1 - swept], full[1 - swept]))
+    return rows
+
+
+def _set_size(index: int) -> int:
+    """Return how many spans a spanSet holds: its tail less its head, which a pop may push past the tail."""
+    size = max((index & 0xFFFF_FFFF) - (index >> 32), 0)
+    if size > MOST_SPANS_IN_SET:
+        raise SnapshotError(f"a central list claims {size} spans")
+    return size
+
+
+def arena_hints(memory: Memory, mheap: Record) -> list[ArenaHint]:
+    """Return where the runtime will try to get the next arenas, in its order."""
+    layout = mheap.layout
+    found = follow_list(memory, layout, "arenaHint", "next", mheap.number("arenaHints"), MOST_HINTS)
+    hints = (read_record(memory, layout, "arenaHint", address) for address in found)
+    return [ArenaHint(hint.number("addr"), bool(hint.number("down"))) for hint in hints]
+
+
+def current_arena(mheap: Record) -> tuple[int, int] | None:
+    """Return [base, end) of what is left of the reservation that the heap grows into; None where there is none yet."""
+    if not mheap.has("curArena.base"):
+        return None
+    base, end = mheap.number("curArena.base"), mheap.number("curArena.end")
+    if base > end or end > 1 << 57:
+        raise SnapshotError("mheap.curArena is not a range")
+    return (base, end) if end else None
+
+
+def fixed_allocs(mheap: Record) -> list[FixallocRow]:
+    """Return what mheap's allocators of one size have handed out: mspans, mcaches, specials and the like."""
+    layout = mheap.layout
+    rows = []
+    for name in layout.fields("mheap"):
+        if layout.field("mheap", name).type.rpartition(".")[2] != "fixalloc":
+            continue
+        size, in_use = mheap.number(f"{name}.size"), mheap.number(f"{name}.inuse")
+        if size > 1 << 20 or in_use > 1 << 48:
+            raise SnapshotError(f"mheap.{name} makes no sense")
+        rows.append(FixallocRow(name, size, in_use))
+    return rows
+
+
+def read_scheduler(memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> Scheduler:
+    """Count goroutines as runtime.NumGoroutine does, and threads as the runtime does.
+
+    Raises LayoutError if allgs or sched could not be found in the executable, SnapshotError for counts that
+    make no sense.
+    """
+    for name in ("sched", "allgs"):
+        if name not in addresses:
+            raise LayoutError(f"the global {name} could not be found in the executable")
+    sched = read_record(memory, layout, "schedt", addresses["sched"])
+    ps = _slice_at(memory, addresses["allp"], MOST_PS, "Ps")
+    all_gs = _slice_at(memory, addresses["allgs"], MOST_GOROUTINES, "goroutines")
+    free = _free_goroutines(sched) + sum(_free_of_p(memory, layout, p) for p in _words(memory, ps))
+    system = sched.number("ngsys", signed=True)
+    threads = sched.number("mnext", signed=True) - sched.number("nmfreed", signed=True)
+    goroutines = all_gs[1] - free - system
+    if not 0 <= free <= all_gs[1] + MOST_PS or not 0 <= system <= all_gs[1] or not 0 < threads < 1 << 24:
+        raise SnapshotError("the scheduler's counts make no sense")
+    return Scheduler(
+        goroutines=max(goroutines, 0),
+        system_goroutines=system,
+        goroutine_states=_states(memory, layout, all_gs) if all_gs[1] <= MOST_STATES else None,
+        ms=threads,
+        ps=ps[1],
+    )
+
+
+def _slice_at(memory: Memory, address: int, bound: int, what: str) -> tuple[int, int]:
+    first, length, capacity = read_words(memory, address, 3).tolist()
+    if length > capacity or length > bound:
+        raise SnapshotError(f"the runtime claims {length} {what}")
+    return first, length
+
+
+def _words(memory: Memory, where: tuple[int, int]) -> list[int]:
+    words: list[int] = read_words(memory, *where).tolist()
+    return words
+
+
+def _free_goroutines(sched: Record) -> int:
+    if sched.has("gFree.n"):
+        return sched.number("gFree.n", signed=True)
+    return sum(sched.number(f"gFree.{which}.size", signed=True) for which in ("stack", "noStack"))
+
+
+def _free_of_p(memory: Memory, layout: Layout, p: int) -> int:
+    name = "gFree.n" if layout.has("p", "gFree.n") else "gFree.size"
+    return int.from_bytes(memory.read(p + layout.offset("p", name), 4), "little", signed=True)
+
+
+def _states(memory: Memory, layout: Layout, all_gs: tuple[int, int]) -> dict[str, int]:
+    """Count all goroutines, the runtime's own too, by state; those that are free or being made are left out."""
+    spot = layout.field("g", "atomicstatus")
+    address = np.unique(read_words(memory, *all_gs))
+    if np.any(address & np.uint64(7)):
+        raise SnapshotError("allgs holds something that is not a g")
+    counts: dict[str, int] = {}
+    for first in range(0, address.size, _GS_AT_ONCE):
+        words, position = read_blocks(memory, address[first : first + _GS_AT_ONCE], layout.size("g"))
+        column = words[position + spot.offset // 8] >> np.uint64(spot.offset % 8 * 8)
+        statuses, numbers = np.unique(column & np.uint64(0xFFFF_FFFF & ~_SCAN), return_counts=True)
+        for status, number in zip(statuses.tolist(), numbers.tolist(), strict=True):
+            if status not in _NOT_ALIVE:
+                name = _STATES.get(status, "other")
+                counts[name] = counts.get(name, 0) + number
+    return dict(sorted(counts.items()))
