@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from tests.support import leaks
+from tests.support import leaks, summary
 from tests.support.requirements import absent, no_bpf
 from tests.support.toolchains import RELEASES
 
@@ -28,6 +28,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """End a test marked `bpf` where BPF does not work: skipped for a person, failed in CI."""
     if item.get_closest_marker("bpf") and (why := _no_bpf()):
         absent(why)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables that tests have filled in."""
+    for line in summary.lines():
+        terminalreporter.write_line(line)
 
 
 @cache
