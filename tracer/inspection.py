@@ -21,12 +21,15 @@ from tracer.native import NativeRange, native_ranges, stack_pointers
 from tracer.program import GoProgram, load_bias, load_program, placed
 from tracer.report import Limit, ProcessFacts
 from tracer.runtime.memory import ProcessMemory
+from tracer.runtime.self_checks import ensure_fits
 from tracer.runtime.snapshot import ATTEMPTS, RuntimeReader, RuntimeSnapshot
 from tracer.target import Target
 
 # How often a target is stopped for one look, and for how many seconds it runs in between.
 FREEZES = 8
 _BETWEEN_FREEZES = 0.003
+# Tries for each of the snapshots that a doubtful layout is checked with.
+_TAKES_TO_CHECK = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Inspector:
         self.program = program
         self.bias: int | None = 0 if program.executable is not None and not program.executable.pie else None
         self._memory: ProcessMemory | None = None
+        self._fits = False
 
     @classmethod
     def open(cls, target: Target) -> Inspector:
@@ -187,16 +191,6 @@ class Inspector:
         except (SnapshotError, LayoutError, NotPermitted) as error:
             limits.append(Limit("the Go runtime's state", error.what, error.fix or "the kernel's view is reported"))
             return None
-        if layout.source == "nearest" and not snapshot.consistency.exact:
-            limits.append(
-                Limit(
-                    "the Go runtime's state",
-                    f"with the nearest layout table (go{layout.table_version}) the figures contradict each other by "
-                    f"{snapshot.consistency.skew_bytes} bytes",
-                    "generate the release's own table: python -m tracer.layout.generate --toolchain GOROOT",
-                )
-            )
-            return None
         limits += [Limit("part of the runtime's own memory", missed, "") for missed in snapshot.missed]
         return snapshot
 
@@ -214,7 +208,23 @@ class Inspector:
             raise SnapshotError("the process does not map its own executable")
         bias = self.bias
         addresses = {name: address + bias for name, address in self.program.globals.items()}
-        return RuntimeReader(memory, self.program.layout, addresses)
+        reader = RuntimeReader(memory, self.program.layout, addresses)
+        self._ensure_fits(reader, memory, addresses)
+        return reader
+
+    def _ensure_fits(self, reader: RuntimeReader, memory: ProcessMemory, addresses: dict[str, int]) -> None:
+        """Let a layout that was never measured for this very build prove itself, once. Raises LayoutError."""
+        layout = self.program.layout
+        if self._fits or layout is None or layout.confirmed:
+            return
+
+        def take() -> RuntimeSnapshot:
+            memory.start_budget()
+            return reader.snapshot(_TAKES_TO_CHECK)
+
+        ensure_fits(take, memory, layout, addresses)
+        self._fits = True
+        memory.start_budget()
 
 
 def _ran_on(longest: float) -> Limit:

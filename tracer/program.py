@@ -14,12 +14,11 @@ from tracer.binary.buildinfo import BuildInfo, read_build_info
 from tracer.binary.executable import Executable
 from tracer.binary.globals import find_globals
 from tracer.binary.pclntab import FunctionTable
-from tracer.errors import BinaryError, GomemError, LayoutError
+from tracer.errors import BinaryError, GomemError
 from tracer.kernel.maps import Mappings
-from tracer.layout.dwarf import layout_from_dwarf
 from tracer.layout.layout import Layout
-from tracer.layout.tables import nearest_table, table_for
 from tracer.mapping_kinds import Program
+from tracer.program_layout import choose_layout
 from tracer.report import Limit, ProcessFacts
 from tracer.runtime.earlier import optional_globals, required_globals
 from tracer.target import ExeIdentity
@@ -112,11 +111,15 @@ def load_program(path: str) -> GoProgram:
     if build is None:
         version = read_build_version(exe, functions)
         build = BuildInfo(version) if version else None
-    layout = _layout(exe, build, limits)
+    choice = choose_layout(exe, build)
+    layout = choice.layout
+    limits += choice.limits
     found: dict[str, int] = {}
     if layout is not None:
         required = required_globals(layout)
-        found = find_globals(exe, functions, layout, (*required, *optional_globals(layout)))
+        wanted = (*required, *optional_globals(layout))
+        described = {name: choice.addresses[name] for name in wanted if name in choice.addresses}
+        found = described | find_globals(exe, functions, layout, wanted)
         missing = [name for name in required if name not in found]
         if missing:
             limits.append(
@@ -135,33 +138,6 @@ def _build_info(exe: Executable, limits: list[Limit]) -> BuildInfo | None:
     except BinaryError as error:
         limits.append(_limit("the Go release", error))
         return None
-
-
-def _layout(exe: Executable, build: BuildInfo | None, limits: list[Limit]) -> Layout | None:
-    """Return the layout from DWARF, else the release's table, else the nearest one."""
-    if exe.has_dwarf:
-        try:
-            return layout_from_dwarf(exe)[0]
-        except LayoutError as error:
-            limits.append(_limit("the executable's DWARF", error))
-    release = build.go_version if build else ""
-    table = table_for(release, exe.machine)
-    if table is not None:
-        return table
-    try:
-        nearest = nearest_table(release, exe.machine)
-    except LayoutError as error:
-        limits.append(_limit("the Go runtime's state", error))
-        return None
-    limits.append(
-        Limit(
-            f"certainty about {release}",
-            f"there is no layout table for it: the one of go{nearest.table_version} was tried, and shown only "
-            "because the runtime's accounting identities hold",
-            "generate the table: python -m tracer.layout.generate --toolchain GOROOT",
-        )
-    )
-    return nearest
 
 
 def _not_go(exe: Executable) -> Limit:
