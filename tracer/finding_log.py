@@ -30,13 +30,14 @@ def looks_like_go(report: Report) -> Finding | None:
     evidence["heap_arena_accessible"] = accessible
     arenas = sums.get(_ARENA, 0)
     reserved = sum(size for name, size in sums.items() if name in (_SUMMARIES, "scavenge index"))
+    tables = f" {mib(reserved)} are the page allocator's own tables, of which hardly anything is ever touched."
+    tables = tables if reserved else ""
     return Finding(
         id="looks-like-go",
         severity="info",
         title=f"This looks like a Go program whose heap may use {mib(accessible)} of {mib(arenas)} of arenas",
         explanation="The calls have the sizes, the order and the places of those that the Go runtime makes when it "
-        f"starts; {mib(reserved)} of them are the page allocator's own tables, of which hardly anything is ever "
-        "touched. This is recognised, not proven: another program might ask for the same.",
+        "starts." + tables + " This is recognised, not proven: another program might ask for the same.",
         evidence=evidence,
         action="For what the runtime really says, run gomem trace on the process.",
     )

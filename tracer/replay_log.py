@@ -196,7 +196,7 @@ def _limits(form: str, log: StraceLog | DtrussParser, replayed: _Replay) -> Iter
     if log.pid is None:
         yield Limit("the process's id and its threads", "the log does not name them", "strace -f, dtruss -f")
     if log.others:
-        yield Limit(f"{len(log.others)} other processes in the log", "the first one is reported", "")
+        yield Limit("other processes in the log", f"there are {len(log.others)}; the first one is reported", "")
     if isinstance(log, DtrussParser):
         yield from _dtruss_limits(log)
     else:

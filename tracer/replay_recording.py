@@ -1,13 +1,14 @@
 """The report of a recording at its end, or at any moment before.
 
-At its end it is the report that `gomem trace` would have given. Before, the state is the last look that was taken
-until then, and its virtual memory what the model makes of the events since.
+What was recorded goes through the same activity and model as when it was watched. At the end that gives the report
+that `gomem trace` would have given. At a moment before, the state is the last look that was kept until then, with
+mappings, region states and heap pages as the model has them at that moment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -21,57 +22,108 @@ from tracer.findings import find
 from tracer.inspection import Look
 from tracer.join import AddressSpace
 from tracer.model.activity import Activity
+from tracer.model.follower import Follower
 from tracer.model.sight import Sight
 from tracer.model.space import AddressSpaceModel
 from tracer.moments import parse_moment, rfc3339
 from tracer.recording.contents import Beginning, Ending, Progress
-from tracer.recording.event_codec import DecodedEvents
+from tracer.recording.event_codec import Step
 from tracer.recording.frames import RecordingError
 from tracer.recording.look_codec import TimedLook
-from tracer.recording.tape import StoredLook, Tape
+from tracer.recording.tape import Content, StoredLook, Tape
 from tracer.report import Limit, Overhead, Report
 
-_ALWAYS = (1 << 64) - 1
+_ALWAYS = (1 << 63) - 1
 # Events of several CPUs may be written a little out of order: how long after a moment one from before may still come.
 _SLACK = 5_000_000_000
 _NO_OVERHEAD = Overhead(tracer_cpu_seconds=0.0, tracer_rss=0, probes=[], target_slowdown_estimate=None)
 
 
-@dataclass(slots=True)
-class _Played:
-    """What a recording said until the moment asked for; times are CLOCK_MONOTONIC ns."""
+class _Player:
+    """What a recording says up to a moment; times are CLOCK_MONOTONIC ns."""
 
-    beginning: Beginning
-    activity: Activity
-    start: int | None
-    until: int
-    last: int  # the last event or look that counts
-    look: StoredLook | None = None
-    previous: StoredLook | None = None  # in case the last one is damaged
-    lost: int = 0
-    overhead: Overhead | None = None
-    ending: Ending | None = None
-    ended: bool = False  # the whole recording lies before the moment
+    def __init__(self, beginning: Beginning, tape: Tape, moment: float | datetime | None) -> None:
+        self.beginning = beginning
+        self.activity = Activity(tape.symbolize)
+        model = AddressSpaceModel(callers=self.activity.callers)
+        self.follower = Follower(self.activity, model, follows_states=beginning.sees_states)
+        self.start = beginning.started
+        if self.start is not None:
+            self.activity.mark_start(self.start)
+        self.moment = moment
+        self.until = self._moment()
+        self.last = self.start or 0  # the last event or look that counts
+        self.looks: list[StoredLook] = []  # the last one, and the one before in case it is damaged
+        self.lost = 0
+        self.overhead: Overhead | None = None
+        self.ending: Ending | None = None
+        self.whole = True  # nothing in the recording is after the moment
+
+    def take(self, content: Content) -> bool:
+        """Take the next content; return False when all that follows is after the moment."""
+        if isinstance(content, list):
+            return self._take_steps(content)
+        if isinstance(content, Sight):
+            if content.ended <= self.until:
+                self.follower.look(content)
+        elif isinstance(content, StoredLook):
+            if content.time <= self.until:
+                self.looks = [*self.looks[-1:], content]
+                self.last = max(self.last, content.time)
+        elif isinstance(content, Progress):
+            if self.overhead is None or self.last < self.until:
+                self.overhead = content.overhead
+        elif isinstance(content, Ending):
+            self.ending = content
+        return True
+
+    def _take_steps(self, steps: list[Step]) -> bool:
+        for step in steps:
+            batch: EventBatch = step.batch
+            if len(batch) and self.start is None:
+                entered = np.where(batch["entered"] > 0, batch["entered"], batch["time"])
+                self.start = int(entered.min())
+                self.until = self._moment()
+            if len(batch) and int(batch["time"].max()) > self.until:
+                self.whole = False
+                if int(batch["time"].min()) > self.until + _SLACK:
+                    return False
+                batch = batch[batch["time"] <= self.until]
+            if len(batch):
+                self.last = max(self.last, int(batch["time"].max()))
+                self.lost = step.lost
+            self.follower.feed(batch, min(step.until, self.until), step.lost)
+        return True
+
+    def _moment(self) -> int:
+        """Return the moment asked for; for ever while the beginning is not known yet."""
+        begun = self.beginning
+        if isinstance(self.moment, datetime):
+            return max(begun.monotonic + int((self.moment.timestamp() - begun.clock / 1e9) * 1e9), 0)
+        if self.moment is None or self.start is None:
+            return _ALWAYS
+        return min(self.start + int(self.moment * 1e9), _ALWAYS)
+
+    def clock(self, time: int) -> str:
+        """Return a moment as RFC 3339."""
+        return rfc3339(self.beginning.clock + time - self.beginning.monotonic)
 
 
 def replay_recording(path: str, at: str | None = None) -> Report:
     """Return the report. Raises RecordingError where not even the beginning is intact, UsageError for a bad moment."""
     moment = None if at is None else parse_moment(at)
     with Tape(path) as tape:
-        played = _play(tape, moment)
-        timed = _decoded(tape, played)
-        if at is not None and played.ended:
-            _check_inside(played, at)
-        limits = [*_limits(played, timed, at is not None), *tape.limits()]
-        report = assemble(
-            played.beginning.facts, timed.look if timed else None, _watched(played, limits), _taken_at(played)
-        )
-        if at is None or timed is None:
-            return report
-        return _as_of(report, path, timed, played)
+        player = _played(tape, moment)
+        if at is not None:
+            _check_inside(player, at)
+        timed = _decoded(tape, player)
+        limits = [*_limits(player, timed), *tape.limits()]
+    look = timed.look if timed else None
+    report = assemble(player.beginning.facts, look, _watched(player, limits), _taken_at(player))
+    return report if moment is None or timed is None else _as_of(report, timed, player)
 
 
-def _play(tape: Tape, moment: float | datetime | None) -> _Played:
+def _played(tape: Tape, moment: float | datetime | None) -> _Player:
     contents = tape.contents()
     beginning = next((content for content in contents if isinstance(content, Beginning)), None)
     if beginning is None:
@@ -79,123 +131,78 @@ def _play(tape: Tape, moment: float | datetime | None) -> _Played:
             f"{tape.path} does not say whom it is of: its beginning is damaged",
             "; ".join(limit.why for limit in tape.limits()[:2]),
         )
-    activity = Activity(tape.symbolize)
-    if beginning.started is not None:
-        activity.mark_start(beginning.started)
-    played = _Played(beginning, activity, beginning.started, _ALWAYS, beginning.started or 0)
-    if isinstance(moment, datetime):
-        since = int((moment.timestamp() - beginning.clock / 1e9) * 1e9)
-        played.until = max(beginning.monotonic + since, 0)
-    elif moment is not None and played.start is not None:
-        played.until = played.start + int(moment * 1e9)
+    player = _Player(beginning, tape, moment)
     for content in contents:
-        if isinstance(content, DecodedEvents):
-            if isinstance(moment, float) and played.start is None:
-                played.until = _first(content) + int(moment * 1e9)
-            played.start = _first(content) if played.start is None else played.start
-            if _take_events(played, content):
-                return played
-        elif isinstance(content, StoredLook):
-            if content.time <= played.until:
-                played.previous, played.look = played.look, content
-                played.last = max(played.last, content.time)
-        elif isinstance(content, Progress):
-            if played.overhead is None or played.last < played.until:
-                played.overhead, played.lost = content.overhead, max(played.lost, content.lost)
-        elif isinstance(content, Ending):
-            played.ending = content
-    played.ended = True
-    return played
+        if not player.take(content):
+            break
+    player.follower.flush()
+    return player
 
 
-def _take_events(played: _Played, content: DecodedEvents) -> bool:
-    """Count the events up to the moment; return whether all that may come is later."""
-    earliest = _ALWAYS
-    for batch in content.batches:
-        if not len(batch):
-            continue
-        earliest = min(earliest, int(batch["time"][0]))
-        some = batch if played.until == _ALWAYS else batch[batch["time"] <= played.until]
-        if len(some):
-            played.activity.feed(some)
-            played.last = max(played.last, int(some["time"][-1]))
-            played.lost = content.lost
-    return earliest - _SLACK > played.until
-
-
-def _first(content: DecodedEvents) -> int:
-    batch = next(batch for batch in content.batches if len(batch))
-    entered = np.where(batch["entered"] > 0, batch["entered"], batch["time"])
-    return int(entered.min())
-
-
-def _decoded(tape: Tape, played: _Played) -> TimedLook | None:
-    for stored in (played.look, played.previous):
-        if stored is not None:
-            try:
-                return stored.decode()
-            except RecordingError as error:
-                tape.note(stored, error)
+def _decoded(tape: Tape, player: _Player) -> TimedLook | None:
+    for stored in reversed(player.looks):
+        try:
+            return stored.decode()
+        except RecordingError as error:
+            tape.note(stored, error)
     return None
 
 
-def _check_inside(played: _Played, at: str) -> None:
+def _check_inside(player: _Player, at: str) -> None:
     """Raise UsageError if the moment is after the end or before the beginning."""
-    start = played.start or 0
-    last = start + int(played.ending.seconds * 1e9) if played.ending else played.last
-    if played.until > last or played.until < start:
-        began = rfc3339(played.beginning.clock + start - played.beginning.monotonic)
-        raise UsageError(
-            f"--at {at} is not in the recording", f"it begins at {began} and covers {(last - start) / 1e9:.3f} seconds"
-        )
+    start, last = player.start or 0, player.last
+    if player.ending is not None:
+        last = max(last, start + int(player.ending.seconds * 1e9))
+    elif not player.whole:
+        last = max(last, player.until)
+    if not start <= player.until <= last:
+        covers = f"it begins at {player.clock(start)} and covers {max(last - start, 0) / 1e9:.3f} seconds"
+        raise UsageError(f"--at {at} is not in the recording", covers)
 
 
-def _watched(played: _Played, limits: list[Limit]) -> Watched:
-    beginning, ending = played.beginning, played.ending
-    whole = played.until == _ALWAYS
-    start = played.start if played.start is not None else played.last
-    seconds = max((played.last if whole else played.until) - start, 0) / 1e9
-    overhead, lost = played.overhead, played.lost
-    if ending is not None and whole:
+def _watched(player: _Player, limits: list[Limit]) -> Watched:
+    beginning, ending = player.beginning, player.ending
+    watched = beginning.backend != "procfs"
+    start = player.start if player.start is not None else player.last
+    seconds = max((player.last if player.moment is None else player.until) - start, 0) / 1e9
+    overhead, lost = player.overhead, player.lost
+    if ending is not None and player.moment is None:
         seconds, overhead, lost = ending.seconds, ending.overhead, ending.lost
     return Watched(
         backend="replay",
         reason=f"recorded by {beginning.backend}: {beginning.reason}",
         seconds=round(seconds, 3),
-        activity=played.activity if beginning.backend != "procfs" else None,
+        activity=player.activity if watched else None,
         lost=lost,
         overhead=overhead or _NO_OVERHEAD,
         limits=limits,
+        follower=player.follower if watched else None,
     )
 
 
-def _limits(played: _Played, timed: TimedLook | None, earlier: bool) -> Iterator[Limit]:
-    if played.ending is not None and not earlier:
-        yield from played.ending.limits
-    else:
-        yield from played.beginning.limits
-    if played.ended and played.ending is None:
-        yield Limit("the end of the recording", "it breaks off: gomem was killed, or still records", "")
-    if timed is None and not (played.ending and any("state" in limit.what for limit in played.ending.limits)):
+def _limits(player: _Player, timed: TimedLook | None) -> Iterator[Limit]:
+    at_end = player.ending is not None and player.moment is None
+    yield from player.ending.limits if player.ending is not None and at_end else player.beginning.limits
+    if player.ending is None and player.whole:
+        yield Limit("the end of the recording", "it breaks off: gomem was killed, or is still recording", "")
+    if timed is None and not at_end:
         yield Limit("the state: virtual, resident, heap", "no look was recorded until then", "ask for a later moment")
 
 
-def _taken_at(played: _Played) -> str:
-    if played.ending is not None and played.until == _ALWAYS:
-        return played.ending.taken_at
-    return rfc3339(played.beginning.clock + min(played.until, played.last) - played.beginning.monotonic)
+def _taken_at(player: _Player) -> str:
+    if player.ending is not None and player.moment is None:
+        return player.ending.taken_at
+    return player.clock(min(player.until, player.last))
 
 
-def _as_of(report: Report, path: str, timed: TimedLook, played: _Played) -> Report:
+def _as_of(report: Report, timed: TimedLook, player: _Player) -> Report:
     """Bring what events move up to the moment: mappings, region states, and heap pages with them."""
-    look = timed.look
-    advanced = advance(look, _model_at(path, timed, played.until))
-    ago = (played.until - timed.ended) / 1e9
+    advanced = advance(timed.look, player.follower.model)
+    ago = (player.until - timed.ended) / 1e9
     why = f"it is as of the last look, {ago:.3f} s before; mappings, region states and events are of the moment"
-    taken_at = rfc3339(played.beginning.clock + played.until - played.beginning.monotonic)
     limits = [*report.limits, Limit("what is in RAM at this very moment", why, "")]
-    report = replace(report, taken_at=taken_at, limits=limits)
-    return _with_space(report, look, advanced.space) if advanced.changed else report
+    report = replace(report, taken_at=player.clock(player.until), limits=limits)
+    return _with_space(report, timed.look, advanced.space) if advanced.changed else report
 
 
 def _with_space(report: Report, look: Look, space: AddressSpace) -> Report:
@@ -222,15 +229,3 @@ def _with_space(report: Report, look: Look, space: AddressSpace) -> Report:
         accounting=None,
     )
     return replace(report, findings=find(report))
-
-
-def _model_at(path: str, timed: TimedLook, until: int) -> AddressSpaceModel:
-    with Tape(path) as tape:
-        model = AddressSpaceModel.from_look(Sight.of(timed.look), tape.symbolize)
-        for content in tape.contents():
-            if isinstance(content, DecodedEvents):
-                for batch in content.batches:
-                    some: EventBatch = batch[batch["time"] <= until]
-                    if len(some):
-                        model.apply(some)
-        return model

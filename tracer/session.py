@@ -217,7 +217,7 @@ def report_of_the_ended(
         batch = FromExec()(plan.source.poll(0))
         activity.feed(batch)
         if recorder is not None:
-            recorder.events(batch, plan.source.lost)
+            recorder.events(batch, time.monotonic_ns(), plan.source.lost)
     why = "the program ended before it could be looked at"
     watched = Watched(
         backend=plan.backend,
@@ -238,7 +238,8 @@ def _follower(plan: Plan, activity: Activity) -> Follower | None:
 
 
 def _beginning(facts: ProcessFacts, plan: Plan, started: int | None) -> Beginning:
-    return Beginning(facts, plan.backend, plan.reason, plan.limits, started, time.monotonic_ns(), time.time_ns())
+    now, clock = time.monotonic_ns(), time.time_ns()
+    return Beginning(facts, plan.backend, plan.reason, plan.limits, plan.sees_states, started, now, clock)
 
 
 def _finished(facts: ProcessFacts, look: Look | None, watched: Watched, recorder: Recorder | None) -> Report:

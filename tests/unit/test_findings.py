@@ -21,7 +21,7 @@ from tests.unit.exporters.samples import (
     span_class,
 )
 from tracer.findings import RULES, find
-from tracer.report import Accounting, Cgroup, Consistency, EventLoss, Finding, Report
+from tracer.report import Accounting, Cgroup, Consistency, EventLoss, Finding, RebuiltRange, Report
 
 Change = Callable[[Report], Report]
 
@@ -105,6 +105,8 @@ CASES: list[tuple[str, str, Change]] = [
     ("inexact-snapshot", "warning", lambda report: replace(report, consistency=Consistency(False, 8, 64 * MB))),
     ("lost-events", "warning", lambda report: replace(report, event_loss=EventLoss(1, 1, 0))),
     ("drift", "warning", lambda report: replace(report, event_loss=EventLoss(0, 1, -4 * MB))),
+    ("looks-like-go", "info", lambda report: replace(
+        report, rebuilt=[RebuiltRange(GB, 32 * MB, "rw-p", False, "index of the heap's arenas", "size and order")])),
     ("unexplained-ready", "warning", lambda report: replace(
         report, accounting=Accounting(40 * MB, 32 * MB, 0, -2 * MB))),
 ]  # fmt: skip

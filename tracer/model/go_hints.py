@@ -38,6 +38,11 @@ class GoHint:
     what: str
     by: By
 
+    @property
+    def end(self) -> int:
+        """The address behind its last byte."""
+        return self.start + self.size
+
 
 class GoHints:
     """Looks at mmap calls in their order and remembers what they look like."""
@@ -55,9 +60,14 @@ class GoHints:
 
     def feed(self, batch: EventBatch) -> None:
         """Take the next events."""
-        some = (batch["kind"] == Kind.MMAP) & ~failed_calls(batch)
-        for args, result in zip(batch["args"][some].tolist(), batch["result"][some].tolist(), strict=True):
+        some = np.isin(batch["kind"], (Kind.MMAP, Kind.MUNMAP)) & ~failed_calls(batch)
+        columns = (batch[name][some].tolist() for name in ("kind", "args", "result"))
+        for kind, args, result in zip(*columns, strict=True):
             wanted, size, prot, flags = args[:4]
+            if kind == Kind.MUNMAP:
+                # An arena that the kernel put elsewhere than asked is given back, and asked for at the next hint.
+                self.found = [one for one in self.found if not (wanted <= one.start and one.end <= wanted + size)]
+                continue
             if flags & (_ANONYMOUS | _PRIVATE) != _ANONYMOUS | _PRIVATE or flags & _FIXED:
                 continue
             hint = self._reservation(wanted, size, result) if prot == _PROT_NONE else None
@@ -109,5 +119,5 @@ def hint_at(hints: list[GoHint], starts: np.ndarray[tuple[int], np.dtype[np.uint
     found: list[GoHint | None] = []
     for start, at in zip(starts.tolist(), (np.searchsorted(bases, starts, side="right") - 1).tolist(), strict=True):
         hint = ordered[at] if at >= 0 else None
-        found.append(hint if hint is not None and start < hint.start + hint.size else None)
+        found.append(hint if hint is not None and start < hint.end else None)
     return found

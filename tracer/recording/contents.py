@@ -1,4 +1,9 @@
-"""The kinds of frames in a recording, and what each of them says."""
+"""The kinds of frames in a recording, and what each of them says.
+
+BEGINNING comes first and ENDING last. EVENTS and SIGHT stand in the order in which events and looks were
+taken, so that a follower (tracer.model.follower) that gets them again comes to the same model. NAMES precede the events
+that need them. LOOK has all that was seen, for some of the looks: the first, one every ten seconds, and the last.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +31,23 @@ class FrameKind(IntEnum):
     NAMES = 4
     PROGRESS = 5
     ENDING = 6
+    SIGHT = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """Who is watched, how, and since when.
 
-    `monotonic` and `clock` are one moment: CLOCK_MONOTONIC ns, which events have, and ns since 1970. `started` is the
-    moment from which seconds count, None for a launched program: then the first event's.
+    `sees_states`: whether every change of a region's state is among the events. `monotonic` and `clock` are one moment:
+    CLOCK_MONOTONIC ns, which events have, and ns since 1970. `started` is the moment from which seconds count, None for
+    a launched program: then the first event's.
     """
 
     facts: ProcessFacts
     backend: Literal["bpf", "strace", "procfs"]
     reason: str
     limits: list[Limit]
+    sees_states: bool
     started: int | None
     monotonic: int
     clock: int

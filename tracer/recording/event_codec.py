@@ -21,12 +21,25 @@ from tracer.recording.frames import RecordingError
 FRAMES_PER_EPOCH = 256
 STACKS_PER_EPOCH = 1 << 16
 MOST_EVENTS = 1 << 20  # of one frame
+LATEST = 1 << 62  # ns: no machine runs for 146 years
 
 # What a frame's events are made of; the names of EVENT, and in their order.
 SCHEMA = [[name, EVENT[name].base.str, list(EVENT[name].shape)] for name in EVENT.names or ()]
 
 _Stacks = NDArray[np.uint64]
 Number = TypeVar("Number", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One batch as it was taken from its source: it may be empty.
+
+    All events before `until` (CLOCK_MONOTONIC ns) had been taken then; `lost` were lost since the beginning.
+    """
+
+    batch: EventBatch
+    until: int
+    lost: int
 
 
 class EventEncoder:
@@ -42,12 +55,9 @@ class EventEncoder:
         self._known = np.zeros((256, MAX_STACK), np.uint64)  # row 0: the empty stack
         self._count = 1
 
-    def encode(self, batches: Sequence[EventBatch], lost: int) -> tuple[bytes, list[int]]:
-        """Return the payload for some batches, at least one event, and the addresses in stacks that are new.
-
-        `lost` is how many events were lost since the beginning.
-        """
-        events = np.concatenate(batches)
+    def encode(self, steps: Sequence[Step]) -> tuple[bytes, list[int]]:
+        """Return the payload for some steps, at least one, and the addresses in stacks that are new."""
+        events = np.concatenate([step.batch for step in steps])
         if self._frames >= FRAMES_PER_EPOCH or self._count > STACKS_PER_EPOCH:
             self._epoch, self._frames = self._epoch + 1, 0
             self._ids, self._count = {}, 1
@@ -59,7 +69,9 @@ class EventEncoder:
         addresses = fresh[np.arange(MAX_STACK) < lengths[:, None]]
         entered = events["entered"] > 0
         columns: Columns = {
-            "batches": np.array([len(batch) for batch in batches], np.uint32),
+            "batches": np.array([len(step.batch) for step in steps], np.uint32),
+            "until": np.array([step.until for step in steps], np.uint64),
+            "lost": np.array([step.lost for step in steps], np.uint64),
             "time": _signed_steps(events["time"]),
             "entered": np.packbits(entered),
             "took": (events["time"] - events["entered"])[entered],
@@ -72,7 +84,7 @@ class EventEncoder:
             "stack_lengths": lengths.astype(np.uint8),
             "stack_addresses": addresses,
         }
-        body = pack({"epoch": self._epoch, "first_stack": before, "lost": lost}, columns)
+        body = pack({"epoch": self._epoch, "first_stack": before}, columns)
         return body, np.unique(addresses).tolist()
 
     def _number(self, stacks: _Stacks) -> NDArray[np.uint32]:
@@ -100,14 +112,6 @@ class EventEncoder:
         return self._count - 1
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedEvents:
-    """The batches of one frame, and how many events were lost until then."""
-
-    batches: list[EventBatch]
-    lost: int
-
-
 class EventDecoder:
     """Decodes the frames of one recording in their order."""
 
@@ -116,10 +120,10 @@ class EventDecoder:
         self._epoch = -1
         self._known = np.zeros((1, MAX_STACK), np.uint64)
 
-    def decode(self, payload: bytes) -> DecodedEvents:
+    def decode(self, payload: bytes) -> list[Step]:
         """Return what `encode` was given. Raises RecordingError if the payload makes no sense."""
         body, columns = unpack(payload)
-        epoch, first, lost = (_count(body.get(name)) for name in ("epoch", "first_stack", "lost"))
+        epoch, first = (_count(body.get(name)) for name in ("epoch", "first_stack"))
         fresh = _fresh_stacks(columns)
         events = _events(columns)
         if epoch != self._epoch:
@@ -132,10 +136,7 @@ class EventDecoder:
             self._known = np.concatenate((self._known[:first], missing))
         self._known = np.concatenate((self._known, fresh))
         self._fill_stacks(events, _column(columns, "stack", np.uint32, len(events)))
-        borders = np.cumsum(_column(columns, "batches", np.uint32).astype(np.int64))
-        if not len(borders) or int(borders[-1]) != len(events):
-            raise RecordingError("a frame of events whose batches do not add up")
-        return DecodedEvents(list(np.split(events, borders[:-1])), lost)
+        return _steps(columns, events)
 
     def _fill_stacks(self, events: EventBatch, numbers: NDArray[np.uint32]) -> None:
         if len(numbers) and int(numbers.max()) >= len(self._known):
@@ -146,9 +147,21 @@ class EventDecoder:
         self.stacks_lost += int(np.count_nonzero(gone))
 
 
+def _steps(columns: Columns, events: EventBatch) -> list[Step]:
+    borders = np.cumsum(_column(columns, "batches", np.uint32).astype(np.int64))
+    until = _column(columns, "until", np.uint64, len(borders))
+    lost = _column(columns, "lost", np.uint64, len(borders))
+    if not 0 < len(borders) <= MOST_EVENTS or int(borders[-1]) != len(events):
+        raise RecordingError("a frame of events whose batches do not add up")
+    if max(int(until.max()), int(lost.max())) > LATEST:
+        raise RecordingError("a frame of events of a time that is none")
+    batches = np.split(events, borders[:-1])
+    return [Step(*step) for step in zip(batches, until.tolist(), lost.tolist(), strict=True)]
+
+
 def _events(columns: Columns) -> EventBatch:
     count = len(_column(columns, "time", np.uint64))
-    if not 0 < count <= MOST_EVENTS:
+    if count > MOST_EVENTS:
         raise RecordingError(f"a frame of {count} events")
     events = np.zeros(count, EVENT)
     events["time"] = _summed(_column(columns, "time", np.uint64))

@@ -16,45 +16,70 @@ from tracer.inspection import Look
 from tracer.join import AddressSpace
 from tracer.kernel.maps import Mappings
 from tracer.kernel.residency import Residency
+from tracer.model.mappings import UNKNOWN
+from tracer.model.sight import Sight
+from tracer.model.states import READY
 from tracer.recording.columns import pack, unpack
 from tracer.recording.frames import RecordingError
 from tracer.recording.plain import Plainer, rebuild
 from tracer.report import KINDS
 from tracer.runtime.caches import MOST_PS
 from tracer.runtime.pages import CHUNK_BYTES, CHUNK_PAGES, MOST_CHUNKS, PageState
-from tracer.runtime.regions import Region
+from tracer.runtime.regions import MOST_ARENAS, Region
 from tracer.runtime.snapshot import RuntimeSnapshot
 from tracer.runtime.spans import MANUAL, Spans
 
 _ADDRESS_SPACE = 1 << 57
+_LATEST = 1 << 62  # ns
+MOST_MAPPING_VALUE = (UNKNOWN << 1) - 1
 _MOST_CLASSES = 128
 _Numbers = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
 class TimedLook:
-    """A look and when it was taken, CLOCK_MONOTONIC ns."""
+    """A look and when it was done, CLOCK_MONOTONIC ns."""
 
     look: Look
-    began: int
     ended: int
 
 
 def encode_look(timed: TimedLook) -> bytes:
     """Return the payload of a look."""
     plainer = Plainer()
-    body = {"began": timed.began, "ended": timed.ended, "look": plainer.plain(timed.look, "look")}
-    return pack(body, plainer.columns)
+    return pack({"ended": timed.ended, "look": plainer.plain(timed.look, "look")}, plainer.columns)
 
 
 def decode_look(payload: bytes) -> TimedLook:
     """Return the look of a payload; raises RecordingError if it breaks a rule."""
     body, columns = unpack(payload)
     timed = rebuild(TimedLook, dict(body), columns)
-    if not 0 <= timed.began <= timed.ended:
-        raise RecordingError("a look that ended before it began")
+    _require(0 <= timed.ended <= _LATEST, "a time that is none")
     _check(timed.look)
     return timed
+
+
+def encode_sight(sight: Sight) -> bytes:
+    """Return the payload of what a model is compared with."""
+    plainer = Plainer()
+    return pack({"sight": plainer.plain(sight, "sight")}, plainer.columns)
+
+
+def decode_sight(payload: bytes) -> Sight:
+    """Return what `encode_sight` was given; raises RecordingError if it breaks a rule."""
+    body, columns = unpack(payload)
+    sight = rebuild(Sight, body.get("sight"), columns)
+    for cover, most in ((sight.mappings, MOST_MAPPING_VALUE), (sight.states, READY)):
+        if cover is not None:
+            _require(len(cover.value) == len(cover.start), "values of another length than their ranges")
+            _require(_are_ranges(cover.start, cover.end), "values of what is no range")
+            _require(np.all((cover.value >= 0) & (cover.value <= most)), "values that mean nothing")
+    _require(0 <= sight.began <= _LATEST and 0 <= sight.maps_began <= _LATEST, "a time that is none")
+    _require(0 <= sight.ended <= _LATEST, "a time that is none")
+    inside = all(0 <= base <= base + size <= _ADDRESS_SPACE for base, size in sight.arenas if size >= 0)
+    _require(inside and len(sight.arenas) <= MOST_ARENAS, "arenas outside the address space")
+    _require(sight.heap_end is None or 0 <= sight.heap_end <= _ADDRESS_SPACE, "a heap outside the address space")
+    return sight
 
 
 def _check(look: Look) -> None:
@@ -129,7 +154,8 @@ def _check_runtime(runtime: RuntimeSnapshot) -> None:
     _require(0 < len(runtime.class_to_size) <= _MOST_CLASSES, "more size classes than there are")
     _check_spans(runtime.spans)
     _require(len(runtime.caches.rows) <= MOST_PS, "more Ps than there can be")
-    _require(type(runtime.memstats.get("NextGC")) is int, "no NextGC")
+    for name in ("NextGC", "HeapAlloc"):
+        _require(type(runtime.memstats.get(name)) is int, f"no {name}")
 
 
 def _check_regions(regions: list[Region]) -> None:

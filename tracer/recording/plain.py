@@ -76,6 +76,8 @@ def _value(kind: object, value: Json, columns: Columns) -> object:
         return value
     if origin is np.ndarray:
         return _array(kind, value, columns)
+    if origin is tuple and get_args(kind)[-1] is not Ellipsis:
+        return _fixed(get_args(kind), value, columns)
     if origin in (list, tuple):
         return _sequence(origin, get_args(kind)[0], value, columns)
     if origin is dict:
@@ -132,6 +134,12 @@ def _sequence(kind: type[list[object]] | type[tuple[object, ...]], of: object, v
     if not isinstance(value, list):
         raise RecordingError("no list where one belongs")
     return kind([_value(of, one, columns) for one in value])
+
+
+def _fixed(kinds: tuple[object, ...], value: Json, columns: Columns) -> object:
+    if not isinstance(value, list) or len(value) != len(kinds):
+        raise RecordingError(f"no {len(kinds)} values where they belong")
+    return tuple(_value(kind, one, columns) for kind, one in zip(kinds, value, strict=True))
 
 
 def _rows(kind: type, table: dict[str, Json], columns: Columns) -> list[object]:

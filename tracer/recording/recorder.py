@@ -9,15 +9,17 @@ from tracer import __version__
 from tracer.events import EventBatch
 from tracer.inspection import Look
 from tracer.model.callers import Symbolize
+from tracer.model.sight import Sight
 from tracer.recording import contents
 from tracer.recording.contents import Beginning, Ending, FrameKind, Progress
-from tracer.recording.event_codec import SCHEMA, EventEncoder
+from tracer.recording.event_codec import SCHEMA, EventEncoder, Step
 from tracer.recording.frames import FrameWriter
-from tracer.recording.look_codec import TimedLook, encode_look
+from tracer.recording.look_codec import TimedLook, encode_look, encode_sight
 from tracer.report import Overhead
 
 FLUSH_SECONDS = 0.5
 FLUSH_EVENTS = 1 << 15
+MOST_STEPS = 1 << 12
 LOOK_SECONDS = 10.0  # between looks that are kept, the first and the last apart
 MOST_ADDRESSES = 1 << 20  # whose names are remembered as written
 
@@ -37,7 +39,7 @@ class Recorder:
         self._symbolize: Symbolize = _nameless
         self._measure: Callable[[], Overhead] | None = None
         self._named: set[int] = set()
-        self._pending: list[EventBatch] = []
+        self._pending: list[Step] = []
         self._waiting = 0
         self._lost = 0
         self._flushed = time.monotonic()
@@ -62,20 +64,24 @@ class Recorder:
         self._writer.write(FrameKind.BEGINNING, beginning.monotonic, contents.encode(beginning))
         self._write_progress()
 
-    def events(self, batch: EventBatch, lost: int) -> None:
-        """Take the next events; `lost` is how many were lost since the beginning."""
+    def events(self, batch: EventBatch, until: int, lost: int) -> None:
+        """Take the next events, of which those before `until` (CLOCK_MONOTONIC ns) are complete now.
+
+        `lost` is how many were lost since the beginning.
+        """
         self._lost = lost
-        if len(batch):
-            self._pending.append(batch)
-            self._waiting += len(batch)
-        if self._waiting >= FLUSH_EVENTS or time.monotonic() - self._flushed >= FLUSH_SECONDS:
+        self._pending.append(Step(batch, until, lost))
+        self._waiting += len(batch)
+        late = self._waiting > 0 and time.monotonic() - self._flushed >= FLUSH_SECONDS
+        if late or self._waiting >= FLUSH_EVENTS or len(self._pending) >= MOST_STEPS:
             self.flush()
 
-    def look(self, look: Look, began: int, ended: int) -> None:
-        """Take a look that was taken from `began` to `ended`, CLOCK_MONOTONIC ns."""
-        self._look = TimedLook(look, began, ended)
+    def look(self, look: Look, sight: Sight, ended: int) -> None:
+        """Take a look that `ended` just now, CLOCK_MONOTONIC ns, and what of it a model is compared with."""
+        self.flush()
+        self._writer.write(FrameKind.SIGHT, ended, encode_sight(sight))
+        self._look = TimedLook(look, ended)
         if not self._kept or time.monotonic() - self._kept >= LOOK_SECONDS:
-            self.flush()
             self._write_look()
             self._write_progress()
 
@@ -92,22 +98,24 @@ class Recorder:
     def flush(self) -> None:
         """Write the events that wait."""
         self._flushed = time.monotonic()
-        batches, self._pending, self._waiting = self._pending, [], 0
+        steps, self._pending, self._waiting = self._pending, [], 0
         # A batch is never cut: what is computed from it may depend on where it begins.
-        group: list[EventBatch] = []
-        for batch in batches:
-            if group and sum(map(len, group)) + len(batch) > FLUSH_EVENTS:
+        group: list[Step] = []
+        waiting = 0
+        for step in steps:
+            if group and waiting + len(step.batch) > FLUSH_EVENTS:
                 self._write_events(group)
-                group = []
-            group.append(batch)
+                group, waiting = [], 0
+            group.append(step)
+            waiting += len(step.batch)
         if group:
             self._write_events(group)
 
-    def _write_events(self, batches: list[EventBatch]) -> None:
-        payload, addresses = self._encoder.encode(batches, self._lost)
+    def _write_events(self, steps: list[Step]) -> None:
+        payload, addresses = self._encoder.encode(steps)
         self._write_names(addresses)
-        self._writer.write(FrameKind.EVENTS, int(batches[-1]["time"][-1]), payload)
-        self.events_written += sum(map(len, batches))
+        self._writer.write(FrameKind.EVENTS, steps[-1].until, payload)
+        self.events_written += sum(len(step.batch) for step in steps)
 
     def _write_names(self, addresses: list[int]) -> None:
         if len(self._named) > MOST_ADDRESSES:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from tracer.model.sight import Sight
 from tracer.recording import contents
 from tracer.recording.contents import Beginning, Ending, FrameKind, Progress
-from tracer.recording.event_codec import DecodedEvents, EventDecoder
+from tracer.recording.event_codec import EventDecoder, Step
 from tracer.recording.frames import Damage, Frame, FrameReader, RecordingError
-from tracer.recording.look_codec import TimedLook, decode_look
+from tracer.recording.look_codec import TimedLook, decode_look, decode_sight
 from tracer.report import Limit
 
 MOST_NAMED = 1 << 20
@@ -30,7 +31,7 @@ class StoredLook:
         return decode_look(self.frame.payload())
 
 
-Content = Beginning | StoredLook | DecodedEvents | Progress | Ending
+Content = Beginning | StoredLook | Sight | list[Step] | Progress | Ending
 
 
 class Tape:
@@ -95,6 +96,8 @@ class Tape:
             return StoredLook(frame.time, frame)
         if frame.kind == FrameKind.EVENTS:
             return self._decoder.decode(frame.payload())
+        if frame.kind == FrameKind.SIGHT:
+            return decode_sight(frame.payload())
         if frame.kind == FrameKind.PROGRESS:
             return contents.decode(Progress, frame.payload())
         if frame.kind == FrameKind.ENDING:
