@@ -87,14 +87,20 @@ class _Heap:
     caches: PCaches
     pages: HeapPages
     spans: Spans
+    lists_known: bool  # of work buffers
 
     def skew(self) -> int:
         """Return by how many bytes the parts contradict each other."""
         stats, pages = self.stats, self.pages
         manual = stats.in_stacks + stats.in_work_bufs
+        stacks, work_bufs = pages.bytes_of(PageState.STACK), pages.bytes_of(PageState.WORK_BUF)
+        # Work buffers are told from stacks by lists that change meanwhile. Unrolled GC programs are on none of them,
+        # and without the lists all manual spans count as stacks.
+        unlisted = stats.in_gc_programs if self.lists_known else stats.in_work_bufs
         pairs = (
             (pages.bytes_of(PageState.IN_USE), stats.in_heap),
-            (pages.bytes_of(PageState.STACK) + pages.bytes_of(PageState.WORK_BUF), manual),
+            (stacks + work_bufs, manual),
+            (stacks, stats.in_stacks + unlisted),
             (pages.bytes_of(PageState.FREE), stats.free),
             (pages.bytes_of(PageState.SCAVENGED), stats.released),
             (self.spans.bytes_of(IN_USE), stats.in_heap),
@@ -207,7 +213,7 @@ class RuntimeReader:
         stats = heap_stats(records["mstats"], records["mheap"])
         if not self._layout.has("mstats", "heapStats.stats"):
             stats = with_work_bufs(stats, int(spans.pages[work_bufs].sum(dtype=np.uint64)) * PAGE)
-        return _Heap(records, stats, caches, pages, spans)
+        return _Heap(records, stats, caches, pages, spans, "work" in self._addresses)
 
     def _chunks(self, mheap: Record) -> Chunks:
         return with_rest_of_arena(read_chunks(self._memory, self._layout, mheap), mheap)

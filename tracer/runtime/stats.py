@@ -44,6 +44,7 @@ class HeapStats:
     large_frees: int
     small_allocs: NDArray[np.int64]
     small_frees: NDArray[np.int64]
+    in_gc_programs: int = 0  # of in_work_bufs: unrolled GC programs, which lie in no work buffer
 
     @property
     def free(self) -> int:
@@ -106,6 +107,7 @@ def heap_stats(memstats: Record, mheap: Record | None = None) -> HeapStats:
         in_heap=one("inHeap"),
         in_stacks=one("inStacks"),
         in_work_bufs=one("inWorkBufs") + one("inPtrScalarBits"),
+        in_gc_programs=one("inPtrScalarBits"),
         tiny_allocs=one("tinyAllocCount") + (memstats.number("tinyallocs") if memstats.has("tinyallocs") else 0),
         large_alloc=one("largeAlloc"),
         large_allocs=one("largeAllocCount"),

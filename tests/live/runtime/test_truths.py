@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.builds import build
-from tests.support.parked import Flag, Parked, parked
+from tests.support.parked import Flag, MemStats, parked
 from tests.support.processes import rss, running, vm_size, wait_until
 from tests.support.rules import broken_rules
 from tests.support.toolchains import ALL_RELEASES, RELEASES
@@ -27,11 +27,14 @@ SHAPE: dict[str, Flag] = {
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A target, and what was seen of it while it stood still."""
+    """What was seen of a target while it stood still, and the truth about that moment."""
 
-    target: Parked
     look: Look
     report: dict[str, Any]
+    truth: MemStats
+    by_size: list[list[int]]
+    rss: int
+    vm_size: int
 
 
 @pytest.fixture(scope="module", params=[(release, stripped) for release in ALL_RELEASES for stripped in (False, True)],
@@ -43,22 +46,23 @@ def seen(request: pytest.FixtureRequest) -> Iterator[Seen]:
         Target.open(target.pid) as process,
         Inspector.open(process) as inspector,
     ):
-        # The first record was written before the objects of `dirty` were made.
-        target.memstats()
         look = inspector.look()
-        yield Seen(target, look, snapshot_target(inspector).to_dict())
+        report = snapshot_target(inspector).to_dict()
+        resident, size = rss(target.pid), vm_size(target.pid)
+        # Each record flushes what the mcaches held, and is followed by new objects: the first one is the truth.
+        truth = target.memstats()
+        yield Seen(look, report, truth, target.by_size, resident, size)
 
 
 def test_every_field_of_memstats_is_the_targets_own(seen: Seen) -> None:
     told = {name: value for name, value in seen.report["memstats"].items() if name != "BySize"}
-    truth = seen.target.memstats()
+    truth = seen.truth
     assert {name: (value, truth[name]) for name, value in told.items() if value != truth[name]} == {}
     assert len(told) >= 25
 
 
 def test_objects_are_counted_by_size_as_the_target_does(seen: Seen) -> None:
-    seen.target.memstats()
-    told, truth = seen.report["memstats"]["BySize"], seen.target.by_size
+    told, truth = seen.report["memstats"]["BySize"], seen.by_size
     assert [row for row in told if row[0]] == [row for row in truth if row[0]]
 
 
@@ -74,8 +78,7 @@ def test_the_snapshot_is_exact_and_accounts_for_every_ready_byte(seen: Seen) -> 
 
 
 def test_every_rule_of_the_report_holds(seen: Seen) -> None:
-    pid = seen.target.pid
-    assert broken_rules(seen.report, smaps_rollup_rss=rss(pid), vm_size=vm_size(pid)) == []
+    assert broken_rules(seen.report, smaps_rollup_rss=seen.rss, vm_size=seen.vm_size) == []
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -89,7 +92,10 @@ def test_of_a_busy_target_the_rules_hold_or_the_skew_is_stated(release: str, tar
                 report: dict[str, Any] = snapshot_target(inspector).to_dict()
                 assert report["memstats"] is not None, report["limits"]
                 exact += report["consistency"]["exact"]
-                assert broken_rules(report) == []
+                # smaps_rollup is read a moment after the pages: its sums agree with theirs on quiet targets only.
+                rollup = ("anonymous + file", "resident.")
+                broken = [rule for rule in broken_rules(report) if not rule.startswith(rollup)]
+                assert broken == []
                 time.sleep(0.1)
     # A heap that is never at rest is read exactly nearly always; this catches a reader that hardly ever is.
     assert exact >= 6
