@@ -94,10 +94,13 @@ class Watch:
         self.look = self._inspector.look()
         end = time.monotonic_ns()
         self._cost = (end - begin) / 1e9
+        if self._recorder is None and self._follower is None:
+            return
+        sight = Sight.of(self.look)
         if self._recorder is not None:
-            self._recorder.look(self.look, begin, end)
+            self._recorder.look(self.look, sight, end)
         if self._follower is not None:
-            self._follower.look(Sight.of(self.look))
+            self._follower.look(sight)
 
     def _look_until_sure(self) -> None:
         """Wait until the last look was compared with the model, and take another one if they differ."""
@@ -169,7 +172,7 @@ class Watch:
         else:
             self._activity.feed(batch)
         if self._recorder is not None and self._source is not None:
-            self._recorder.events(batch, self._source.lost)
+            self._recorder.events(batch, until, self._source.lost)
         return batch
 
     def _explain(self, error: TargetError) -> Limit:
