@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from tracer.errors import GomemError, LayoutError, NotPermitted, SnapshotError, TargetError
+from tracer.errors import GomemError, LayoutError, NotPermitted, SnapshotError, TargetError, TargetGone
 from tracer.freeze import LONGEST, Freeze
 from tracer.join import AddressSpace, join
 from tracer.kernel.maps import read_mappings
@@ -40,7 +40,7 @@ class Look:
     runtime: RuntimeSnapshot | None
     space: AddressSpace
     limits: tuple[Limit, ...]
-    frozen_seconds: float | None = None  # None: the target was not stopped
+    frozen_seconds: float | None = None  # for how long it was stopped, for this and all looks before; None: it was not
 
 
 class Inspector:
@@ -51,6 +51,8 @@ class Inspector:
         self.target = target
         self.program = program
         self.bias: int | None = 0 if program.executable is not None and not program.executable.pie else None
+        self.freeze_last = False  # stop the target for `last_look`
+        self._frozen_seconds = 0.0
         self._memory: ProcessMemory | None = None
         self._fits = False
 
@@ -134,7 +136,23 @@ class Inspector:
             time.sleep(_BETWEEN_FREEZES)
         if runtime is not None:
             runtime = replace(runtime, consistency=replace(runtime.consistency, attempts=attempt))
-        return replace(self._joined(runtime, kernel, natives, limits), frozen_seconds=round(seconds, 6))
+        self._frozen_seconds += seconds
+        return replace(self._joined(runtime, kernel, natives, limits), frozen_seconds=round(self._frozen_seconds, 6))
+
+    def last_look(self) -> Look:
+        """Take the look that a watch ends with: frozen if `freeze_last`; as it runs, with a limit, if that fails.
+
+        Raises as `look`.
+        """
+        if not self.freeze_last:
+            return self.look()
+        try:
+            return self.look_frozen()
+        except TargetGone:
+            raise
+        except (TargetError, NotPermitted) as error:
+            look = self.look()
+            return replace(look, limits=(*look.limits, Limit("the target standing still", error.what, error.fix)))
 
     def _read(
         self, limits: list[Limit], attempts: int

@@ -73,7 +73,7 @@ class Watch:
         early: Limit | None = None
         try:
             self._watch(seconds, stop, launched)
-            self.take_look()
+            self.take_look(last=True)
             self._look_until_sure()
         except TargetError as error:
             early = self._explain(error)
@@ -88,10 +88,13 @@ class Watch:
         if self._follower is not None:
             self._follower.flush()
 
-    def take_look(self) -> None:
-        """Look at the target now; raises TargetGone or TargetError when it is not what it was."""
+    def take_look(self, *, last: bool = False) -> None:
+        """Look at the target now; raises TargetGone or TargetError when it is not what it was.
+
+        For the `last` look the target is stopped, if that was asked for.
+        """
         begin = time.monotonic_ns()
-        self.look = self._inspector.look()
+        self.look = self._inspector.last_look() if last else self._inspector.look()
         end = time.monotonic_ns()
         self._cost = (end - begin) / 1e9
         if self._recorder is None and self._follower is None:
@@ -113,7 +116,7 @@ class Watch:
                 self._poll(_LAST_DRAIN)
             if not follower.suspicious or self._cost > _DEAR_LOOK:
                 return
-            self.take_look()
+            self.take_look(last=True)
 
     def _watch(self, seconds: float | None, stop: Callable[[], bool], launched: bool) -> None:
         pause = _FIRST_LOOK if launched else 0.0

@@ -29,6 +29,7 @@ class Wish:
     seconds: float | None
     backend: Choice
     require_go: bool
+    freeze: bool = False
 
 
 def watch_options(duration_default: str) -> Callable[[Command], Command]:
@@ -67,6 +68,7 @@ def watch(wish: Wish, recorder: Recorder | None = None) -> Report:
 def _watch_pid(pid: int, wish: Wish, recorder: Recorder | None) -> Report:
     with Target.open(pid) as target, Inspector.open(target) as inspector, stop_signals() as stop:
         check_go(inspector.program, f"process {pid} ({target.exe})", required=wish.require_go)
+        inspector.freeze_last = wish.freeze
         facts = inspector.facts()
         plan = start_source(wish.backend, pid, inspector.program, None)
         how_long = "until it ends" if wish.seconds is None else f"for {wish.seconds:g} s"
@@ -87,7 +89,7 @@ def _watch_command(wish: Wish, recorder: Recorder | None) -> Report:
         _announce(plan, f"started {wish.command[0]} (process {launched.pid})")
         try:
             launched.resume()
-            report = _watch_launched(launched, program, plan, wish.seconds, stop, recorder)
+            report = _watch_launched(launched, program, plan, wish, stop, recorder)
         finally:
             if plan.source is not None:
                 plan.source.stop()
@@ -101,7 +103,7 @@ def _watch_launched(
     launched: Launched,
     program: GoProgram,
     plan: Plan,
-    seconds: float | None,
+    wish: Wish,
     stop: Callable[[], bool],
     recorder: Recorder | None,
 ) -> Report:
@@ -115,7 +117,8 @@ def _watch_launched(
         inspector = Inspector(target, program)
         with suppress(TargetError):
             inspector.prepare()
-        return watch_target(inspector, plan, seconds, stop, launched, facts, recorder)
+        inspector.freeze_last = wish.freeze
+        return watch_target(inspector, plan, wish.seconds, stop, launched, facts, recorder)
 
 
 def _facts_of(launched: Launched, program: GoProgram) -> ProcessFacts:
