@@ -138,10 +138,12 @@ def test_the_address_space_follows_from_the_events_of_all_threads(release: str) 
         source = StraceSource(process.pid)
         source.start()
         os.kill(process.pid, signal.SIGCONT)
-        deadline = time.monotonic() + 1.8
-        batches = []
-        while time.monotonic() < deadline:
+        enough, deadline = time.monotonic() + 1.8, time.monotonic() + 30
+        batches, advised = [], False
+        # On a busy machine its first phase that frees comes late.
+        while time.monotonic() < enough or (not advised and time.monotonic() < deadline):
             batches.append(source.poll(0.05))
+            advised = advised or bool(np.any(batches[-1]["kind"] == Kind.MADVISE))
         hold_still(process.pid)
         time.sleep(0.1)
         source.stop()
@@ -322,8 +324,9 @@ def test_a_launched_program_goes_on_when_we_are_killed() -> None:
         wait_until(lambda: not Path(f"/proc/{pid}").exists() or state(pid) == "Z", "its end")
 
 
-def test_a_launched_program_is_seen_from_its_exec_and_left_running() -> None:
-    script = (
+def test_a_launched_program_is_seen_from_its_exec_and_left_running(tmp_path: Path) -> None:
+    output = tmp_path / "events.json"
+    script = f"OUTPUT = {str(output)!r}\n" + (
         "import sys, json\n"
         "from tracer.sources.strace import StraceSource\n"
         "source = StraceSource.launch(sys.argv[1:])\n"
@@ -332,18 +335,16 @@ def test_a_launched_program_is_seen_from_its_exec_and_left_running() -> None:
         "source.stop()\n"
         "events += list(source.poll(0))\n"
         "rows = [[int(e['kind']), int(e['tid']), e['args'].tolist(), int(e['result'])] for e in events]\n"
-        "json.dump([source.pid, source.lost, rows], sys.stderr)\n"
+        "json.dump([source.pid, source.lost, rows], open(OUTPUT, 'w'))\n"
     )
     target = build("mappings", "1.27.3")
     with subprocess.Popen(
         [sys.executable, "-c", script, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, cwd=ROOT,
+        cwd=ROOT,
     ) as launcher:  # fmt: skip
         assert launcher.stdin is not None
-        assert launcher.stderr is not None
-        # The target holds the same standard error: read what gomem wrote, not until its end.
-        pid, lost, rows = json.JSONDecoder().raw_decode(os.read(launcher.stderr.fileno(), 1 << 20).decode())[0]
-        launcher.wait(10)
+        assert launcher.wait(30) == 0
+        pid, lost, rows = json.loads(output.read_text())
         assert lost == 0
         assert rows[0][0] == Kind.EXEC
         reserved = [args[1] for kind, _, args, _ in rows if kind == Kind.MMAP and args[2] == 0]
