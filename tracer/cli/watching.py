@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import click
 
-from tracer.cli.options import Command, check_go, require_go_option, say, stop_signals
+from tracer.cli.options import Command, Seconds, check_go, require_go_option, say, stop_signals
 from tracer.errors import TargetError, TargetGone, UsageError
 from tracer.inspection import Inspector
 from tracer.program import GoProgram, load_program
@@ -44,7 +44,7 @@ def watch_options(duration_default: str) -> Callable[[Command], Command]:
             "the target at each; procfs sees states only. auto takes bpf, else strace for a command, else procfs.",
         )(command)  # fmt: skip
         command = click.option(
-            "--duration", type=click.FloatRange(min=0), metavar="SECONDS",
+            "--duration", type=Seconds(), metavar="SECONDS",
             help=f"How long to watch. [default: {duration_default}]",
         )(command)  # fmt: skip
         return click.option("--pid", type=click.IntRange(min=1), metavar="PID", help="The process to watch.")(command)
