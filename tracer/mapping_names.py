@@ -39,6 +39,7 @@ KIND_OF_NAME = {
     "getrandom states": "runtime_other",
     "debug log": "runtime_other",
     "heapdump": "runtime_other",
+    "goroutine stack (system)": "runtime_other",  # with the runtime's own debugging of stacks
 }
 # What sysUsed and sysUnused call a range that they had to map anew: it is the heap, or what held goroutine stacks.
 _ANY_KIND = ("used", "unused")

@@ -90,6 +90,8 @@ def main() -> int:
     """Build the live matrix ahead of the tests; return an exit status."""
     wanted = [("parked", release, stripped) for release in RELEASES for stripped in (False, True)]
     wanted += [(target, release, False) for target in ("tiny", "mappings", "churn") for release in RELEASES]
+    wanted += [("census", release, stripped) for release in RELEASES for stripped in (False, True)]
+    wanted += [("waits", "1.27.3", False), ("spans", "1.27.3", False)]
 
     def one(wish: tuple[str, str, bool]) -> str:
         target, release, stripped = wish

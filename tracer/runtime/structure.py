@@ -24,7 +24,7 @@ MOST_SPANS_IN_SET = 1 << 27
 MOST_HINTS = 1 << 10
 MOST_GOROUTINES = 1 << 24
 # Above this only their number is read, not their states.
-MOST_STATES = 1 << 20
+MOST_STATES = 1 << 18
 _GS_AT_ONCE = 1 << 12
 
 _STATES = {1: "runnable", 2: "running", 3: "syscall", 4: "waiting", 8: "copystack", 9: "preempted", 10: "leaked"}
