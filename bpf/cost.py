@@ -16,9 +16,14 @@ SINGLE_STEPPED = 17e-6  # seconds; two traps into the kernel
 SYSCALL = 2.5e-6  # seconds; both raw tracepoints, record and stack
 
 
-def slowdown(probes: Iterable[ProbeStatus], placed: Iterable[UprobeSpec], cpu_seconds: float | None) -> float | None:
-    """Return the fraction of the target's CPU time that the probes took; None where it used none, or is unknown."""
-    if not cpu_seconds or cpu_seconds <= 0:
+def slowdown(
+    probes: Iterable[ProbeStatus], placed: Iterable[UprobeSpec], cpu_seconds: float | None, seconds: float
+) -> float | None:
+    """Return the share of its time that the probes took from the target; None where its CPU time is unknown.
+
+    Of a target that computes all the time that is a share of its CPU time, of an idle one of the time watched.
+    """
+    if cpu_seconds is None or seconds <= 0:
         return None
     stepped = {spec.symbol for spec in placed if not spec.emulated}
     symbols = {spec.symbol for spec in placed}
@@ -28,4 +33,4 @@ def slowdown(probes: Iterable[ProbeStatus], placed: Iterable[UprobeSpec], cpu_se
             spent += probe.hits * SINGLE_STEPPED
         else:
             spent += probe.hits * (EMULATED if probe.symbol in symbols else SYSCALL)
-    return min(spent / cpu_seconds, 1.0)
+    return min(spent / max(cpu_seconds, seconds), 1.0)

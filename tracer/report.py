@@ -361,7 +361,7 @@ class ProbeRow:
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """What the tracing itself cost. `target_slowdown_estimate`: fraction of the target's CPU time.
+    """What the tracing itself cost. `target_slowdown_estimate`: share of the target's time.
 
     `frozen_seconds`: for how long the target was stopped; None: it never was.
     """

@@ -193,7 +193,7 @@ def watch_target(
         seconds=round(ending.seconds, 3),
         activity=activity if plan.source else None,
         lost=plan.source.lost if plan.source else 0,
-        overhead=_overhead(plan, spent, target_cpu),
+        overhead=_overhead(plan, spent, target_cpu, ending.seconds),
         limits=limits,
         follower=follower,
     )
@@ -274,9 +274,9 @@ def _all(batch: EventBatch) -> EventBatch:
     return batch
 
 
-def _overhead(plan: Plan, before: _Spent, target_cpu: float | None) -> Overhead:
+def _overhead(plan: Plan, before: _Spent, target_cpu: float | None, seconds: float = 0.0) -> Overhead:
     probes = plan.source.probes() if plan.source else []
-    estimate = slowdown(probes, plan.uprobes, target_cpu) if plan.backend == "bpf" else None
+    estimate = slowdown(probes, plan.uprobes, target_cpu, seconds) if plan.backend == "bpf" else None
     return Overhead(
         tracer_cpu_seconds=round(_Spent.now().cpu - before.cpu, 4),
         tracer_rss=_own_rss(),
