@@ -215,7 +215,7 @@ def _constants(reader: DieReader, exe: Executable, collector: _Collector) -> dic
             die = next(reader.find(name, TAG_CONSTANT), None)
             value = die.integer(AT_CONST_VALUE) if die else None
             if value is not None:
-                found[ours] = value & 0xFFFF_FFFF_FFFF_FFFF if ours == "arena_base_offset" else value
+                found[ours] = _subtracted(value) if ours == "arena_base_offset" else value
                 break
     for ours, names in catalog.CONSTANT_ARRAYS.items():
         for name in names:
@@ -227,6 +227,11 @@ def _constants(reader: DieReader, exe: Executable, collector: _Collector) -> dic
                     found[ours] = values_of_array
                     break
     return dict(sorted(found.items()))
+
+
+def _subtracted(arena_base_offset: int) -> int:
+    """Return what arenaIndex subtracts from an address, modulo 2^64: up to Go 1.14 on amd64 it adds 2^47 instead."""
+    return (-arena_base_offset if arena_base_offset == 1 << 47 else arena_base_offset) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def _integers(exe: Executable, address: int, count: int, width: int) -> list[int]:
