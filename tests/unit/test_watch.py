@@ -78,11 +78,16 @@ class Fake:
                  ends: float = 1e9) -> None:  # fmt: skip
         self.clock, self.cost, self.failures, self.ends = clock, cost, failures or {}, ends
         self.looks: list[float] = []
+        self.last_looks = 0
         self.target = SimpleNamespace(pid=PID, check_alive=self.check, check_same_program=self.check)
 
     def check(self) -> None:
         if self.clock.now >= self.ends:
             raise TargetGone(f"process {PID} has exited")
+
+    def last_look(self) -> object:
+        self.last_looks += 1
+        return self.look()
 
     def look(self) -> object:
         self.looks.append(round(self.clock.now - 1000.0, 2))
@@ -118,6 +123,7 @@ def test_it_watches_for_as_long_as_asked_and_looks_a_last_time_at_the_end(clock:
     assert ending.seconds == pytest.approx(5.0, abs=0.01)
     assert ending.early is None
     assert fake.looks == [0.0, pytest.approx(2.0, abs=0.11), pytest.approx(4.0, abs=0.21), pytest.approx(5.0, abs=0.01)]
+    assert fake.last_looks == 1
     assert counts(activity) == {"munmap": 2, "grow": 1}
 
 
