@@ -179,6 +179,9 @@ def memstats(report: Report, look: Look) -> RenderableType | None:
             ("GOMEMLIMIT", _limit(heap.memory_limit)),
             ("GC phase", heap.gc_phase or "?"),
         ]
+    scheduler = report.structure.scheduler if report.structure else None
+    if scheduler is not None:
+        pairs += [("goroutines", number(scheduler.goroutines)), ("threads", number(scheduler.ms))]
     return section("MemStats", flowing(pairs, look.width - 2))
 
 

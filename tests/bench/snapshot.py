@@ -44,16 +44,17 @@ def measure_here(pid: int, what: str, runs: int) -> None:
         }
         read = kinds[what]
         before = _peak_rss()
-        seconds = []
+        seconds, cpu = [], []
         for _ in range(runs):
             memory.start_budget()
             memory.bytes_read = memory.reads = 0
-            begin = time.perf_counter()
+            begin, begin_cpu = time.perf_counter(), time.process_time()
             result = read()
             seconds.append(time.perf_counter() - begin)
+            cpu.append(time.process_time() - begin_cpu)
             del result
         figures = {
-            "first": seconds[0], "median": statistics.median(seconds), "bytes": memory.bytes_read,
+            "first": seconds[0], "median": statistics.median(seconds), "cpu": statistics.median(cpu), "bytes": memory.bytes_read,
             "reads": memory.reads, "peak": _peak_rss(), "before": before,
         }  # fmt: skip
     print(json.dumps(figures))
@@ -96,7 +97,8 @@ def _bench_size(binary: Path, megabytes: int, runs: int) -> bool:
             memory_limit = MEMORY_LIMIT.get(megabytes)
             fine = fine and (limit is None or median <= limit) and (memory_limit is None or peak <= memory_limit)
             print(
-                f"  {what:<9}median {median:7.2f} ms{_verdict(median, limit)}, first {1000 * figures['first']:.2f} ms; "
+                f"  {what:<9}median {median:7.2f} ms{_verdict(median, limit)}, CPU {1000 * figures['cpu']:.2f} ms, "
+                f"first {1000 * figures['first']:.2f} ms; "
                 f"{figures['bytes'] / 1e6:6.2f} MB in {figures['reads']:4.0f} reads; "
                 f"our peak {peak:.0f} MB{_verdict(peak, memory_limit)}, before {figures['before'] / 1e6:.0f} MB",
                 flush=True,

@@ -17,7 +17,7 @@ from tracer.report import ArenaHint, FixallocRow, McentralRow, Scheduler
 from tracer.runtime.caches import MOST_PS
 from tracer.runtime.memory import Memory, read_words
 from tracer.runtime.spans import read_blocks
-from tracer.runtime.structs import Record, follow_list, read_record
+from tracer.runtime.structs import Record, read_record
 
 # What a heap can have in one set: a span of 8 KB each in 1 TB.
 MOST_SPANS_IN_SET = 1 << 27
@@ -104,10 +104,15 @@ def _set_size(index: int) -> int:
 
 def arena_hints(memory: Memory, mheap: Record) -> list[ArenaHint]:
     """Return where the runtime will try to get the next arenas, in its order."""
-    layout = mheap.layout
-    found = follow_list(memory, layout, "arenaHint", "next", mheap.number("arenaHints"), MOST_HINTS)
-    hints = (read_record(memory, layout, "arenaHint", address) for address in found)
-    return [ArenaHint(hint.number("addr"), bool(hint.number("down"))) for hint in hints]
+    hints: list[ArenaHint] = []
+    address = mheap.number("arenaHints")
+    while address:
+        if len(hints) >= MOST_HINTS:
+            raise SnapshotError(f"the list of arenaHint does not end within {MOST_HINTS} elements")
+        hint = read_record(memory, mheap.layout, "arenaHint", address)
+        hints.append(ArenaHint(hint.number("addr"), bool(hint.number("down"))))
+        address = hint.number("next")
+    return hints
 
 
 def current_arena(mheap: Record) -> tuple[int, int] | None:
