@@ -92,6 +92,10 @@ def _other_events(report: Report) -> RenderableType | None:
         for name, row in (report.events or {}).items()
         if name not in told and row.count
     ]
+    pairs += [
+        (f"scavenged by {clean(source, 20)}", f"{number(row.count)} ({size(row.bytes)})")
+        for source, row in (report.scavenged_by or {}).items()
+    ]
     return flowing(pairs, 96) if pairs else None
 
 

@@ -79,6 +79,7 @@ def _without_memory(facts: ProcessFacts, watched: Watched, taken_at: str) -> Rep
         allocations=None,
         overhead=watched.overhead,
         drift=sections.drift(follower, follower.activity.start) if follower else None,
+        scavenged_by=activity.scavenged_by_source() if activity else None,
         gc_cycles=sections.gc_cycles(follower.model, follower.activity.start) if follower else None,
     )
 

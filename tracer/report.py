@@ -486,6 +486,7 @@ class Report:
     accounting: Accounting | None = None
     structure: RuntimeStructure | None = None
     drift: Drift | None = None  # None: nothing was compared
+    scavenged_by: dict[str, EventCount] | None = None  # what sysUnused gave back, by who asked for it
     gc_cycles: list[GcCycleRow] | None = None  # the last ones; None: they could not be seen
     rebuilt: list[RebuiltRange] | None = None  # only of logs made by others: what their events say is mapped
 

@@ -128,7 +128,7 @@ class Watch:
                 return
             if self._follower is not None and self._follower.suspicious:
                 next_look = min(next_look, now + max(_SECOND_LOOK, self._cost / _LOOK_SHARE))
-            if now >= next_look:
+            if now >= next_look and not (self._follower is not None and self._follower.pending):
                 self._try_look(launched)
                 pause = min(max(2 * pause, _FIRST_LOOK), _LOOK_EVERY) if launched else _LOOK_EVERY
                 next_look = time.monotonic() + max(pause, self._cost / _LOOK_SHARE)

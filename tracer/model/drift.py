@@ -33,7 +33,7 @@ def compare(model: Columns, look: Columns, recorded: Iterable[Piece], unknown: i
 
     `recorded` are the values that bytes had, before and after each event that fell into the look: a byte that changed
     meanwhile may have been seen in any of them, and is drift only if what was seen is none. `unknown`: the value that
-    stands for no knowledge.
+    stands for no knowledge, and so for any value.
     """
     rows = _rows(model, look)
     changed: dict[int, tuple[list[int], list[int]]] = {}
@@ -52,9 +52,10 @@ def compare(model: Columns, look: Columns, recorded: Iterable[Piece], unknown: i
         if model_value == unknown:
             new += _as_rows(subtract(ranges, every), model_value, look_value)
         else:
-            possible = seen.get(look_value)
-            left = ranges if possible is None else subtract(ranges, possible)
-            drift += _as_rows(left, model_value, look_value)
+            for possible in (look_value, unknown):
+                if possible in seen:
+                    ranges = subtract(ranges, seen[possible])
+            drift += _as_rows(ranges, model_value, look_value)
     return Differences(sorted(drift), sorted(new))
 
 

@@ -119,9 +119,10 @@ class Follower:
             self._settle(self._sight)
 
     def look(self, sight: Sight) -> None:
-        """Take a look that was just taken. It is compared once the events of its time have been fed."""
-        if self._sight is not None:
-            self._settle(self._sight)
+        """Take a look that was just taken. It is compared once the events of its time have been fed.
+
+        One that comes while another still waits takes its place.
+        """
         self._sight = sight
 
     def flush(self) -> None:

@@ -105,4 +105,4 @@ class StateModel:
                 name = STATE_NAMES[value & STATE_MASK]
                 if not found or found[-1] != name:
                     found.append(name)
-            self.anomalies.append(Anomaly(time, kind, low, high, tuple(found), owner))
+            self.anomalies.append(Anomaly(time, Kind(kind), low, high, tuple(found), owner))
