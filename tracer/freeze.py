@@ -59,8 +59,9 @@ class Freeze:
         command = [sys.executable, "-I", "-S", str(_HELPER), str(directory), str(self._target.pid), str(self._longest)]
         try:
             self._helper = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(directory,), bufsize=0
-            )
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                pass_fds=(directory,), bufsize=0,
+            )  # fmt: skip
         finally:
             os.close(directory)
         try:

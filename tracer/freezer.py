@@ -5,9 +5,9 @@ and the kernel lets every thread go when its tracer ends, however that comes abo
 sees its pipe close), this process may be killed, and it may be stopped itself: a timer then ends it with SIGKILL, which
 works on a stopped process as well. It imports nothing of gomem, and is there in some 20 ms.
 
-Arguments: an open fd of /proc/PID, the pid, and for how many seconds the threads may be held. It writes one JSON object
-a line: first {"threads", "seconds", "uninterruptible"} or {"error", "detail"}; then, when its standard input ends or the
-time is up, it lets go and writes {"frozen_seconds", "expired"}.
+Arguments: an open fd of /proc/PID, the pid, and for how many seconds the threads may be held. It writes one JSON
+object a line: first {"threads", "seconds", "uninterruptible"} or {"error", "detail"}; then, when its standard input
+ends or the time is up, it lets go and writes {"frozen_seconds", "expired"}.
 
 Source: ptrace(2), kernel/ptrace.c (exit_ptrace), kernel/signal.c (ptrace_stop), kernel/exit.c (wait_task_stopped).
 """
@@ -241,7 +241,12 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE):
         # The keys that end or stop gomem are gomem's to answer; it closes the pipe then.
         signal.signal(number, signal.SIG_IGN)
-    end_after(seconds + _MARGIN)
+    try:
+        end_after(seconds + _MARGIN)
+    except OSError as error:
+        # Without the timer nothing would end a stop that this process does not live to end.
+        _say(error="failed", detail=f"{error.strerror} refused: {os.strerror(error.errno or 0)}")
+        return
     freezer = Freezer(directory, pid, seconds)
     began = time.monotonic()
     try:

@@ -54,8 +54,8 @@ def measure_here(pid: int, what: str, runs: int) -> None:
             cpu.append(time.process_time() - begin_cpu)
             del result
         figures = {
-            "first": seconds[0], "median": statistics.median(seconds), "cpu": statistics.median(cpu), "bytes": memory.bytes_read,
-            "reads": memory.reads, "peak": _peak_rss(), "before": before,
+            "first": seconds[0], "median": statistics.median(seconds), "cpu": statistics.median(cpu),
+            "bytes": memory.bytes_read, "reads": memory.reads, "peak": _peak_rss(), "before": before,
         }  # fmt: skip
     print(json.dumps(figures))
 
