@@ -13,13 +13,14 @@ from tracer.errors import GomemError, LayoutError, NotPermitted, SnapshotError, 
 from tracer.freeze import LONGEST, Freeze
 from tracer.join import AddressSpace, join
 from tracer.kernel.maps import read_mappings
-from tracer.kernel.ranges import normalise
+from tracer.kernel.ranges import normalise, union
 from tracer.kernel.view import KernelView, read_kernel_view
 from tracer.mapping_kinds import Program
 from tracer.mapping_names import as_limits, disagreements
 from tracer.native import NativeRange, native_ranges, stack_pointers
 from tracer.program import GoProgram, load_bias, load_program, placed
 from tracer.report import Limit, ProcessFacts
+from tracer.runtime.contiguous import contiguous_heap, has_contiguous_arena, limit_of_figures
 from tracer.runtime.memory import ProcessMemory
 from tracer.runtime.self_checks import ensure_fits
 from tracer.runtime.snapshot import ATTEMPTS, RuntimeReader, RuntimeSnapshot
@@ -187,10 +188,23 @@ class Inspector:
         regions = runtime.regions if runtime else []
         owned = normalise([region.start for region in regions], [region.end for region in regions])
         try:
-            return native_ranges(
-                kernel.mappings, kernel.residency, owned, stack_pointers(self.target), self.memory()
+            contiguous = self._contiguous(kernel) if runtime is None else []
+            heap = normalise([one.start for one in contiguous], [one.end for one in contiguous])
+            natives = native_ranges(
+                kernel.mappings, kernel.residency, union(owned, heap), stack_pointers(self.target), self.memory()
             )
         except NotPermitted:
+            return []
+        return [*contiguous, *natives]
+
+    def _contiguous(self, kernel: KernelView) -> list[NativeRange]:
+        """Return the heap of a runtime of which only the place can be told (Go 1.10 and older)."""
+        layout = self.program.layout
+        if layout is None or not has_contiguous_arena(layout) or not self.program.readable or self.bias is None:
+            return []
+        try:
+            return contiguous_heap(self.memory(), layout, self.program.globals["mheap_"] + self.bias, kernel.mappings)
+        except (SnapshotError, LayoutError):
             return []
 
     def memory(self) -> ProcessMemory:
@@ -205,6 +219,9 @@ class Inspector:
         if layout is None or not self.program.readable:
             return None
         try:
+            if has_contiguous_arena(layout):
+                self.prepare()
+                raise limit_of_figures(self.program.release)
             snapshot = self.reader().snapshot(attempts)
         except (SnapshotError, LayoutError, NotPermitted) as error:
             limits.append(Limit("the Go runtime's state", error.what, error.fix or "the kernel's view is reported"))

@@ -50,6 +50,8 @@ def has_pacer(layout: Layout) -> bool:
 
 def required_globals(layout: Layout) -> tuple[str, ...]:
     """Return the globals without which a runtime of this layout cannot be read."""
+    if layout.has("mheap", "arena_start"):
+        return ("mheap_",)
     return ("mheap_", "memstats", "allp", *(("gcController",) if has_pacer(layout) else ()))
 
 
