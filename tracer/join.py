@@ -190,12 +190,12 @@ def _states(page: NDArray[np.uint8], readable: NDArray[np.bool_]) -> Index:
 
 
 def _owed_by_accounting(mappings: Mappings, space: AddressSpace, snapshot: RuntimeSnapshot) -> list[Region]:
-    """Return anonymous ranges that no structure names but the runtime's own count of Ready bytes proves its.
+    """Return anonymous ranges that no structure names but the runtime's own count of its bytes proves its.
 
     Only when all that is left over is exactly what the count lacks; else some of it is the program's own.
     """
     account = accounting(space, snapshot)
-    missing = account.unexplained if account else 0
+    missing = account.unexplained if account else _missing_of_sys(space, snapshot)
     if missing <= 0:
         return []
     anonymous = np.array([not name for name in mappings.name], np.bool_) & mappings.writable & ~mappings.shared
@@ -209,14 +209,26 @@ def _owed_by_accounting(mappings: Mappings, space: AddressSpace, snapshot: Runti
     ]
 
 
+def _missing_of_sys(space: AddressSpace, snapshot: RuntimeSnapshot) -> int:
+    """Return what the ranges found lack of memstats.Sys, which counts all that was ever mapped (up to Go 1.18)."""
+    told = snapshot.memstats["Sys"]
+    assert isinstance(told, int)
+    index, rounding = _uncounted(snapshot)
+    return told + index + rounding - space.bytes_in(READY) - space.bytes_in(PREPARED)
+
+
+def _uncounted(snapshot: RuntimeSnapshot) -> tuple[int, int]:
+    """Return the bytes that the runtime does not count: the heap index, and what fills requests up to OS pages."""
+    rounding = sum(region.end - region.start - region.size for region in snapshot.regions if region.counted)
+    return sum(region.size for region in snapshot.regions if region.what == "heap index"), rounding
+
+
 def accounting(space: AddressSpace, snapshot: RuntimeSnapshot) -> Accounting | None:
     """Compare the Ready bytes found with those that the runtime counts (gcController.mappedReady, from Go 1.19 on)."""
     counted = snapshot.collector.mapped_ready
     if counted is None:
         return None
-    uncounted = [region for region in snapshot.regions if region.what == "heap index"]
-    rounding = sum(region.end - region.start - region.size for region in snapshot.regions if region.counted)
-    index = sum(region.size for region in uncounted)
+    index, rounding = _uncounted(snapshot)
     ready = space.bytes_in(READY)
     expected = counted + index + rounding
     return Accounting(
