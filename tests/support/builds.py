@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -27,22 +28,38 @@ class BuildFailed(Exception):
 
 
 def build(
-    target: str, release: str, *, stripped: bool = False, mode: Mode = "exe", extra_ldflags: str = ""
+    target: str,
+    release: str,
+    *,
+    stripped: bool = False,
+    mode: Mode = "exe",
+    extra_ldflags: str = "",
+    extra_flags: Sequence[str] = (),
 ) -> Path:
-    """Return the executable of tests/targets/`target` built with Go `release`.
+    """Return the executable of tests/targets/`target` built with Go `release`; `extra_flags` are those of go build.
 
     The result is shared by all tests: copy it before changing it. A missing toolchain skips the test (in CI: fails it).
     """
     toolchain(release)
-    return built(target, release, stripped=stripped, mode=mode, extra_ldflags=extra_ldflags)
+    return built(
+        target, release, stripped=stripped, mode=mode, extra_ldflags=extra_ldflags, extra_flags=extra_flags
+    )
 
 
-def built(target: str, release: str, *, stripped: bool = False, mode: Mode = "exe", extra_ldflags: str = "") -> Path:
+def built(
+    target: str,
+    release: str,
+    *,
+    stripped: bool = False,
+    mode: Mode = "exe",
+    extra_ldflags: str = "",
+    extra_flags: Sequence[str] = (),
+) -> Path:
     """Like `build`, outside of a test: raises ToolchainMissing and BuildFailed."""
     root = goroot(release)
     sources = TARGETS / target
     ldflags = " ".join(filter(None, ["-s -w" if stripped else "", extra_ldflags]))
-    flags = ["-buildvcs=false", "-trimpath"]
+    flags = ["-buildvcs=false", "-trimpath", *extra_flags]
     if ldflags:
         flags.append(f"-ldflags={ldflags}")
     if mode.endswith("pie"):

@@ -34,6 +34,8 @@ class Recipe(TypedDict, total=False):
     unless: str  # a function: in programs that have it, this recipe says nothing
 
 
+# What all else hangs on must be found in two independent ways.
+_OPINIONS = {"mheap_": 2}
 _ACCESSES: tuple[Access, ...] = ("read", "write", "address")
 
 
@@ -62,17 +64,24 @@ def _from_symbols(exe: Executable, names: list[str]) -> dict[str, int]:
 
 
 def find_in_code(exe: Executable, functions: FunctionTable, layout: Layout, names: Iterable[str]) -> dict[str, int]:
-    """Return the link-time addresses that the recipes find; where two recipes disagree, nothing."""
+    """Return the link-time addresses that the recipes find; where two recipes disagree, nothing.
+
+    Recipes with the same function are alternatives, for compilers differ (-N, -l, -race, PGO). A function that fits none
+    has no say; with a layout that nobody measured for the program, it is a sign that the layout is wrong.
+    """
     seen: dict[str, list[Reference]] = {}
     found = {}
     for name in names:
-        candidates: set[int] | None = None
+        opinions: dict[str, set[int]] = {}
         for recipe in recipes().get(name, []):
             bases = _candidates(exe, functions, layout, name, recipe, seen)
             if bases is not None:
-                candidates = bases if candidates is None else candidates & bases
-        if candidates is not None and len(candidates) == 1:
-            found[name] = candidates.pop()
+                opinions.setdefault(recipe["function"], set()).update(bases)
+        said = [bases for bases in opinions.values() if bases or not layout.confirmed]
+        if len(said) >= _OPINIONS.get(name, 1):
+            common = set.intersection(*said)
+            if len(common) == 1:
+                found[name] = common.pop()
     return found
 
 

@@ -1,0 +1,3 @@
+module example.org/profiled
+
+go 1.17
