@@ -192,7 +192,7 @@ def _limits(player: _Player, timed: TimedLook | None) -> Iterator[Limit]:
 def _taken_at(player: _Player) -> str:
     if player.ending is not None and player.moment is None:
         return player.ending.taken_at
-    return player.clock(min(player.until, player.last))
+    return player.clock(player.last if player.moment is None else player.until)
 
 
 def _as_of(report: Report, timed: TimedLook, player: _Player) -> Report:
@@ -207,7 +207,7 @@ def _as_of(report: Report, timed: TimedLook, player: _Player) -> Report:
 
 def _with_space(report: Report, look: Look, space: AddressSpace) -> Report:
     limit = Limit(
-        "MemStats, spans and which heap pages are in use",
+        "MemStats, spans, the runtime's structures, and which heap pages are in use",
         "events tell what was scavenged and what became ready again since the last look, not what is allocated in it",
         "ask for the end, or for a moment just after a look",
     )
@@ -227,5 +227,6 @@ def _with_space(report: Report, look: Look, space: AddressSpace) -> Report:
         span_states=None,
         caches=None,
         accounting=None,
+        structure=None,
     )
     return replace(report, findings=find(report))

@@ -111,7 +111,10 @@ class FrameWriter:
     def begin(self, header: dict[str, object]) -> None:
         """Write the header, which is JSON; raises GomemError."""
         text = json.dumps(header, separators=(",", ":")).encode()
-        os.ftruncate(self._fd, 0)
+        try:
+            os.ftruncate(self._fd, 0)
+        except OSError as error:
+            raise GomemError(f"cannot write {self.path}: {error.strerror}", "choose another file with -o") from error
         self._write(_START.pack(MAGIC, VERSION, 0, len(text), zlib.crc32(text)) + text)
 
     def write(self, kind: int, time: int, payload: bytes) -> None:

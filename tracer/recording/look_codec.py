@@ -22,7 +22,7 @@ from tracer.model.states import READY
 from tracer.recording.columns import pack, unpack
 from tracer.recording.frames import RecordingError
 from tracer.recording.plain import Plainer, rebuild
-from tracer.report import KINDS
+from tracer.report import KINDS, JsonObject
 from tracer.runtime.caches import MOST_PS
 from tracer.runtime.pages import CHUNK_BYTES, CHUNK_PAGES, MOST_CHUNKS, PageState
 from tracer.runtime.regions import MOST_ARENAS, Region
@@ -154,8 +154,18 @@ def _check_runtime(runtime: RuntimeSnapshot) -> None:
     _require(0 < len(runtime.class_to_size) <= _MOST_CLASSES, "more size classes than there are")
     _check_spans(runtime.spans)
     _require(len(runtime.caches.rows) <= MOST_PS, "more Ps than there can be")
+    _check_memstats(runtime.memstats)
+
+
+def _check_memstats(memstats: JsonObject) -> None:
+    """Every figure is an integer or None; BySize is rows of three."""
+    for name, value in memstats.items():
+        rows = value if name == "BySize" and isinstance(value, list) else [[value, 0, 0]]
+        for row in rows:
+            _require(isinstance(row, list) and len(row) == 3, "a MemStats.BySize that is none")
+            _require(all(type(one) in (int, type(None)) for one in row), f"a MemStats.{name} that is no number")
     for name in ("NextGC", "HeapAlloc"):
-        _require(type(runtime.memstats.get(name)) is int, f"no {name}")
+        _require(type(memstats.get(name)) is int, f"no MemStats.{name}")
 
 
 def _check_regions(regions: list[Region]) -> None:

@@ -24,6 +24,7 @@ _PREFIX = re.compile(
     rb"(?P<body>[a-z_<+\-].*)"
 )
 _EXECUTED = re.compile(rb'execve\("((?:[^"\\]|\\.)*)", \[((?:"(?:[^"\\]|\\.)*"(?:\.\.\.)?(?:, )?)*)')
+_DURATION = re.compile(rb" <\d+\.\d+>$")
 _WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 _DAY = 86_400
 MOST_TASKS = 1 << 17
@@ -89,28 +90,35 @@ class StraceLog:
             return line + b"\n"
         if not self.command and (executed := _EXECUTED.match(match["body"])):
             self.command = [_text(word) for word in (executed[1], *_WORD.findall(executed[2]))]
-        self._pass_time(match)
+        body = match["body"]
+        if not self._pass_time(match):
+            # Durations on top of times that only keep the order would spoil it.
+            body = _DURATION.sub(b"", body)
         tid = match["bracketed"] or match["bare"] or b"%d" % (self.pid or 0)
         seconds, rest = divmod(self._clock, 1_000_000_000)
-        return b"%s %d.%09d %s\n" % (tid, seconds, rest, match["body"])
+        return b"%s %d.%09d %s\n" % (tid, seconds, rest, body)
 
-    def _pass_time(self, match: re.Match[bytes]) -> None:
+    def _pass_time(self, match: re.Match[bytes]) -> bool:
+        """Move on to the line's time; return whether it is told finer than in seconds."""
         if match["unix"]:
             self.times = self.times or "unix"
-            self._clock = _nanoseconds(match["unix"])
+            now = _nanoseconds(match["unix"])
         elif match["clock"]:
             self.times = self.times or "clock"
             hours, minutes, seconds = match["clock"].split(b":")
             day = self._clock // (_DAY * 10**9)
             now = (day * _DAY + int(hours) * 3600 + int(minutes) * 60) * 10**9 + _nanoseconds(seconds)
             # Past midnight the clock begins anew; threads alone never put it back by half a day.
-            self._clock = now if now > self._clock - _DAY * 10**9 // 2 else now + _DAY * 10**9
+            now = now if now > self._clock - _DAY * 10**9 // 2 else now + _DAY * 10**9
         elif match["relative"]:
             self.times = self.times or "relative"
-            self._clock += _nanoseconds(match["relative"])
+            now = self._clock + _nanoseconds(match["relative"])
         else:
             self.times = self.times or "none"
-            self._clock += 1000
+            now = 0
+        fine = b"." in (match["unix"] or match["clock"] or match["relative"] or b"")
+        self._clock = now if fine else max(now, self._clock + 1000)
+        return fine
 
 
 def _nanoseconds(text: bytes) -> int:
