@@ -66,8 +66,8 @@ def _from_symbols(exe: Executable, names: list[str]) -> dict[str, int]:
 def find_in_code(exe: Executable, functions: FunctionTable, layout: Layout, names: Iterable[str]) -> dict[str, int]:
     """Return the link-time addresses that the recipes find; where two recipes disagree, nothing.
 
-    Recipes with the same function are alternatives, for compilers differ (-N, -l, -race, PGO). A function that fits none
-    has no say; with a layout that nobody measured for the program, it is a sign that the layout is wrong.
+    Recipes with the same function are alternatives, for compilers differ (-N, -l, -race, PGO). A function that fits
+    none has no say; with a layout that nobody measured for the program, it is a sign that the layout is wrong.
     """
     seen: dict[str, list[Reference]] = {}
     found = {}
