@@ -39,13 +39,16 @@ class RuntimeImage:
         self._next = 0x7F0000000000
         at = 0x600000
         for name, struct in STRUCTS.items():
-            self.globals[name] = self.image.reserve(at, self.layout.size(struct))
-            at += self.layout.size(struct) + 4096 & -4096
+            # Up to Go 1.18 the type of the global work has no name.
+            size = self.layout.size(struct if self.layout.has_struct(struct) else name)
+            self.globals[name] = self.image.reserve(at, size)
+            at += size + 4096 & -4096
         for name in SMALL:
             self.globals[name] = self.image.reserve(at, 256)
             at += 256
-        self.set("gcControllerState", self.globals["gcController"], "memoryLimit", (1 << 63) - 1)
-        self.set("gcControllerState", self.globals["gcController"], "triggered", (1 << 64) - 1)
+        if self.layout.has("gcControllerState", "memoryLimit"):
+            self.set("gcControllerState", self.globals["gcController"], "memoryLimit", (1 << 63) - 1)
+            self.set("gcControllerState", self.globals["gcController"], "triggered", (1 << 64) - 1)
 
     def room(self, size: int) -> int:
         """Return the address of fresh zeroed memory."""
@@ -86,7 +89,8 @@ class RuntimeImage:
             "nelems": capacity, "allocCount": objects, "allocCountBeforeCache": before,
         }  # fmt: skip
         for name, value in fields.items():
-            self.set("mspan", address, name, value)
+            if self.layout.has("mspan", name) or value:
+                self.set("mspan", address, name, value)
         self.spans.append(address)
         return address
 
@@ -110,7 +114,7 @@ class RuntimeImage:
         """Add a P whose mcache holds the mspans `cached`, and with a page cache (base, free, scavenged)."""
         address, mcache = self.room(self.layout.size("p")), self.room(self.layout.size("mcache"))
         self.set("p", address, "mcache", mcache)
-        for name, value in zip(("base", "cache", "scav"), cache, strict=True):
+        for name, value in zip(("base", "cache", "scav"), cache, strict=True) if any(cache) else ():
             offset = self.layout.offset("p", "pcache") + self.layout.offset("pageCache", name)
             self.image.words(address + offset, value)
         spot = self.layout.field("mcache", "alloc")
@@ -118,7 +122,8 @@ class RuntimeImage:
         for number, span in enumerate(cached, 4):
             slots[number] = span
         self.image.words(mcache + spot.offset, *slots)
-        self.set("mcache", mcache, "tinyAllocs", tiny)
+        name = "tinyAllocs" if self.layout.has("mcache", "tinyAllocs") else "local_tinyallocs"
+        self.set("mcache", mcache, name, tiny)
         self.ps.append(address)
         return address
 
@@ -147,9 +152,10 @@ class RuntimeImage:
     def finish(self) -> RuntimeImage:
         """Write the slices of what was added."""
         self.slice("allspans", self.spans)
-        self.slice("pages.inUse.ranges", [edge for pair in self.ranges for edge in pair])
-        spot = self.globals["mheap_"] + self.layout.offset("mheap", "pages.inUse.ranges")
-        self.image.words(spot + 8, len(self.ranges), len(self.ranges))
+        if self.layout.has("mheap", "pages.inUse.ranges"):
+            self.slice("pages.inUse.ranges", [edge for pair in self.ranges for edge in pair])
+            spot = self.globals["mheap_"] + self.layout.offset("mheap", "pages.inUse.ranges")
+            self.image.words(spot + 8, len(self.ranges), len(self.ranges))
         self.image.words(self.globals["allp"], self.room(8 * max(len(self.ps), 1)), len(self.ps), len(self.ps))
         address = int.from_bytes(self.image.read(self.globals["allp"], 8), "little")
         self.image.words(address, *self.ps)
