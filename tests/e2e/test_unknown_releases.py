@@ -1,0 +1,79 @@
+"""Programs of releases that nobody measured: figures that proved themselves, with a limit, or the kernel's view alone.
+
+The programs are real ones whose build information is made to name another release, of as many letters.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.builds import build
+from tests.support.command import gomem, obeys_the_rules, report_of
+from tests.support.parked import parked
+
+SHAPE: dict[str, Any] = {"live": 16, "garbage": 0.5, "goroutines": 20, "big": 4, "bigdrop": 2, "dirty": 200}
+
+
+def renamed(path: Path, real: str, claimed: str, directory: Path) -> Path:
+    assert len(real) == len(claimed)
+    raw = path.read_bytes()
+    assert real.encode() in raw
+    output = directory / "renamed"
+    output.write_bytes(raw.replace(real.encode(), claimed.encode()))
+    output.chmod(0o755)
+    return output
+
+
+@pytest.mark.parametrize(
+    ("claimed", "layout"),
+    [("go1.99.1", "nearest"), ("go1.28.0", "nearest"), ("go1.27.9", "table"), ("go1.27-f", "table")],
+)
+def test_a_newer_release_that_kept_its_structs_is_read_exactly_and_said_to_be_unmeasured(
+    claimed: str, layout: str, tmp_path: Path
+) -> None:
+    binary = renamed(build("parked", "1.27.3", stripped=True), "go1.27.3", claimed, tmp_path)
+    with parked(binary, SHAPE, env={"GOMAXPROCS": "3"}) as target:
+        report = report_of("snapshot", "--pid", target.pid)
+        truth = target.memstats()
+    assert report["process"]["go_version"] == claimed
+    assert report["process"]["layout"] == layout
+    assert [limit["what"] for limit in report["limits"]] == [f"certainty about {claimed}"]
+    told = {name: value for name, value in report["memstats"].items() if name != "BySize"}
+    assert told == {name: truth[name] for name in told}
+    obeys_the_rules(report)
+
+
+@pytest.mark.parametrize("release", ["1.19", "1.21.13", "1.23.9", "1.25.5"])
+@pytest.mark.parametrize("freeze", [(), ("--freeze",)], ids=["running", "frozen"])
+def test_of_a_release_that_changed_its_structs_only_the_kernels_view_is_shown(
+    release: str, freeze: tuple[str, ...], tmp_path: Path
+) -> None:
+    real = {"1.19": "go1.19.8"}.get(release, f"go{release}")
+    claimed = "go1.99.1" + "1" * (len(real) - 8)
+    binary = renamed(build("parked", release, stripped=True), real, claimed, tmp_path)
+    with parked(binary, SHAPE) as target:
+        report = report_of("snapshot", "--pid", target.pid, *freeze)
+        text = gomem("snapshot", "--pid", target.pid, *freeze)
+        target.memstats()
+    assert report["memstats"] is None
+    assert report["heap"] is None
+    assert report["resident"]["total"] > 16 << 20
+    whats = {limit["what"] for limit in report["limits"]}
+    assert whats == {f"certainty about {claimed}", "the Go runtime's state"}
+    assert text.status == 0
+    assert claimed in text.stdout
+    obeys_the_rules(report)
+
+
+def test_an_unknown_release_with_dwarf_is_read_by_it(tmp_path: Path) -> None:
+    binary = renamed(build("parked", "1.25.5"), "go1.25.5", "go1.99.1", tmp_path)
+    with parked(binary, SHAPE) as target:
+        report = report_of("snapshot", "--pid", target.pid)
+        truth = target.memstats()
+    assert report["process"]["layout"] == "dwarf"
+    assert [limit["what"] for limit in report["limits"]] == ["certainty about go1.99.1"]
+    told = {name: value for name, value in report["memstats"].items() if name != "BySize"}
+    assert told == {name: truth[name] for name in told}
