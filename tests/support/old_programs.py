@@ -71,8 +71,11 @@ PROGRAMS = (
     _esbuild("go1.19", "0.15.1"),
     _esbuild("go1.20.2", "0.17.15", "@esbuild/linux-x64"),
 )
-# The same release as one of them, with its symbol table and DWARF.
-UNSTRIPPED = _esbuild("go1.14.2", "0.3.9", versioned=False)
+# Old releases with their symbol table and DWARF.
+UNSTRIPPED = (
+    _esbuild("go1.13.8", "0.1.0", versioned=False),
+    _esbuild("go1.14.2", "0.3.9", versioned=False),
+)
 
 
 def old_program(program: OldProgram) -> Path:
@@ -177,7 +180,7 @@ def _ticks(pid: int) -> list[str]:
 def main() -> int:
     """Make sure that the programs are there; return an exit status."""
     try:
-        for program in (*PROGRAMS, UNSTRIPPED):
+        for program in (*PROGRAMS, *UNSTRIPPED):
             print(f"{program.go}: {fetched(program)}")
     except ProgramMissing as missing:
         print(missing, file=sys.stderr)

@@ -113,8 +113,8 @@ def _inline_string(exe: Executable, address: int, limit: int) -> tuple[bytes, in
 
 
 def _pointed_string(exe: Executable, address: int | None, limit: int) -> bytes:
-    """Return the Go string (pointer, length) at the address; a missing one is empty."""
-    if not address:
+    """Return the Go string (pointer, length) at the address; a missing one is empty, as is one that lies in bss."""
+    if not address or exe.in_bss(address):
         return b""
     start, length = exe.relocated(address), exe.relocated(address + 8)
     if start is None or length is None or length > limit:

@@ -153,6 +153,10 @@ class Executable:
         patched[places[usable][:, None] + np.arange(8)] = values.view(np.uint8).reshape(-1, 8)
         return patched.tobytes()
 
+    def in_bss(self, address: int) -> bool:
+        """Tell whether a link-time address is in the program's memory but not in its file: zero when it starts."""
+        return any(one.address + one.file_size <= address < one.address + one.memory_size for one in self.segments)
+
     def relocated(self, address: int) -> int | None:
         """Return the pointer at a link-time address as the loader would leave it, minus the load bias.
 

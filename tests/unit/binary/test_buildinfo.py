@@ -80,6 +80,17 @@ def test_pointed_at_strings_of_a_pie_are_read_through_its_relocations(tmp_path: 
     assert read(tmp_path, elf) == EXPECTED
 
 
+def test_a_string_of_modules_that_lies_in_bss_is_empty(tmp_path: Path) -> None:
+    """Go 1.13 without modules: the linker leaves runtime.modinfo to the zero pages behind the data."""
+    content = bytearray(pointer_build_info(DATA))
+    content[24:32] = (DATA + len(content) + 64).to_bytes(8, "little")
+    elf = Elf([Part(".go.buildinfo", DATA, bytes(content), 6, extra_memory=4096)])
+    assert read(tmp_path, elf) == BuildInfo("go1.23.9")
+    content[24:32] = (DATA + len(content) + 8192).to_bytes(8, "little")
+    with pytest.raises(BinaryError):
+        read(tmp_path, Elf([Part(".go.buildinfo", DATA, bytes(content), 6, extra_memory=4096)]))
+
+
 def test_a_program_without_modules_still_tells_its_release(tmp_path: Path) -> None:
     elf = Elf([Part(".go.buildinfo", DATA, inline_build_info("go1.21.0 X:boringcrypto", ""), 6)])
     assert read(tmp_path, elf) == BuildInfo("go1.21.0 X:boringcrypto")
