@@ -12,6 +12,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from tests.support.etcd import GO as GO_OF_ETCD
+from tests.support.etcd import running_etcd
 from tests.support.old_programs import PROGRAMS, UNSTRIPPED, OldProgram, Waiting, old_program, waiting
 from tests.support.processes import rss, state, vm_size, wait_until
 from tests.support.rules import broken_rules
@@ -211,3 +213,24 @@ def test_a_runtime_with_one_contiguous_arena_is_named_and_its_figures_are_a_clea
     for place in (0xC000000000, 0xC420000000):
         assert np.any((mappings.start <= np.uint64(place)) & (np.uint64(place) < mappings.end)), hex(place)
     assert broken_rules(report, smaps_rollup_rss=None, vm_size=None) == []
+
+
+def test_memstats_of_an_etcd_of_go_1_16_lie_between_two_of_its_own(tmp_path: Path) -> None:
+    """It allocates for each answer, so figures that only rise are bracketed, and those that stood still are equal."""
+    with running_etcd(tmp_path) as etcd, Target.open(etcd.pid) as process, Inspector.open(process) as inspector:
+        assert inspector.program.release == GO_OF_ETCD
+        compared = set()
+        for _ in range(5):
+            before, look, after = etcd.memstats(), inspector.look(), etcd.memstats()
+            assert look.runtime is not None, look.limits
+            if not look.runtime.consistency.exact:
+                continue
+            told = look.runtime.memstats
+            both = before.keys() & told.keys()
+            rising = {name: (before[name], told[name], after[name]) for name in ("Mallocs", "Frees", "TotalAlloc")}
+            assert all(low <= cast(int, ours) <= high for low, ours, high in rising.values()), rising
+            still = {name for name in both if before[name] == after[name]}
+            assert {name: (told[name], before[name]) for name in still if told[name] != before[name]} == {}
+            compared |= still
+    wanted = {"StackInuse", "StackSys", "MSpanSys", "MCacheInuse", "MCacheSys", "NextGC", "NumGC", "NumForcedGC", "Sys"}
+    assert wanted <= compared
