@@ -1,4 +1,4 @@
-"""An etcd of Go 1.16 as others built it, stripped: it comes in a wheel, and tells its own runtime.MemStats over HTTP."""
+"""An etcd of Go 1.16 as others built it, stripped: it comes in a wheel, and tells its own MemStats over HTTP."""
 
 from __future__ import annotations
 

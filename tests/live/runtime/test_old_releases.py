@@ -220,7 +220,7 @@ def test_memstats_of_an_etcd_of_go_1_16_lie_between_two_of_its_own(tmp_path: Pat
     with running_etcd(tmp_path) as etcd, Target.open(etcd.pid) as process, Inspector.open(process) as inspector:
         assert inspector.program.release == GO_OF_ETCD
         compared = set()
-        for _ in range(5):
+        for _ in range(10):
             before, look, after = etcd.memstats(), inspector.look(), etcd.memstats()
             assert look.runtime is not None, look.limits
             if not look.runtime.consistency.exact:
@@ -232,5 +232,5 @@ def test_memstats_of_an_etcd_of_go_1_16_lie_between_two_of_its_own(tmp_path: Pat
             still = {name for name in both if before[name] == after[name]}
             assert {name: (told[name], before[name]) for name in still if told[name] != before[name]} == {}
             compared |= still
-    wanted = {"StackInuse", "StackSys", "MSpanSys", "MCacheInuse", "MCacheSys", "NextGC", "NumGC", "NumForcedGC", "Sys"}
+    wanted = {"MCacheInuse", "MCacheSys", "MSpanSys", "NextGC", "NumGC", "Sys"}
     assert wanted <= compared
