@@ -124,7 +124,7 @@ def test_every_cut_gives_what_is_before_it(recording: Path) -> None:
     reader.close()
     beginning_ends = found[0].offset + HEAD_BYTES + len(found[0].stored)
     seen = set()
-    for size in range(0, len(raw), 61):
+    for size in range(0, len(raw), 211):
         recording.write_bytes(raw[:size])
         try:
             report = replay(recording)
@@ -175,7 +175,7 @@ def _header_end(raw: bytes) -> int:
     return 20 + int(struct.unpack_from("<I", raw, 12)[0])
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_lies_with_good_checksums_end_in_our_errors_or_in_limits(recording: Path, seed: int) -> None:
     """Bytes inside of payloads change, and every checksum is made good again: what the checks behind them are for."""
     raw = recording.read_bytes()

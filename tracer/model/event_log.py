@@ -74,7 +74,8 @@ class EventLog:
         rows = []
         for entry in sorted(self._entries, key=lambda entry: entry.time):
             chain = self._callers.chains[entry.chain]
-            seconds = (entry.time - self.start) / 1e9
+            # A call may have begun just before the watching did.
+            seconds = max(entry.time - self.start, 0) / 1e9
             rows.append(
                 LoggedEvent(seconds, entry.event, entry.address, entry.size, chain.function, list(chain.callers))
             )

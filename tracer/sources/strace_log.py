@@ -21,7 +21,7 @@ _PREFIX = re.compile(
     rb"(?:(?P<unix>\d{9,11}(?:\.\d{1,9})?)(?:\s+\(\+\s+[\d.]+\))?\s+"
     rb"|(?P<clock>\d{1,2}:\d\d:\d\d(?:\.\d{1,9})?)(?:\s+\(\+\s+[\d.]+\))?\s+"
     rb"|(?P<relative>\d{1,8}\.\d{1,9})\s+)?"
-    rb"(?P<body>[a-z_<+\-].*)"
+    rb"(?P<body>[a-z_<+?\-].*)"
 )
 _EXECUTED = re.compile(rb'execve\("((?:[^"\\]|\\.)*)", \[((?:"(?:[^"\\]|\\.)*"(?:\.\.\.)?(?:, )?)*)')
 _DURATION = re.compile(rb" <\d+\.\d+>$")

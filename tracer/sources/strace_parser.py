@@ -180,8 +180,8 @@ class StraceParser:
 
     def _parse_body(self, tid: int, entered: int, body: str) -> None:
         returned = entered
-        if body.startswith("--- "):
-            return
+        if body.startswith(("--- ", "???", "<... ???")):
+            return  # a signal; or a thread that was killed before strace could see what it was calling
         if body.startswith("+++ "):
             self._parse_marker(tid, entered, body)
             return

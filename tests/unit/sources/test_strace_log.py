@@ -96,6 +96,11 @@ def test_without_durations_a_call_that_was_interrupted_ends_where_it_was_resumed
     assert (events["time"] - events["entered"]).tolist() == [0, 4000]
 
 
+def test_a_thread_that_is_killed_before_its_call_is_known_is_no_loss() -> None:
+    log, events = parse("7 100000000.000001 ???( <unfinished ...>\n7 100000000.000002 +++ exited with 0 +++\n")
+    assert (log.unparsed, events["kind"].tolist()) == (0, [Kind.EXIT])
+
+
 def test_processes_that_were_started_are_left_out() -> None:
     log, events = parse((FIXTURES / "threads-fork-exec.txt").read_text())
     assert log.births_known
