@@ -22,7 +22,7 @@ from tracer.errors import GomemError, UsageError
 from tracer.events import EVENT, Kind
 from tracer.model.sight import Sight
 from tracer.recording.contents import FrameKind
-from tracer.recording.event_codec import SCHEMA
+from tracer.recording.event_codec import MOST_EVENTS, SCHEMA
 from tracer.recording.frames import HEAD_BYTES, Frame, FrameReader, FrameWriter, RecordingError
 from tracer.recording.recorder import Recorder
 from tracer.recording.tape import Tape
@@ -248,6 +248,28 @@ def test_a_look_that_is_damaged_is_replaced_by_the_one_before(tmp_path: Path) ->
     report = replay(path)
     assert report.taken_at == "2026-03-01T12:00:01.000Z"
     assert any(isinstance(limit, Limit) and "(LOOK)" in limit.why for limit in report.limits)
+
+
+def test_a_batch_that_no_frame_holds_is_cut_and_a_look_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r"
+    recorder = Recorder(str(path))
+    recorder.begin(beginning(), lambda address: None, lambda: OVERHEAD)
+    many = np.repeat(used_again(2000), MOST_EVENTS + 5)
+    recorder.events(many, START + 3 * SECOND, 0)
+    recorder.flush()
+    monkeypatch.setattr("tracer.recording.frames.MAX_PLAIN", 2000)
+    seen = looks.look(at=START + 4 * SECOND)
+    recorder.look(seen, Sight.of(seen), START + 4 * SECOND)
+    monkeypatch.undo()
+    recorder.end(ending())
+    recorder.close()
+    report = replay(path)
+    assert report.events is not None
+    assert report.events["used"].count == MOST_EVENTS + 5
+    assert [limit.why for limit in report.limits if limit.what == "some of the looks in the recording"]
+    assert report.virtual is None
 
 
 def test_without_its_beginning_a_recording_is_of_nobody(recording: Path) -> None:

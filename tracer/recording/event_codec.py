@@ -20,7 +20,7 @@ from tracer.recording.frames import RecordingError
 
 FRAMES_PER_EPOCH = 256
 STACKS_PER_EPOCH = 1 << 16
-MOST_EVENTS = 1 << 20  # of one frame
+MOST_EVENTS = 1 << 18  # of one frame
 LATEST = 1 << 62  # ns: no machine runs for 146 years
 
 # What a frame's events are made of; the names of EVENT, and in their order.

@@ -118,10 +118,10 @@ class FrameWriter:
         self._write(_START.pack(MAGIC, VERSION, 0, len(text), zlib.crc32(text)) + text)
 
     def write(self, kind: int, time: int, payload: bytes) -> None:
-        """Append one frame; raises GomemError when the disk is full or the payload is too large for a frame."""
+        """Append one frame; raises GomemError when the disk is full, RecordingError when a frame cannot hold it."""
         stored = self._compressor.compress(payload)
         if len(payload) > MAX_PLAIN or len(stored) > MAX_STORED:
-            raise GomemError(f"cannot write {self.path}: a frame of {len(payload)} bytes is more than a file may hold")
+            raise RecordingError(f"{len(payload)} bytes are more than a frame may hold")
         head = _HEAD.pack(_SYNC, kind, 0, self._number, len(stored), len(payload), zlib.crc32(stored), time, 0)
         self._write(head + _CRC.pack(zlib.crc32(head)) + stored)
         self._number += 1

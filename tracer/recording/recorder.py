@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from tracer import __version__
 from tracer.events import EventBatch
@@ -12,10 +13,10 @@ from tracer.model.callers import Symbolize
 from tracer.model.sight import Sight
 from tracer.recording import contents
 from tracer.recording.contents import Beginning, Ending, FrameKind, Progress
-from tracer.recording.event_codec import SCHEMA, EventEncoder, Step
-from tracer.recording.frames import FrameWriter
+from tracer.recording.event_codec import MOST_EVENTS, SCHEMA, EventEncoder, Step
+from tracer.recording.frames import FrameWriter, RecordingError
 from tracer.recording.look_codec import TimedLook, encode_look, encode_sight
-from tracer.report import Overhead
+from tracer.report import Limit, Overhead
 
 FLUSH_SECONDS = 0.5
 FLUSH_EVENTS = 1 << 15
@@ -45,6 +46,7 @@ class Recorder:
         self._flushed = time.monotonic()
         self._kept = 0.0  # when a look was written last
         self._look: TimedLook | None = None
+        self._too_large: Limit | None = None
 
     @property
     def path(self) -> str:
@@ -70,7 +72,8 @@ class Recorder:
         `lost` is how many were lost since the beginning.
         """
         self._lost = lost
-        self._pending.append(Step(batch, until, lost))
+        for first in range(0, max(len(batch), 1), MOST_EVENTS):
+            self._pending.append(Step(batch[first : first + MOST_EVENTS], until, lost))
         self._waiting += len(batch)
         late = self._waiting > 0 and time.monotonic() - self._flushed >= FLUSH_SECONDS
         if late or self._waiting >= FLUSH_EVENTS or len(self._pending) >= MOST_STEPS:
@@ -79,7 +82,7 @@ class Recorder:
     def look(self, look: Look, sight: Sight, ended: int) -> None:
         """Take a look that `ended` just now, CLOCK_MONOTONIC ns, and what of it a model is compared with."""
         self.flush()
-        self._writer.write(FrameKind.SIGHT, ended, encode_sight(sight))
+        self._write_large(FrameKind.SIGHT, ended, lambda: encode_sight(sight))
         self._look = TimedLook(look, ended)
         if not self._kept or time.monotonic() - self._kept >= LOOK_SECONDS:
             self._write_look()
@@ -89,6 +92,8 @@ class Recorder:
         """Write what is left, and how it ended."""
         self.flush()
         self._write_look()
+        if self._too_large is not None:
+            ending = replace(ending, limits=[*ending.limits, self._too_large])
         self._writer.write(FrameKind.ENDING, time.monotonic_ns(), contents.encode(ending))
 
     def close(self) -> None:
@@ -99,7 +104,7 @@ class Recorder:
         """Write the events that wait."""
         self._flushed = time.monotonic()
         steps, self._pending, self._waiting = self._pending, [], 0
-        # A batch is never cut: what is computed from it may depend on where it begins.
+        # A batch is not cut if a frame can hold it: what is computed from it may depend on where it begins.
         group: list[Step] = []
         waiting = 0
         for step in steps:
@@ -131,9 +136,16 @@ class Recorder:
 
     def _write_look(self) -> None:
         if self._look is not None:
-            self._writer.write(FrameKind.LOOK, self._look.ended, encode_look(self._look))
-            self._look = None
+            look, self._look = self._look, None
+            self._write_large(FrameKind.LOOK, look.ended, lambda: encode_look(look))
             self._kept = time.monotonic()
+
+    def _write_large(self, kind: FrameKind, ended: int, payload: Callable[[], bytes]) -> None:
+        """Write a frame whose size is the target's to choose; one that no frame can hold is left out, and told."""
+        try:
+            self._writer.write(kind, ended, payload())
+        except RecordingError as error:
+            self._too_large = Limit("some of the looks in the recording", error.what, "")
 
     def _write_progress(self) -> None:
         if self._measure is not None:
