@@ -13,6 +13,7 @@ import pytest
 from tests.support.builds import build
 from tests.support.command import gomem, obeys_the_rules, report_of
 from tests.support.parked import parked
+from tests.support.processes import rss, running, wait_until
 
 SHAPE: dict[str, Any] = {"live": 16, "garbage": 0.5, "goroutines": 20, "big": 4, "bigdrop": 2, "dirty": 200}
 
@@ -77,3 +78,19 @@ def test_an_unknown_release_with_dwarf_is_read_by_it(tmp_path: Path) -> None:
     assert [limit["what"] for limit in report["limits"]] == ["certainty about go1.99.1"]
     told = {name: value for name, value in report["memstats"].items() if name != "BySize"}
     assert told == {name: truth[name] for name in told}
+
+
+@pytest.mark.parametrize(("release", "claimed"), [("1.19", "go1.19.4"), ("1.23.9", "go1.23.5"), ("1.27.3", "go1.99.1")])
+def test_a_layout_that_fits_proves_itself_on_a_heap_that_never_rests(
+    release: str, claimed: str, tmp_path: Path
+) -> None:
+    """For go1.19.4 and go1.23.5, between measured patches that differ, only the fields that agree are known."""
+    real = {"1.19": "go1.19.8"}.get(release, f"go{release}")
+    binary = renamed(build("churn", release, stripped=True), real, claimed, tmp_path)
+    with running(binary, "-phase=300ms", "-mb=64") as process:
+        wait_until(lambda: rss(process.pid) > 24 << 20, "growth")
+        reports = [report_of("snapshot", "--pid", process.pid) for _ in range(4)]
+    for report in reports:
+        assert report["memstats"] is not None, report["limits"]
+        assert f"certainty about {claimed}" in {limit["what"] for limit in report["limits"]}
+        assert report["consistency"]["exact"] or report["consistency"]["skew_bytes"] > 0

@@ -19,7 +19,7 @@ from tracer.runtime.memory import Memory
 from tracer.runtime.snapshot import RuntimeSnapshot
 from tracer.runtime.witness import Witness, read_witness
 
-ATTEMPTS = 8
+ATTEMPTS = 16
 _REPETITIONS = 2
 
 

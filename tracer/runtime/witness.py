@@ -115,6 +115,8 @@ def _span_lists(memory: Memory, layout: Layout, work: int | None) -> list[tuple[
         head = work + layout.offset("work", f"wbufSpans.{name}")
         first = int(read_words(memory, head, 1)[0])
         if first:
-            record = read_record(memory, layout, "mspan", first)
-            found.append((f"work.wbufSpans.{name}", head, record.number("list"), record.number("prev")))
+            back, previous = (
+                int(read_words(memory, first + layout.offset("mspan", link), 1)[0]) for link in ("list", "prev")
+            )
+            found.append((f"work.wbufSpans.{name}", head, back, previous))
     return found
