@@ -13,6 +13,7 @@ from tests.support.rules import broken_rules
 from tests.support.summary import note
 from tests.support.toolchains import ALL_RELEASES
 from tracer.inspection import Inspector
+from tracer.runtime.self_checks import contradictions
 from tracer.session import snapshot_target
 from tracer.target import Target
 
@@ -24,6 +25,15 @@ LINKED: dict[str, Mode] = {"static": "exe", "PIE": "pie", "cgo": "cgo"}
 # All of runtime.MemStats but the rings, the fraction, EnableGC, DebugGC and Lookups (always 0).
 FIELDS = 25
 TITLE = "fields of runtime.MemStats equal to the target's own, with all of BySize; /d: layout from DWARF, /t: table"
+
+
+def self_checks(inspector: Inspector) -> list[str]:
+    """Run the checks that doubtful layouts must pass: no right one may fail them."""
+    layout, bias = inspector.program.layout, inspector.bias
+    assert layout is not None
+    assert bias is not None
+    addresses = {name: address + bias for name, address in inspector.program.globals.items()}
+    return contradictions(inspector.reader().snapshot, inspector.memory(), layout, addresses)
 
 
 @pytest.mark.parametrize("stripped", [False, True], ids=["unstripped", "stripped"])
@@ -38,6 +48,7 @@ def test_every_figure_of_every_program_is_the_targets_own(release: str, linked: 
         Inspector.open(process) as inspector,
     ):
         report: dict[str, Any] = snapshot_target(inspector).to_dict()
+        against = self_checks(inspector)
         # Each record flushes what the mcaches held, and is followed by new objects: the first one is the truth.
         resident, size, truth = rss(target.pid), vm_size(target.pid), target.memstats()
         told = dict(report["memstats"])
@@ -56,4 +67,5 @@ def test_every_figure_of_every_program_is_the_targets_own(release: str, linked: 
         assert report["accounting"]["unexplained"] == 0
         assert report["process"]["layout"] == ("table" if stripped else "dwarf")
         assert [limit for limit in report["limits"] if "runtime" in limit["what"]] == []
+        assert against == []
         assert broken_rules(report, smaps_rollup_rss=resident, vm_size=size) == []
