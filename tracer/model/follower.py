@@ -8,9 +8,10 @@ function and its effect), and all values that bytes had since the look began are
 them. A byte that no event touched meanwhile has one such value. That waits until those events have all arrived.
 
 What still differs may be a moment that two reads of the target fell apart by (a new chunk that is mapped and not yet
-linked), or an event that is late (a long munmap). It is a suspicion until the next look, which should come soon, shows
-the same difference in the same bytes; then it is drift, counted once, and the model takes over what was seen. After
-events were lost, the model takes over at once whatever the next look shows differently; that is a resync.
+linked), or an event that is late (a long munmap, a thread that was put aside before its call returned). It is a
+suspicion until the next look, which should come soon, shows the same difference in the same bytes, and no event fell
+on them in between; then it is drift, counted once, and the model takes over what was seen. After events were lost, the
+model takes over at once whatever the next look shows differently; that is a resync.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ from tracer.model.sight import Sight
 from tracer.model.space import AddressSpaceModel
 from tracer.model.states import STATE_MASK
 from tracer.model.states import UNKNOWN as UNKNOWN_STATE
-from tracer.model.steps import Steps
+from tracer.model.steps import Piece, Steps
 
 HOLD = 20_000_000  # ns for which an event waits for earlier ones of other CPUs
 SLACK = 15_000_000  # ns; less than HOLD, so that what may touch a look has not been applied when it begins
 _ARRIVAL = 30_000_000  # ns from the end of the slack until its events have arrived
 _PIECE = 1 << 18  # events that are joined at once
+_MOST_RECORDED = 1 << 18  # changes between two looks; behind more of them nothing is suspected any longer
 
 Values = NDArray[np.int64]
 
@@ -71,7 +73,36 @@ class _Side:
     shown: Callable[[Values], Values]
     unknown: int
     suspects: list[Row] = field(default_factory=list)
+    since: list[Piece] = field(default_factory=list)  # what changed between the last two looks, with suspects
     lossy: bool = False
+
+    def begin_recording(self) -> None:
+        """Record changes from now on, for a comparison."""
+        steps = self.map()
+        self.since = steps.recording or []
+        steps.recording = []
+
+    def end_recording(self) -> None:
+        """End that; go on recording what happens to suspects."""
+        self.since = []
+        self.map().recording = [] if self.suspects else None
+
+    def bound_recording(self) -> None:
+        """Give up suspects if too much happens until the next look."""
+        steps = self.map()
+        if steps.recording is not None and len(steps.recording) > _MOST_RECORDED:
+            self.suspects, steps.recording = [], None
+
+    def recorded(self) -> list[Piece]:
+        """Return the recorded changes, of their values what is shown."""
+        changed = self.map().recording or []
+        values = self.shown(np.array([value for _, _, value in changed], np.int64)).tolist()
+        return [(start, end, value) for (start, end, _), value in zip(changed, values, strict=True)]
+
+    def untouched_suspects(self) -> list[Row]:
+        """Return the parts of the suspects that no event has fallen on since."""
+        changed = [*self.since, *(self.map().recording or [])]
+        return divide(self.suspects, normalise(*_columns([piece[:2] for piece in changed])))[1]
 
 
 class Follower:
@@ -115,6 +146,8 @@ class Follower:
                 self._held = self._held[np.argsort(times, kind="stable")]
         if self._sight is None:
             self._apply(self._held["time"] <= np.uint64(max(now - HOLD, 0)))
+            for side in (self._mappings, self._states):
+                side.bound_recording()
         elif now >= self._sight.ended + SLACK + _ARRIVAL:
             self._settle(self._sight)
 
@@ -135,14 +168,15 @@ class Follower:
         self._sight = None
         began = np.where(self._held["entered"] > 0, self._held["entered"], self._held["time"])
         maps, states = self.model.mappings.map, self.model.states.map
-        maps.recording, states.recording = [], []
+        for side in (self._mappings, self._states):
+            side.begin_recording()
         self._apply(began <= np.uint64(sight.ended + SLACK))
-        changed_maps, changed_states = maps.recording, states.recording
-        maps.recording = states.recording = None
         if not maps.full:
-            self._compare_mappings(sight, changed_maps)
+            self._compare_mappings(sight)
         if self._follows_states and sight.states is not None and not states.full:
-            self._compare_states(sight.states.steps(), changed_states)
+            self._compare_states(sight.states.steps())
+        for side in (self._mappings, self._states):
+            side.end_recording()
         self.model.learn(sight)
 
     def _apply(self, which: NDArray[np.bool_]) -> None:
@@ -153,13 +187,13 @@ class Follower:
             self.activity.feed(piece, explained)
             self.model.apply(piece, explained)
 
-    def _compare_mappings(self, sight: Sight, changed: list[tuple[int, int, int]]) -> None:
+    def _compare_mappings(self, sight: Sight) -> None:
         side, found, model = self._mappings, self.found, self.model.mappings
         first = len(model.map) == 1
         raw = sight.mappings.steps()
         differences = compare(
             _shown(model.map.columns(), side.shown), _shown(raw, side.shown),
-            zip(*_recorded(changed, side.shown), strict=True), side.unknown,
+            side.recorded(), side.unknown,
         )  # fmt: skip
         drift, unknown = differences.drift, differences.unknown
         # What the kernel mapped itself (an area for probes) is no system call's.
@@ -181,11 +215,9 @@ class Follower:
         found.looks += 1
         self._remember("mapping", wrong)
 
-    def _compare_states(self, look: Columns, changed: list[tuple[int, int, int]]) -> None:
+    def _compare_states(self, look: Columns) -> None:
         side, found, steps = self._states, self.found, self.model.states.map
-        differences = compare(
-            _shown(steps.columns(), side.shown), look, zip(*_recorded(changed, side.shown), strict=True), side.unknown
-        )
+        differences = compare(_shown(steps.columns(), side.shown), look, side.recorded(), side.unknown)
         wrong = self._wrong(side, differences.drift)
         if side.lossy:
             found.after_loss += bytes_of(wrong)
@@ -202,7 +234,7 @@ class Follower:
         if side.lossy:
             side.suspects = []
             return drift
-        wrong = common(side.suspects, drift)
+        wrong = common(side.untouched_suspects(), drift)
         side.suspects = divide(drift, normalise(*_columns([row[:2] for row in wrong])))[1]
         return wrong
 
@@ -226,13 +258,6 @@ def shown_state(values: Values) -> Values:
 
 def _shown(columns: Columns, shown: Callable[[Values], Values]) -> Columns:
     return columns[0], shown(columns[1])
-
-
-def _recorded(
-    changed: list[tuple[int, int, int]], shown: Callable[[Values], Values]
-) -> tuple[list[int], list[int], list[int]]:
-    starts, ends, values = ([piece[column] for piece in changed] for column in range(3))
-    return starts, ends, shown(np.array(values, np.int64)).tolist()
 
 
 def _columns(ranges: list[tuple[int, int]]) -> tuple[list[int], list[int]]:

@@ -34,20 +34,20 @@ _MOST_RECENT = 64
 _MOST_OVERTAKEN = 1024
 _ALL_ERRNOS = -4095
 
-# What a call does at an address: one that the caller named, one that the kernel chose as free, or unmapping it.
-_FIXED, _CHOSEN, _UNMAPS = 1, 2, 4
-_ORDERED = (_UNMAPS, _UNMAPS | _CHOSEN)
+# What a call does to a range: map or change what the caller named, map what the kernel chose as free, unmap, move away.
+_FIXED, _CHOSEN, _UNMAPS, _MOVES = 1, 2, 4, 8
+_ORDERED = (_UNMAPS, _CHOSEN, _UNMAPS | _CHOSEN, _MOVES | _CHOSEN)
 
 
 class MappingModel:
     """Applies system calls in the order of their exits.
 
     Two calls of different threads that overlap in time may have been carried out in either order. One order matters in
-    practice: munmap takes the mapping away early and then works on, so that another thread's mmap gets the address
-    and returns before. Such an mmap lands on bytes that are mapped as far as the model knows, which the kernel cannot
-    do; when the munmap that was under way then ends, those bytes are spared. Any other pair that overlaps in time and
-    in bytes and does not commute is counted in `unordered`, and its bytes kept in `unsure` until the next look. So are
-    those of calls that failed after they may have done a part of their work.
+    practice: munmap (or mremap) takes the mapping away early and then works on, so that another thread's mmap gets the
+    address and returns before. Such an mmap lands on bytes that are mapped as far as the model knows, which the kernel
+    cannot do; when the munmap that was under way then ends, those bytes are spared. Any other pair that overlaps in
+    time and in bytes and does not commute is counted in `unordered`, and its bytes kept in `unsure` until the next
+    look. So are those of calls that failed after they may have done a part of their work.
     """
 
     def __init__(self, os_page: int = 4096) -> None:
@@ -56,7 +56,8 @@ class MappingModel:
         self.unsure: list[tuple[int, int]] = []
         self._page = os_page
         self._break: int | None = None
-        self._overtaken: deque[tuple[int, int, int]] = deque(maxlen=_MOST_OVERTAKEN)
+        # (time, start, end, value): what a mapping that the kernel chose a place for displaced in the model.
+        self._overtaken: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_OVERTAKEN)
         self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_RECENT)
         self._latest = 0
 
@@ -133,23 +134,34 @@ class MappingModel:
             return
         for start, end, old in self.map.pieces(low, high):
             if old & MAPPED:
-                self._overtaken.append((time, start, end))
+                self._overtaken.append((time, start, end, old))
 
     def _take_away(self, entered: int, low: int, high: int) -> None:
         if not 0 <= low < high <= ADDRESS_SPACE:
             return
-        spared = []
-        for time, start, end in reversed(self._overtaken):
-            if time < entered:
-                break
-            if start < high and end > low:
-                spared.append((start, end))
-        for start, end in sorted(spared):
+        for start, end, _ in sorted(self._displaced_since(entered, low, high)):
             if start > low:
                 self.map.assign(low, start, UNMAPPED)
             low = max(low, end)
         if low < high:
             self.map.assign(low, high, UNMAPPED)
+
+    def _displaced_since(self, entered: int, low: int, high: int) -> list[Piece]:
+        """Return what was displaced in a range by calls that ended after `entered`."""
+        found = []
+        for time, start, end, value in reversed(self._overtaken):
+            if time < entered:
+                break
+            if start < high and end > low:
+                found.append((max(start, low), min(end, high), value))
+        return found
+
+    def _was_displaced(self, entered: int, low: int, high: int) -> bool:
+        for start, end, _ in sorted(self._displaced_since(entered, low, high)):
+            if start > low:
+                break
+            low = max(low, end)
+        return low >= high
 
     def _mprotect(self, entered: int, exited: int, args: list[int]) -> None:
         low, high = args[0], args[0] + self._up(args[1])
@@ -201,8 +213,9 @@ class MappingModel:
         old, old_end, new_end = args[0], args[0] + old_size, result + new_size
         if not (0 <= old <= old_end <= ADDRESS_SPACE and 0 <= result < new_end <= ADDRESS_SPACE):
             return
-        self._order(entered, exited, old, old_end, _FIXED)
-        source = self.map.pieces(old, max(old_end, old + 1))
+        unmaps = old_size and old != result and not args[3] & _MREMAP_DONTUNMAP
+        self._order(entered, exited, old, old_end, _MOVES if unmaps else _FIXED)
+        source = self._before(entered, old, max(old_end, old + 1))
         last = source[-1][2]
         if old == result:
             if new_end < old_end:
@@ -223,10 +236,17 @@ class MappingModel:
         ]
         if new_size > old_size and last:
             moved.append((result + old_size, new_end, last))
-        if old_size and not args[3] & _MREMAP_DONTUNMAP:
+        if unmaps:
             self._take_away(entered, old, old_end)
         for start, end, value in moved:
             self.map.assign(start, end, value)
+
+    def _before(self, entered: int, low: int, high: int) -> list[Piece]:
+        """Return what was in a range when a call entered, before others were mapped into what it takes away."""
+        now = Steps()
+        for start, end, value in [*self.map.pieces(low, high), *self._displaced_since(entered, low, high)]:
+            now.assign(start, end, value)
+        return now.pieces(low, high)
 
     def _brk(self, entered: int, exited: int, result: int) -> None:
         """Move the break; the call returns where it is, moved or not."""
@@ -250,8 +270,12 @@ class MappingModel:
         if entered < self._latest:
             for start, end, until, done in reversed(self._recent):
                 if until > entered and start < high and end > low and done | does not in _ORDERED:
+                    both = max(start, low), min(end, high)
+                    # What is done to a new mapping, while that which was there before is still being unmapped.
+                    if does in (_UNMAPS, _MOVES) and self._was_displaced(entered, *both):
+                        continue
                     self.unordered += 1
-                    self._doubt(max(start, low), min(end, high))
+                    self._doubt(*both)
         if exited > self._latest:
             self._latest = exited
         self._recent.append((low, high, exited, does))

@@ -14,9 +14,12 @@ _SOURCES = (
 
 
 def scavenge_source(callers: Iterable[str]) -> str:
-    """Return FreeOSMemory, background, allocation, or other for the callers of a sysUnused."""
-    names = list(callers)
-    for source, prefixes in _SOURCES:
-        if any(name.startswith(prefixes) for name in names):
-            return source
+    """Return FreeOSMemory, background, allocation, or other for the callers of a sysUnused, innermost first.
+
+    The innermost tells: also the background scavenger's goroutine may need a larger stack, and so allocate.
+    """
+    for name in callers:
+        for source, prefixes in _SOURCES:
+            if name.startswith(prefixes):
+                return source
     return "other"

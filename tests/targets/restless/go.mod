@@ -1,0 +1,3 @@
+module example.org/restless
+
+go 1.19
