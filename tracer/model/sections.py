@@ -51,10 +51,10 @@ def illegal_transitions(model: AddressSpaceModel, start: int) -> list[IllegalTra
 
 
 def gc_cycles(model: AddressSpaceModel, start: int) -> list[GcCycleRow]:
-    """Return the last GC cycles in order of time."""
+    """Return the last GC cycles in order of time; what came while the probes were being attached is at 0."""
 
     def seconds(time: int | None) -> float | None:
-        return None if time is None else (time - start) / 1e9
+        return None if time is None else max(time - start, 0) / 1e9
 
     return [
         GcCycleRow(seconds(cycle.started), seconds(cycle.ended), cycle.goal, cycle.heap_before, cycle.heap_after)
