@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
+from collections.abc import Callable
 
 from tracer.events import Kind
 from tracer.model.steps import Piece, Steps
@@ -60,6 +61,13 @@ class MappingModel:
         self._overtaken: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_OVERTAKEN)
         self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_RECENT)
         self._latest = 0
+        self._done: dict[int, Callable[[int, int, list[int], int], None]] = {
+            Kind.MMAP: self._mmap,
+            Kind.MUNMAP: self._munmap,
+            Kind.MPROTECT: self._mprotect,
+            Kind.MREMAP: self._mremap,
+            Kind.BRK: self._brk,
+        }
 
     def reset(self, pieces: list[Piece], heap_end: int | None, elsewhere: int = UNMAPPED) -> None:
         """Start from the pieces of a look; `heap_end`: the end of [heap], if there is one."""
@@ -86,19 +94,9 @@ class MappingModel:
         if _ALL_ERRNOS <= result < 0:
             self._failed(kind, args, -result)
             return
-        if kind == Kind.MMAP:
-            self._mmap(entered, exited, args, result)
-        elif kind == Kind.MUNMAP:
-            low = args[0]
-            high = low + self._up(args[1])
-            self._order(entered, exited, low, high, _UNMAPS)
-            self._take_away(entered, low, high)
-        elif kind == Kind.MPROTECT:
-            self._mprotect(entered, exited, args)
-        elif kind == Kind.MREMAP:
-            self._mremap(entered, exited, args, result)
-        elif kind == Kind.BRK:
-            self._brk(entered, exited, result)
+        do = self._done.get(kind)
+        if do is not None:
+            do(entered, exited, args, result)
 
     def _up(self, size: int) -> int:
         return size + self._page - 1 & -self._page
@@ -163,7 +161,13 @@ class MappingModel:
             low = max(low, end)
         return low >= high
 
-    def _mprotect(self, entered: int, exited: int, args: list[int]) -> None:
+    def _munmap(self, entered: int, exited: int, args: list[int], result: int) -> None:
+        low = args[0]
+        high = low + self._up(args[1])
+        self._order(entered, exited, low, high, _UNMAPS)
+        self._take_away(entered, low, high)
+
+    def _mprotect(self, entered: int, exited: int, args: list[int], result: int) -> None:
         low, high = args[0], args[0] + self._up(args[1])
         if args[2] & _PROT_GROWSDOWN and low < ADDRESS_SPACE:
             low = min(low, self.map.piece_at(low)[0])
@@ -248,7 +252,7 @@ class MappingModel:
             now.assign(start, end, value)
         return now.pieces(low, high)
 
-    def _brk(self, entered: int, exited: int, result: int) -> None:
+    def _brk(self, entered: int, exited: int, args: list[int], result: int) -> None:
         """Move the break; the call returns where it is, moved or not."""
         end = self._up(result)
         if self._break is not None:

@@ -80,13 +80,14 @@ class Steps:
         if last < len(starts) and starts[last] < high:
             last = bisect_left(starts, high, last + 1)
         old = values[first:last]
-        if starts[first] == low and last - first == 1 and last < len(starts) and starts[last] == high and first:
-            # One whole piece: the case of every region that changes back and forth.
-            if values[first - 1] != value != values[last]:
+        if last - first == 1:
+            if old[0] == value:
+                return old
+            whole = first and last < len(starts) and starts[first] == low and starts[last] == high
+            if whole and values[first - 1] != value != values[last]:
+                # The case of every region that changes back and forth.
                 values[first] = value
                 return old
-        elif len(old) == 1 and old[0] == value:
-            return old
         self._splice(starts, values, first, last, low, high, value)
         if len(starts) > 2 * _LOAD:
             self._rebuild(block, block + 1, starts, values)

@@ -1,0 +1,49 @@
+"""Events for the tests of the model, made one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracer.events import EVENT, EventBatch, Kind
+
+PAGE = 4096
+PRIVATE, SHARED, FIXED, ANONYMOUS, GROWSDOWN, NOREPLACE = 2, 1, 0x10, 0x20, 0x100, 0x100000
+READ, WRITE, EXEC = 1, 2, 4
+
+
+def event(
+    kind: Kind, at: int, *args: int, result: int = 0, entered: int | None = None, tid: int = 1, caller: int = 0
+) -> np.void:
+    """Return one event; a system call takes one ns unless `entered` says otherwise."""
+    row: np.void = np.zeros(1, dtype=EVENT)[0]
+    row["kind"], row["time"], row["tid"], row["result"] = kind, at, tid, result
+    row["entered"] = (at - 1 if entered is None else entered) if kind < 32 else 0
+    row["args"][: len(args)] = [arg % 2**64 for arg in args]
+    if caller:
+        row["depth"], row["stack"][0] = 1, caller
+    return row
+
+
+def batch(*events: np.void) -> EventBatch:
+    return np.array(list(events), dtype=EVENT)
+
+
+def mmap(at: int, result: int, pages: int, prot: int = READ | WRITE, flags: int = PRIVATE | ANONYMOUS,
+         entered: int | None = None, tid: int = 1, hint: int | None = None) -> np.void:  # fmt: skip
+    asked = result if hint is None else hint
+    return event(Kind.MMAP, at, asked, pages * PAGE, prot, flags, -1, result=result, entered=entered, tid=tid)
+
+
+def munmap(at: int, address: int, pages: int, entered: int | None = None, tid: int = 1, result: int = 0) -> np.void:
+    return event(Kind.MUNMAP, at, address, pages * PAGE, entered=entered, tid=tid, result=result)
+
+
+def mprotect(at: int, address: int, pages: int, prot: int, entered: int | None = None, tid: int = 1,
+             result: int = 0) -> np.void:  # fmt: skip
+    return event(Kind.MPROTECT, at, address, pages * PAGE, prot, entered=entered, tid=tid, result=result)
+
+
+def mremap(at: int, old: int, old_pages: int, new_pages: int, result: int, flags: int = 1,
+           entered: int | None = None, tid: int = 1) -> np.void:  # fmt: skip
+    args = old, old_pages * PAGE, new_pages * PAGE, flags, result if flags & 2 else 0
+    return event(Kind.MREMAP, at, *args, result=result, entered=entered, tid=tid)

@@ -1,0 +1,226 @@
+"""Region states, arenas and GC cycles, from the runtime's own functions."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.model.events import ANONYMOUS, FIXED, PAGE, PRIVATE, READ, WRITE, batch, event, mmap, munmap
+from tracer.events import EventBatch, Kind
+from tracer.model import states as states_module
+from tracer.model.gc_cycles import GcCycle
+from tracer.model.space import AddressSpaceModel, ArenaState
+from tracer.model.states import NONE, PREPARED, READY, RESERVED, STATE_MASK, UNKNOWN
+
+HEAP = 0xC0_0000_0000
+ARENA = 64 << 20
+MB = 1 << 20
+NAMES = {1: "runtime.(*mheap).sysAlloc", 2: "runtime.(*mheap).grow", 3: "runtime.(*mheap).allocSpan",
+         4: "runtime.persistentalloc1", 5: "runtime.sysMap"}  # fmt: skip
+
+
+def symbolize(address: int) -> str | None:
+    return NAMES.get((address + 1) // 0x1000)
+
+
+def role(kind: Kind, at: int, address: int, size: int, caller: int = 3, tid: int = 1) -> np.void:
+    return event(kind, at, address, size, caller=caller * 0x1000, tid=tid)
+
+
+def reserved(at: int, address: int, size: int, hint: int | None = None, result: int | None = None) -> list[np.void]:
+    """Return a reservation and its mmap, which gets `address` or `result`."""
+    asked = address if hint is None else hint
+    return [
+        role(Kind.RESERVE, at, asked, size, caller=1),
+        event(Kind.MMAP, at + 2, asked, size, 0, PRIVATE | ANONYMOUS, -1, result=address if result is None else result),
+    ]
+
+
+def mapped(at: int, address: int, size: int, result: int | None = None) -> list[np.void]:
+    flags = PRIVATE | ANONYMOUS | FIXED
+    got = address if result is None else result
+    return [
+        role(Kind.MAP, at, address, size, caller=2),
+        event(Kind.MMAP, at + 2, address, size, READ | WRITE, flags, -1, result=got),
+    ]
+
+
+def model_of(*batches: EventBatch) -> AddressSpaceModel:
+    model = AddressSpaceModel.empty(symbolize)
+    model.mappings.reset([], None)
+    model.states.reset([])
+    for one in batches:
+        model.apply(one)
+    return model
+
+
+def state(model: AddressSpaceModel, address: int) -> int:
+    return model.states.map.at(address) & STATE_MASK
+
+
+def test_a_heap_grows_is_used_and_scavenged() -> None:
+    model = model_of(batch(*reserved(10, HEAP, ARENA), *mapped(20, HEAP, 4 * MB)))
+    assert [state(model, HEAP + at) for at in (0, 4 * MB - 1, 4 * MB, ARENA)] == [PREPARED, PREPARED, RESERVED, NONE]
+    model.apply(batch(role(Kind.USED, 30, HEAP, MB), role(Kind.UNUSED, 40, HEAP, 8192)))
+    assert [state(model, HEAP + at) for at in (0, 8192, MB)] == [PREPARED, READY, PREPARED]
+    assert model.owner(model.states.map.at(HEAP + 8192)) == "runtime.(*mheap).allocSpan"
+    assert model.owner(model.states.map.at(HEAP + 8 * MB)) == "runtime.(*mheap).sysAlloc"
+    virtual = model.virtual()
+    assert (virtual.total, virtual.reserved) == (ARENA, ARENA - 4 * MB)
+    assert (virtual.ready, virtual.unmanaged) == (MB - 8192, 0)
+    assert model.arenas() == [ArenaState(HEAP, ARENA, ARENA - 4 * MB, 3 * MB + 8192, MB - 8192)]
+    assert not model.states.anomaly_counts
+
+
+def test_a_reservation_is_where_the_kernel_put_it() -> None:
+    model = model_of(batch(*reserved(10, HEAP + ARENA, ARENA, hint=HEAP)))
+    assert (state(model, HEAP), state(model, HEAP + ARENA)) == (NONE, RESERVED)
+    assert [arena.base for arena in model.arenas()] == [HEAP + ARENA]
+    model.apply(batch(role(Kind.FREE, 20, HEAP + ARENA, ARENA), munmap(22, HEAP + ARENA, ARENA // PAGE)))
+    assert model.arenas() == []
+    assert model.virtual().total == 0
+
+
+def test_the_call_of_a_role_may_come_in_the_next_batch() -> None:
+    one, other = reserved(10, HEAP, ARENA)
+    model = model_of(batch(one))
+    assert state(model, HEAP) == NONE
+    model.apply(batch(other))
+    assert state(model, HEAP) == RESERVED
+
+
+@pytest.mark.parametrize("error", [-12, -11, -17])
+def test_a_role_whose_call_failed_changed_nothing(error: int) -> None:
+    model = model_of(batch(*reserved(10, HEAP, ARENA, result=error)))
+    assert state(model, HEAP) == NONE
+    model.apply(batch(*reserved(20, HEAP, ARENA), *mapped(30, HEAP, MB, result=error)))
+    assert state(model, HEAP) == RESERVED
+    assert model.mappings.map.at(HEAP) & 6 == 0
+    assert not model.states.anomaly_counts
+
+
+def test_regions_are_whole_os_pages() -> None:
+    model = model_of(
+        batch(role(Kind.ALLOC, 10, 0, 5000, caller=4), event(Kind.MMAP, 12, 0, 5000, 3, 0x22, -1, result=HEAP))
+    )
+    assert [state(model, HEAP + at) for at in (0, 2 * PAGE - 1, 2 * PAGE)] == [READY, READY, NONE]
+
+
+ILLEGAL = [
+    (Kind.MAP, [], ("None",)),
+    (Kind.USED, [], ("Reserved",)),
+    (Kind.UNUSED, [Kind.MAP], ("Prepared",)),
+    (Kind.FAULT, [], ("Reserved",)),
+    (Kind.RESERVE, [Kind.MAP, Kind.USED], ("Ready",)),
+]
+
+
+@pytest.mark.parametrize(("kind", "before", "found"), ILLEGAL, ids=lambda one: getattr(one, "name", None))
+def test_a_transition_that_the_runtime_forbids_is_kept_with_its_event(
+    kind: Kind, before: list[Kind], found: tuple[str, ...]
+) -> None:
+    model = model_of(batch(*([] if kind is Kind.MAP else reserved(10, HEAP, ARENA))))
+    for at, one in enumerate(before):
+        model.apply(batch(role(one, 20 + at, HEAP, MB)))
+    if kind is Kind.RESERVE:
+        model.apply(batch(*reserved(30, HEAP, MB)))
+    else:
+        model.apply(batch(role(kind, 30, HEAP, MB)))
+    (anomaly,) = model.states.anomalies
+    assert (anomaly.kind, anomaly.low, anomaly.high, anomaly.found) == (kind, HEAP, HEAP + MB, found)
+    assert model.states.anomaly_counts[kind] == 1
+    assert model.owner_of(anomaly) == ("runtime.(*mheap).sysAlloc" if kind is Kind.RESERVE else NAMES[3])
+
+
+def test_anomalies_are_counted_beyond_those_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(states_module, "MOST_ANOMALIES", 5)
+    model = model_of(batch(*(role(Kind.USED, 10 + at, HEAP + 2 * at * PAGE, PAGE) for at in range(50))))
+    assert len(model.states.anomalies) == 5
+    assert model.states.anomaly_counts[Kind.USED] == 50
+
+
+def test_used_ranges_may_be_ready_in_part() -> None:
+    model = model_of(batch(*reserved(10, HEAP, ARENA), *mapped(20, HEAP, MB), role(Kind.USED, 30, HEAP, PAGE)))
+    model.apply(batch(role(Kind.USED, 40, HEAP, MB)))
+    assert model.states.map.piece_at(HEAP)[1] == HEAP + MB
+    assert not model.states.anomaly_counts
+
+
+def test_what_is_not_known_is_no_anomaly() -> None:
+    model = AddressSpaceModel.empty(symbolize)
+    assert model.virtual().ready is None
+    model.apply(batch(role(Kind.USED, 10, HEAP, MB), role(Kind.UNUSED, 20, HEAP + MB, MB)))
+    assert [state(model, HEAP + at) for at in (0, MB, 2 * MB)] == [READY, PREPARED, UNKNOWN]
+    assert not model.states.anomaly_counts
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from([Kind.MAP, Kind.USED, Kind.UNUSED, Kind.FAULT, Kind.FREE]), st.integers(0, 15),
+              st.integers(1, 8)), max_size=40,
+)  # fmt: skip
+TO = {Kind.MAP: PREPARED, Kind.USED: READY, Kind.UNUSED: PREPARED, Kind.FAULT: RESERVED, Kind.FREE: NONE}
+FROM = {
+    Kind.MAP: {RESERVED}, Kind.USED: {PREPARED, READY}, Kind.UNUSED: {READY}, Kind.FAULT: {READY, PREPARED},
+    Kind.FREE: {NONE, RESERVED, PREPARED, READY},
+}  # fmt: skip
+
+
+@given(STEPS, st.integers(1, 7))
+def test_transitions_lead_to_what_they_lead_to_page_by_page(
+    transitions: list[tuple[Kind, int, int]], size: int
+) -> None:
+    plain, illegal = [RESERVED] * 24, 0
+    events = reserved(10, HEAP, 24 * PAGE)
+    for at, (kind, first, count) in enumerate(transitions):
+        illegal += bool(set(plain[first : first + count]) - FROM[kind])
+        plain[first : first + count] = [TO[kind]] * count
+        events.append(role(kind, 20 + at, HEAP + first * PAGE, count * PAGE))
+    together = batch(*events)
+    model = model_of(*(together[start : start + size] for start in range(0, len(together), size)))
+    assert [state(model, HEAP + page * PAGE) for page in range(24)] == plain
+    assert model.states.anomaly_counts.total() == illegal
+    arena = model.arenas()
+    if set(plain) != {NONE}:
+        sizes = [plain.count(one) * PAGE for one in (RESERVED, PREPARED, READY)]
+        assert [arena[0].reserved, arena[0].scavenged, arena[0].ready] == sizes
+
+
+@given(st.lists(st.tuples(st.integers(60, 80), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), max_size=10))
+def test_roles_with_any_arguments_are_survived(roles: list[tuple[int, int, int]]) -> None:
+    model = AddressSpaceModel.empty()
+    for at, (kind, address, size) in enumerate(roles, start=1):
+        row = event(Kind.MAP, at, address, size)
+        row["kind"] = kind
+        model.apply(batch(row, mmap(at, address % 2**63, 1)))
+    assert all(start < end for start, end, _ in model.states.map.pieces())
+
+
+def test_cycles_pair_their_starts_with_their_ends() -> None:
+    model = AddressSpaceModel.empty()
+    kinds = [Kind.GC_DONE, Kind.GC_START, Kind.GC_DONE, Kind.GC_START, Kind.GC_START, Kind.GC_DONE, Kind.GC_START]
+    for at, kind in enumerate(kinds):
+        if at == 3:
+            model.cycles.look(goal=100, allocated=70, marked=50)
+        model.apply(batch(event(kind, at + 1)))
+        if at == 4:
+            model.cycles.look(goal=1, allocated=1, marked=1)  # in the midst of a cycle: of no use
+    assert model.cycles.cycles == [
+        GcCycle(None, 1),
+        GcCycle(2, 3, heap_after=50),
+        GcCycle(4, None, 100, 70),
+        GcCycle(5, 6),
+        GcCycle(7, None),
+    ]
+    assert model.cycles.ended == 3
+
+
+def test_growth_of_the_heap_is_kept_in_order() -> None:
+    model = AddressSpaceModel.empty(symbolize)
+    model.apply(batch(*(event(Kind.GROW, at, 0, at * MB, caller=0x3000) for at in range(1, 5))))
+    assert [growth.bytes for growth in model.growths] == [MB, 2 * MB, 3 * MB, 4 * MB]
+    assert all(before.time < after.time for before, after in pairwise(model.growths))
+    assert {growth.function for growth in model.growths} == {NAMES[3]}
