@@ -320,8 +320,8 @@ class Drift:
     """How the state rebuilt from events compared with the looks; bytes are sums over all comparisons.
 
     `mappings` (mapped or not, and the protection) and `states` add up to event_loss.drift_bytes; `after_loss` is a part
-    of them, found after events were lost. Not in them: `unsure`, what calls in an unknown order or that failed half done
-    left otherwise than assumed, and `stack_growth`, which is no event.
+    of them, found after events were lost. Not in them: `unsure`, what calls in an unknown order or that failed half
+    done left otherwise than assumed, and `stack_growth`, which is no event.
     """
 
     looks: int
