@@ -43,7 +43,6 @@ _PIECE = 1 << 18  # events that are joined at once
 # A byte that an event changed during the first look after a loss may have been changed again by one that was lost, and
 # what was seen is taken for the earlier of the two: the second look tells.
 _MENDED_BY = 2  # looks
-_MANY = 1000  # pieces; from so many on it is cheaper to make the whole function anew
 _MOST_RECORDED = 1 << 18  # changes between two looks; behind more of them nothing is suspected any longer
 
 Values = NDArray[np.int64]
@@ -280,8 +279,7 @@ def _stack_growth(model: MappingModel, drift: list[Row]) -> tuple[list[Row], lis
 
 def _take_over(steps: Steps, look: Columns, rows: list[Row]) -> None:
     """Let the model have what the look says of some bytes, with all bits of its values."""
-    if len(rows) > _MANY:
-        _take_over_many(steps, look, rows)
+    if not rows:
         return
     for start, end, _, _ in rows:
         first = int(np.searchsorted(look[0], np.uint64(start), side="right")) - 1
@@ -289,15 +287,3 @@ def _take_over(steps: Steps, look: Columns, rows: list[Row]) -> None:
         cuts = [start, *look[0][first + 1 : last].tolist(), end]
         for low, high, value in zip(cuts[:-1], cuts[1:], look[1][first:last].tolist(), strict=True):
             steps.assign(low, high, value)
-
-
-def _take_over_many(steps: Steps, look: Columns, rows: list[Row]) -> None:
-    """Do the same at once: make a new function of both."""
-    ranges = normalise([row[0] for row in rows], [row[1] for row in rows])
-    model = steps.columns()
-    points = np.unique(np.concatenate((model[0], look[0], ranges.start, ranges.end)))
-    ours, theirs = (one[1][np.searchsorted(one[0], points, side="right") - 1] for one in (model, look))
-    inside = np.searchsorted(ranges.start, points, side="right") > np.searchsorted(ranges.end, points, side="right")
-    values = np.where(inside, theirs, ours)
-    keep = np.append(True, values[1:] != values[:-1])
-    steps.load(points[keep].tolist(), values[keep].tolist())
