@@ -11,7 +11,7 @@ What still differs may be a moment that two reads of the target fell apart by (a
 linked), or an event that is late (a long munmap, a thread that was put aside before its call returned). It is a
 suspicion until the next look, which should come soon, shows the same difference in the same bytes, and no event fell
 on them in between; then it is drift, counted once, and the model takes over what was seen. After events were lost, the
-model takes over at once whatever the next two looks show differently; that is a resync.
+model takes over at once whatever the next look shows differently; that is a resync.
 """
 
 from __future__ import annotations
@@ -40,9 +40,6 @@ HOLD = 20_000_000  # ns for which an event waits for earlier ones of other CPUs
 SLACK = 15_000_000  # ns; less than HOLD, so that what may touch a look has not been applied when it begins
 _ARRIVAL = 30_000_000  # ns from the end of the slack until its events have arrived
 _PIECE = 1 << 18  # events that are joined at once
-# A byte that an event changed during the first look after a loss may have been changed again by one that was lost, and
-# what was seen is taken for the earlier of the two: the second look tells.
-_MENDED_BY = 2  # looks
 _MOST_RECORDED = 1 << 18  # changes between two looks; behind more of them nothing is suspected any longer
 
 Values = NDArray[np.int64]
@@ -77,7 +74,7 @@ class _Side:
     unknown: int
     suspects: list[Row] = field(default_factory=list)
     since: list[Piece] = field(default_factory=list)  # what changed between the last two looks, with suspects
-    lossy: int = 0  # comparisons that still are to mend what a loss did
+    lossy: bool = False
 
     def begin_recording(self) -> None:
         """Record changes from now on, for a comparison."""
@@ -131,9 +128,8 @@ class Follower:
 
     @property
     def suspicious(self) -> bool:
-        """Whether another look should come soon: to tell drift from a moment's unrest, or to mend a loss."""
-        sides = (self._mappings, self._states) if self._follows_states else (self._mappings,)
-        return not self.pending and any(side.suspects or side.lossy == 1 for side in sides)
+        """Whether another look should come soon, to tell drift from a moment's unrest."""
+        return not self.pending and bool(self._mappings.suspects or self._states.suspects)
 
     def feed(self, batch: EventBatch, now: int, lost: int = 0) -> None:
         """Take the next events; all that happened before `now` (CLOCK_MONOTONIC ns) are among those fed by now.
@@ -142,7 +138,7 @@ class Follower:
         """
         if lost > self._lost:
             self._lost = lost
-            self._mappings.lossy = self._states.lossy = _MENDED_BY
+            self._mappings.lossy = self._states.lossy = True
         if len(batch):
             self._held = np.concatenate((self._held, batch)) if len(self._held) else batch
             times = self._held["time"]
@@ -210,9 +206,9 @@ class Follower:
         model.unsure.clear()
         wrong = self._wrong(side, drift)
         if side.lossy:
-            found.resyncs += side.lossy == _MENDED_BY
+            found.resyncs += 1
             found.after_loss += bytes_of(wrong)
-            side.lossy -= 1
+            side.lossy = False
         _take_over(model.map, raw, [*unknown, *grown, *unsure, *wrong])
         model.adjust_break(sight.heap_end, first or bool(wrong))
         found.mappings += bytes_of(wrong)
@@ -225,7 +221,7 @@ class Follower:
         wrong = self._wrong(side, differences.drift)
         if side.lossy:
             found.after_loss += bytes_of(wrong)
-            side.lossy -= 1
+            side.lossy = False
         _take_over(steps, look, [*differences.unknown, *wrong])
         for start, end, ours, theirs in wrong:
             found.states[ours, theirs] += end - start
