@@ -1,0 +1,1 @@
+"""Prometheus metrics: families made from a view of the targets."""

@@ -1,0 +1,1 @@
+"""The HTTP side of `gomem serve`: endpoints, their protection, and pages for people."""

@@ -1,0 +1,1 @@
+"""Which Go processes there are, as they come and go."""

@@ -1,0 +1,1 @@
+"""Many targets at once: following them, and the view of them all that exporters render."""
