@@ -12,7 +12,7 @@ import numpy as np
 from tracer.binary.elf import PF_X, SHT_NOBITS, Malformed
 from tracer.binary.executable import Executable
 from tracer.binary.moduledata import find_moduledata
-from tracer.binary.names import name_at, rows_named
+from tracer.binary.names import MAX_NAME, name_at, rows_named
 from tracer.binary.pclntab_format import MAGICS, QUANTA, Table, decode, read_header
 from tracer.errors import BinaryError
 
@@ -49,8 +49,10 @@ class FunctionTable:
         self.count = len(table.name_offsets)
         self._entries = table.entries + np.uint64(text_start if table.header.relative else 0)
         self._offsets = table.name_offsets
-        self._names = table.names
-        self._blob = np.frombuffer(table.names, dtype=np.uint8)
+        self._names: bytes | None = table.names
+        self._names_at = address + table.header.names
+        self._names_size = len(table.names)
+        self._exe: Executable | None = None
 
     @classmethod
     def find(cls, exe: Executable) -> FunctionTable:
@@ -74,13 +76,20 @@ class FunctionTable:
             raise exe.error(reason)
         return fallback
 
+    def leave_names_in(self, exe: Executable) -> None:
+        """Hold no names from now on: read them from the file, which must stay open, whenever they are asked for.
+
+        They are most of the table. `at` then reads one name, `lookup` all of them.
+        """
+        self._exe, self._names = exe, None
+
     def lookup(self, name: str) -> list[Function]:
         """Return all functions of that name, [] if there is none.
 
         A name may stand twice, for the body and for the wrapper that adapts it to the other calling
         convention (ABI0, ABIInternal): the body, which is the larger, comes first.
         """
-        rows = rows_named(self._blob, self._offsets, name)
+        rows = rows_named(np.frombuffer(self._all_names(), dtype=np.uint8), self._offsets, name)
         found = [Function(name, int(self._entries[row]), int(self._entries[row + 1])) for row in rows]
         return sorted(found, key=lambda function: function.entry - function.end)
 
@@ -107,7 +116,15 @@ class FunctionTable:
         return Function(self._name(row), int(self._entries[row]), int(self._entries[row + 1]))
 
     def _name(self, row: int) -> str:
-        return name_at(self._names, int(self._offsets[row])) or ""
+        offset = int(self._offsets[row])
+        if self._names is not None or self._exe is None:
+            return name_at(self._all_names(), offset) or ""
+        return name_at(self._exe.read_up_to(self._names_at + offset, min(MAX_NAME, self._names_size - offset)), 0) or ""
+
+    def _all_names(self) -> bytes:
+        if self._names is not None or self._exe is None:
+            return self._names or b""
+        return self._exe.read(self._names_at, self._names_size)
 
 
 def _candidates(exe: Executable) -> Iterator[int]:

@@ -162,3 +162,13 @@ def test_any_functions_are_found_through_the_file(
 ) -> None:
     functions = [*functions, ("main.main", 16)]
     assert list(find(tmp_path, go_elf(version, functions, pie=pie))) == laid_out(functions)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_names_left_in_the_file_are_found_as_before(tmp_path: Path, version: str) -> None:
+    with Executable.open(write(tmp_path / "program", elf_file(go_elf(version, FUNCTIONS)))) as exe:
+        table = FunctionTable.find(exe)
+        before = list(table), [table.lookup(name) for name, _ in FUNCTIONS], table.lookup("main.missing")
+        table.leave_names_in(exe)
+        assert (list(table), [table.lookup(name) for name, _ in FUNCTIONS], table.lookup("main.missing")) == before
+        assert table.at(TEXT + 64) == before[0][1]
