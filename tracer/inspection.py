@@ -47,10 +47,11 @@ class Look:
 class Inspector:
     """Looks at one process as often as asked; holds its executable and its memory open."""
 
-    def __init__(self, target: Target, program: GoProgram) -> None:
-        """Take over `program`, the executable of `target`."""
+    def __init__(self, target: Target, program: GoProgram, *, owns_program: bool = True) -> None:
+        """Take over `program`, the executable of `target`; without `owns_program` the caller closes it."""
         self.target = target
         self.program = program
+        self._owns_program = owns_program
         self.bias: int | None = 0 if program.executable is not None and not program.executable.pie else None
         self.freeze_last = False  # stop the target for `last_look`
         self._frozen_seconds = 0.0
@@ -80,7 +81,8 @@ class Inspector:
 
     def close(self) -> None:
         """Close the executable and the target's memory; the target itself stays open."""
-        self.program.close()
+        if self._owns_program:
+            self.program.close()
         if self._memory is not None:
             self._memory.close()
             self._memory = None

@@ -13,7 +13,7 @@ from typing import Literal
 from bpf.cost import slowdown
 from bpf.placing import place
 from bpf.source import BpfSource
-from bpf.uprobes import UprobeSpec
+from bpf.uprobes import SkippedUprobe, UprobeSpec
 from tracer.assemble import Watched, assemble
 from tracer.errors import BackendUnavailable, BinaryError, LayoutError, NotPermitted
 from tracer.events import EventBatch, EventSource, Kind
@@ -107,14 +107,22 @@ def _bpf(pid: int, program: GoProgram, reason: str) -> Plan:
     specs = uprobes_for(program, limits)
     source = BpfSource(pid, specs)
     source.start()
-    limits += [
-        Limit(f"events of role {skipped.spec.role}", f"{skipped.spec.symbol}: {skipped.reason}", "")
-        for skipped in source.skipped
-    ]
-    placed = {spec.kind for spec in specs} - {skipped.spec.kind for skipped in source.skipped}
+    limits += skipped_limits(source.skipped)
+    return Plan("bpf", reason, source, specs, limits, sees_all_states(specs, source.skipped, limits))
+
+
+def skipped_limits(skipped: Sequence[SkippedUprobe]) -> list[Limit]:
+    """Return what is not seen because the kernel refused probes."""
+    return [Limit(f"events of role {one.spec.role}", f"{one.spec.symbol}: {one.reason}", "") for one in skipped]
+
+
+def sees_all_states(
+    specs: Sequence[UprobeSpec], skipped: Sequence[SkippedUprobe], limits: Sequence[Limit]
+) -> bool:
+    """Tell whether every transition between region states is an event; `limits` as `uprobes_for` left them."""
+    placed = {spec.kind for spec in specs} - {one.spec.kind for one in skipped}
     partly = {f"{_ALL_OF_ROLE}{kind.name.lower()}" for kind in (*_STATE_ROLES, Kind.FAULT)}
-    sees_states = placed >= _STATE_ROLES and not any(limit.what in partly for limit in limits)
-    return Plan("bpf", reason, source, specs, limits, sees_states)
+    return placed >= _STATE_ROLES and not any(limit.what in partly for limit in limits)
 
 
 def _strace(pid: int, reason: str, launched: Launched | None) -> Plan:
