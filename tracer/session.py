@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -22,6 +22,7 @@ from tracer.layout.roles import resolve_roles
 from tracer.model.activity import Activity
 from tracer.model.follower import Follower
 from tracer.model.space import AddressSpaceModel
+from tracer.optional_roles import OptionalRole, not_seen
 from tracer.program import GoProgram
 from tracer.recording.contents import Beginning, Ending
 from tracer.recording.recorder import Recorder
@@ -75,19 +76,34 @@ def uprobes_for(program: GoProgram, limits: list[Limit]) -> list[UprobeSpec]:
         return []
 
 
-def start_source(choice: Choice, pid: int, program: GoProgram, launched: Launched | None) -> Plan:
+def start_source(
+    choice: Choice,
+    pid: int,
+    program: GoProgram,
+    launched: Launched | None,
+    optional: Collection[OptionalRole] = frozenset(),
+) -> Plan:
     """Start the source that was asked for, or with "auto" the best that works.
 
     "auto" never falls back to strace on a running process: ptrace would stop it at every system call, which nobody
     asked for. A program that was launched to be traced may be slowed. Raises BackendUnavailable or NotPermitted
-    with the reason when the source named does not work.
+    with the reason when the source named does not work. Of the `optional` roles only BPF has any.
     """
+    plan = _start_source(choice, pid, program, launched, optional)
+    if plan.backend != "bpf":
+        plan.limits += not_seen(optional, f"the backend {plan.backend} does not see it")
+    return plan
+
+
+def _start_source(
+    choice: Choice, pid: int, program: GoProgram, launched: Launched | None, optional: Collection[OptionalRole]
+) -> Plan:
     if choice == "procfs":
         return Plan("procfs", "asked for", None, limits=[_NO_EVENTS])
     if choice == "strace":
         return _strace(pid, "asked for", launched)
     try:
-        return _bpf(pid, program, "the best that works here" if choice == "auto" else "asked for")
+        return _bpf(pid, program, "the best that works here" if choice == "auto" else "asked for", optional)
     except (BackendUnavailable, NotPermitted) as error:
         if choice == "bpf":
             raise
@@ -102,12 +118,13 @@ def start_source(choice: Choice, pid: int, program: GoProgram, launched: Launche
     return Plan("procfs", why_not_bpf, None, limits=limits)
 
 
-def _bpf(pid: int, program: GoProgram, reason: str) -> Plan:
+def _bpf(pid: int, program: GoProgram, reason: str, optional: Collection[OptionalRole] = frozenset()) -> Plan:
     limits: list[Limit] = []
     specs = uprobes_for(program, limits)
     source = BpfSource(pid, specs)
     source.start()
     limits += skipped_limits(source.skipped)
+    limits += not_seen(optional, "this version does not watch for it yet")
     return Plan("bpf", reason, source, specs, limits, sees_all_states(specs, source.skipped, limits))
 
 

@@ -10,6 +10,7 @@ import pytest
 from tracer import session
 from tracer.errors import BackendUnavailable, GomemError, NotPermitted
 from tracer.events import EventBatch, Kind, no_events
+from tracer.optional_roles import DESCRIPTIONS, OptionalRole
 from tracer.program import GoProgram
 from tracer.session import FromExec, Plan, start_source, uprobes_for
 from tracer.sources.launch import Launched
@@ -100,6 +101,15 @@ def test_a_backend_that_was_asked_for_and_does_not_work_is_an_error(
     with pytest.raises(type(error)) as raised:
         start_source(choice, 1, NO_GO, LAUNCHED)
     assert raised.value is error
+
+
+def test_a_role_that_was_asked_for_is_a_limit_where_bpf_does_not_work(
+    backends: Callable[[Start, Start], None],
+) -> None:
+    backends(fails(BROKEN), works("strace"))
+    for launched in (None, LAUNCHED):
+        limits = start_source("auto", 1, NO_GO, launched, frozenset((OptionalRole.RSS,))).limits
+        assert [limit.fix for limit in limits if limit.what == DESCRIPTIONS[OptionalRole.RSS]] == ["use --backend bpf"]
 
 
 def test_procfs_says_that_it_sees_no_events(backends: Callable[[Start, Start], None]) -> None:

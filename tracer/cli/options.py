@@ -18,6 +18,7 @@ from exporters.output import write_output
 from exporters.text import render_for, render_text
 from tracer.errors import TargetError
 from tracer.freeze import LONGEST
+from tracer.optional_roles import DESCRIPTIONS, OptionalRole
 from tracer.program import GoProgram
 from tracer.report import Report
 
@@ -65,6 +66,15 @@ def freeze_option(command: Command) -> Command:
         "--freeze", is_flag=True,
         help="Stop the process (ptrace) while it is read, so that all figures are of one moment. It runs on when it "
         f"has been read, after {LONGEST:g} seconds at the latest, and also when gomem is killed.",
+    )(command)  # fmt: skip
+
+
+def with_option(command: Command) -> Command:
+    """Add --with, which may come more than once: `optional` is a tuple of the names of OptionalRoles."""
+    told = "; ".join(f"{role}: {DESCRIPTIONS[role]}" for role in OptionalRole)
+    return click.option(
+        "--with", "optional", multiple=True, type=click.Choice([role.value for role in OptionalRole]),
+        help=f"Watch this, too; needs BPF, and costs the target more than the default does. May be repeated. {told}.",
     )(command)  # fmt: skip
 
 

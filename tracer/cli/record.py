@@ -7,7 +7,7 @@ import os
 import click
 
 from tracer.cli.options import say
-from tracer.cli.watching import Wish, check_wish, watch, watch_options
+from tracer.cli.watching import Wish, check_wish, optional_roles, watch, watch_options
 from tracer.recording.recorder import Recorder
 from tracer.session import Choice
 
@@ -24,6 +24,7 @@ def record(
     duration: float | None,
     backend: Choice,
     require_go: bool,
+    optional: tuple[str, ...],
     output: str | None,
     force: bool,
     command: tuple[str, ...],
@@ -33,10 +34,11 @@ def record(
     `gomem replay` gives the report of any moment from it, on any machine. The options are those of `gomem trace`.
     """
     check_wish(pid, command, "gomem record --pid 4711 -o server.rec")
+    wish = Wish(pid, command, duration, backend, require_go, optional=optional_roles(optional, backend))
     path = output or _default_path(pid, command)
     recorder = Recorder(path, force=force)
     try:
-        report = watch(Wish(pid, command, duration, backend, require_go), recorder)
+        report = watch(wish, recorder)
     finally:
         recorder.close()
     lost = report.event_loss.lost if report.event_loss else 0

@@ -6,7 +6,7 @@ import click
 
 from exporters.output import check_output
 from tracer.cli.options import Format, freeze_option, report_options, write_report
-from tracer.cli.watching import Wish, check_wish, watch, watch_options
+from tracer.cli.watching import Wish, check_wish, optional_roles, watch, watch_options
 from tracer.session import Choice
 
 DEFAULT_SECONDS = 10.0
@@ -21,6 +21,7 @@ def trace(
     duration: float | None,
     backend: Choice,
     require_go: bool,
+    optional: tuple[str, ...],
     freeze: bool,
     form: Format,
     output: str | None,
@@ -35,4 +36,5 @@ def trace(
     check_wish(pid, command, "gomem trace --pid 4711")
     check_output(output)
     seconds = DEFAULT_SECONDS if duration is None and pid is not None else duration
-    write_report(watch(Wish(pid, command, seconds, backend, require_go, freeze)), form, output)
+    wish = Wish(pid, command, seconds, backend, require_go, freeze, optional_roles(optional, backend))
+    write_report(watch(wish), form, output)

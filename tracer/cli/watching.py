@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 
 import click
 
-from tracer.cli.options import Command, Seconds, check_go, require_go_option, say, stop_signals
+from tracer.cli.options import Command, Seconds, check_go, require_go_option, say, stop_signals, with_option
 from tracer.errors import TargetError, TargetGone, UsageError
 from tracer.inspection import Inspector
+from tracer.optional_roles import OptionalRole
 from tracer.program import GoProgram, load_program
 from tracer.recording.recorder import Recorder
 from tracer.report import ProcessFacts, Report
@@ -30,6 +31,7 @@ class Wish:
     backend: Choice
     require_go: bool
     freeze: bool = False
+    optional: frozenset[OptionalRole] = frozenset()
 
 
 def watch_options(duration_default: str) -> Callable[[Command], Command]:
@@ -37,7 +39,7 @@ def watch_options(duration_default: str) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         command = click.argument("command", nargs=-1, type=click.UNPROCESSED)(command)
-        command = require_go_option(command)
+        command = with_option(require_go_option(command))
         command = click.option(
             "--backend", type=click.Choice(["auto", "bpf", "strace", "procfs"]), default="auto", show_default=True,
             help="Where events come from: bpf sees system calls and the runtime; strace sees system calls and stops "
@@ -50,6 +52,13 @@ def watch_options(duration_default: str) -> Callable[[Command], Command]:
         return click.option("--pid", type=click.IntRange(min=1), metavar="PID", help="The process to watch.")(command)
 
     return add
+
+
+def optional_roles(names: tuple[str, ...], backend: Choice) -> frozenset[OptionalRole]:
+    """Return the roles of --with; raises UsageError for a backend that sees none of them."""
+    if names and backend in ("strace", "procfs"):
+        raise UsageError(f"--with {names[0]} needs BPF, not --backend {backend}", "leave --backend out, or name bpf")
+    return frozenset(map(OptionalRole, names))
 
 
 def check_wish(pid: int | None, command: tuple[str, ...], example: str) -> None:
@@ -70,7 +79,7 @@ def _watch_pid(pid: int, wish: Wish, recorder: Recorder | None) -> Report:
         check_go(inspector.program, f"process {pid} ({target.exe})", required=wish.require_go)
         inspector.freeze_last = wish.freeze
         facts = inspector.facts()
-        plan = start_source(wish.backend, pid, inspector.program, None)
+        plan = start_source(wish.backend, pid, inspector.program, None, wish.optional)
         how_long = "until it ends" if wish.seconds is None else f"for {wish.seconds:g} s"
         _announce(plan, f"watching process {pid} ({target.comm}) {how_long}")
         return watch_target(inspector, plan, wish.seconds, stop, facts=facts, recorder=recorder)
@@ -81,7 +90,7 @@ def _watch_command(wish: Wish, recorder: Recorder | None) -> Report:
         program = load_program(launched.image)
         check_go(program, launched.image, required=wish.require_go)
         try:
-            plan = start_source(wish.backend, launched.pid, program, launched)
+            plan = start_source(wish.backend, launched.pid, program, launched, wish.optional)
         except BaseException:
             launched.abandon()
             program.close()
