@@ -17,7 +17,10 @@ MAX_STACK = 16
 
 
 class Kind(IntEnum):
-    """What happened. Syscalls < 32 <= process events < 64 <= runtime roles."""
+    """What happened. Syscalls < 32 <= process events < 64 <= rare runtime roles < 96 <= frequent ones.
+
+    SPAN_PROBES_ON and _OFF are the source's own: from when until when it watched for span events.
+    """
 
     MMAP = 1
     MUNMAP = 2
@@ -29,6 +32,9 @@ class Kind(IntEnum):
 
     EXEC = 32
     EXIT = 33
+
+    SPAN_PROBES_ON = 48
+    SPAN_PROBES_OFF = 49
 
     RESERVE = 64
     MAP = 65
@@ -43,10 +49,14 @@ class Kind(IntEnum):
     GC_START = 74
     GC_DONE = 75
     MALLOCGC = 96
+    SPAN_ALLOC = 97
+    SPAN_FREE = 98
 
 
 SYSCALL_KINDS = tuple(kind for kind in Kind if kind < 32)
 ROLE_KINDS = tuple(kind for kind in Kind if kind >= 64)
+RARE_ROLES = tuple(kind for kind in ROLE_KINDS if kind < Kind.MALLOCGC)
+SPAN_ROLES = (Kind.SPAN_ALLOC, Kind.SPAN_FREE)
 
 EVENT = np.dtype(
     [
@@ -58,7 +68,9 @@ EVENT = np.dtype(
         # Syscalls: the six arguments as the kernel got them. Roles, in canonical order whatever the
         # release's registers are: RESERVE, MAP, UNUSED, FAULT, FREE (address, bytes);
         # USED (address, bytes, prepared bytes or 0 if unknown); ALLOC (0, bytes);
-        # GROW (0, bytes, runtime pages); ARENA (0, bytes); SCAVENGE (0, wanted bytes); MALLOCGC (0, bytes).
+        # GROW (0, bytes, runtime pages); ARENA (0, bytes); SCAVENGE (0, wanted bytes); MALLOCGC (0, bytes);
+        # SPAN_ALLOC, SPAN_FREE (address or 0 if unknown, bytes, span class, spanAllocType of runtime/mheap.go:
+        # 0 the heap, 1 stacks, above that what else is managed by hand).
         ("args", "<u8", (6,)),
         ("result", "<i8"),  # syscalls: return value, or -errno; roles: 0
         # Return addresses in the target's address space, innermost caller first; for a role

@@ -16,7 +16,7 @@ from bpf.source import BpfSource
 from bpf.uprobes import SkippedUprobe, UprobeSpec
 from tracer.assemble import Watched, assemble
 from tracer.errors import BackendUnavailable, BinaryError, LayoutError, NotPermitted
-from tracer.events import EventBatch, EventSource, Kind
+from tracer.events import RARE_ROLES, EventBatch, EventSource, Kind
 from tracer.inspection import Inspector, Look
 from tracer.layout.roles import resolve_roles
 from tracer.model.activity import Activity
@@ -67,7 +67,7 @@ def uprobes_for(program: GoProgram, limits: list[Limit]) -> list[UprobeSpec]:
     except LayoutError as error:
         limits.append(Limit("the runtime's own events", error.what, error.fix))
         return []
-    rare = [probe for probe in probes if probe.kind is not Kind.MALLOCGC]
+    rare = [probe for probe in probes if probe.kind in RARE_ROLES]
     limits += [Limit(f"{_ALL_OF_ROLE}{probe.role}", probe.misses, "") for probe in rare if probe.misses]
     try:
         return place(exe, functions, rare)

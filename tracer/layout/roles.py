@@ -11,6 +11,9 @@ The facts are data: roles.json. Why its choices are what they are:
   the variants' entries and the general leaves, so those are probed and mallocgc is not. The variants' slow paths
   are left out, because only the variants call them.
 - startCycle is called once for each GC cycle, by gcStart; gcMarkTermination once, by gcMarkDone.
+- Every span that the heap hands out passes initSpan (Go 1.20 and later), where its address is known, or allocSpan (Go
+  1.17 to 1.19), where it is not yet. All that it takes back passes freeSpanLocked, whose mspan still says what it was;
+  a chunk of GOEXPERIMENT=arenas alone is reused without it. Stacks pass as spans, the small ones many to a span.
 """
 
 from __future__ import annotations
@@ -31,16 +34,19 @@ _MAX_SIZE_CLASS = 67
 _WORD = 8
 
 
-class _ShiftedWord(TypedDict):
+class _WordOf(TypedDict):
     word: int
-    shift: int
+    shift: NotRequired[int]
+    bytes: NotRequired[int]
+    field: NotRequired[str]
 
 
 class _Alternative(TypedDict):
     symbols: list[str]
-    arguments: list[int | _ShiftedWord | None]
+    arguments: list[int | _WordOf | None]
     needs: NotRequired[str]
     misses: NotRequired[str]
+    registers: NotRequired[bool]
 
 
 class _Abi(TypedDict):
@@ -59,13 +65,17 @@ class Argument:
     """Where one canonical argument of a role lies while the probed function has not yet moved its stack pointer.
 
     Either in `register` (as pt_regs names it: "ax", "bx", "r8"; "x0" on arm64), or, with register "", in the word at
-    `stack_offset` bytes from the stack pointer. The event's args[index] is that value << shift.
+    `stack_offset` bytes from the stack pointer. Of that, the low `bytes` are the value; with a `field`
+    ("mspan.npages") it is a pointer to that struct, and the value is in the field. The event's args[index] is
+    value << shift.
     """
 
     index: int
     register: str
     stack_offset: int = 0
     shift: int = 0
+    bytes: int = 8
+    field: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +96,16 @@ class Probe:
 def resolve_roles(go_version: str, goarch: str, has_function: Callable[[str], bool]) -> list[Probe]:
     """Return the probes that see each role of tracer.events in this binary; a role without a function has none.
 
-    `has_function` says whether the binary has an out-of-line function of that full name. MALLOCGC is among the
-    answers; whether it is placed is the caller's decision. Raises LayoutError for an unknown architecture or version.
+    `has_function` says whether the binary has an out-of-line function of that full name. Roles that are not rare are
+    among the answers, too; whether they are placed is the caller's decision. Raises LayoutError for an unknown
+    architecture or version.
     """
-    locate = _argument_locator(go_version, goarch)
+    in_registers, locate = _argument_locator(go_version, goarch)
     probes = []
     for role, alternatives in _data()["roles"].items():
         for alternative in alternatives:
+            if alternative.get("registers") and not in_registers:
+                continue
             present = [s for s in _expand(alternative["symbols"]) if has_function(f"runtime.{s}")]
             if present and has_function(f"runtime.{alternative.get('needs', present[0])}"):
                 arguments = tuple(locate(i, a) for i, a in enumerate(alternative["arguments"]) if a is not None)
@@ -102,7 +115,8 @@ def resolve_roles(go_version: str, goarch: str, has_function: Callable[[str], bo
     return probes
 
 
-def _argument_locator(go_version: str, goarch: str) -> Callable[[int, int | _ShiftedWord], Argument]:
+def _argument_locator(go_version: str, goarch: str) -> tuple[bool, Callable[[int, int | _WordOf], Argument]]:
+    """Return whether arguments come in registers, and what finds them."""
     abi = _data()["abi"].get(goarch)
     minor = minor_of(go_version)
     fix = "trace without runtime probes: system calls and snapshots still work"
@@ -113,13 +127,16 @@ def _argument_locator(go_version: str, goarch: str) -> Callable[[int, int | _Shi
     # Go 1.17 and 1.18 can be built with GOEXPERIMENT=noregabi, which the version then says after "X:".
     in_registers = minor >= tuple(abi["registers_since"]) and not re.search(r"\bX:\S*noregabi", go_version)
 
-    def locate(index: int, argument: int | _ShiftedWord) -> Argument:
-        word, shift = (argument, 0) if isinstance(argument, int) else (argument["word"], argument["shift"])
+    def locate(index: int, argument: int | _WordOf) -> Argument:
+        if isinstance(argument, int):
+            argument = {"word": argument}
+        word, shift = argument["word"], argument.get("shift", 0)
+        size, field = argument.get("bytes", _WORD), argument.get("field", "")
         if in_registers:
-            return Argument(index, abi["registers"][word], 0, shift)
-        return Argument(index, "", abi["stack_base"] + _WORD * word, shift)
+            return Argument(index, abi["registers"][word], 0, shift, size, field)
+        return Argument(index, "", abi["stack_base"] + _WORD * word, shift, size, field)
 
-    return locate
+    return in_registers, locate
 
 
 def _expand(symbols: list[str]) -> Iterator[str]:

@@ -30,7 +30,8 @@ TRANSITIONS: dict[Kind, tuple[str, str]] = {
     Kind.ALLOC: ("None", "Ready"),
     Kind.FREE: ("any", "None"),
 }
-_COUNTED = tuple(kind for kind in Kind if kind not in (Kind.EXEC, Kind.EXIT))
+_NOT_COUNTED = (Kind.EXEC, Kind.EXIT, Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF)
+_COUNTED = tuple(kind for kind in Kind if kind not in _NOT_COUNTED)
 _MOST_KINDS = max(Kind) + 1
 _PIECE = 1 << 20  # events; small enough for exact sums in float64, see grouped_sums
 

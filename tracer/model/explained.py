@@ -46,7 +46,7 @@ class RoleJoin:
     def feed(self, batch: EventBatch) -> Explained:
         """Return the roles that this batch's syscalls explain."""
         kinds = batch["kind"]
-        is_role = (kinds >= Kind.RESERVE) & (kinds != Kind.MALLOCGC)
+        is_role = (kinds >= Kind.RESERVE) & (kinds < Kind.MALLOCGC)
         assigned = np.full(len(batch), -1, dtype=np.int64)
         hits = int(np.count_nonzero(is_role))
         assigned[is_role] = np.arange(self._next_ticket, self._next_ticket + hits)

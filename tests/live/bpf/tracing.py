@@ -14,7 +14,7 @@ from bpf.source import BpfSource
 from bpf.uprobes import Backend, UprobeSpec
 from tracer.binary.executable import Executable
 from tracer.binary.pclntab import FunctionTable
-from tracer.events import EventBatch, Kind, no_events
+from tracer.events import RARE_ROLES, EventBatch, Kind, no_events
 from tracer.layout.roles import resolve_roles
 
 
@@ -25,7 +25,7 @@ class Binary:
         self.exe = Executable.open(path)
         self.functions = FunctionTable.find(self.exe)
         roles = resolve_roles(f"go{release}", "amd64", lambda name: bool(self.functions.lookup(name)))
-        self._probes = [probe for probe in roles if probe.kind != Kind.MALLOCGC]
+        self._probes = [probe for probe in roles if probe.kind in RARE_ROLES]
 
     def specs(self, *kinds: Kind) -> list[UprobeSpec]:
         """Return the uprobes of some roles, or of all."""
