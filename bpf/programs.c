@@ -5,6 +5,8 @@
  * Compiled by bcc (bpf/program.py) with these constants:
  *   TARGET_TGID       the target's process id, in the PID namespace that is compared
  *   PIDNS_DEV/_INO    that namespace; both absent: the initial one, where no translation is needed
+ *   MANY_TARGETS      how many targets there can be at once, in place of TARGET_TGID (bpf/shared_program.py); with
+ *                     PID_NAMESPACES, of how many namespaces, in place of PIDNS_xxx
  *   RING_PAGES        size of the ring buffer, a power of two
  *   WAKE_EVERY        wake the reader at every so many events of a CPU (a power of two); otherwise it comes by itself
  *   PENDING_CALLS     how many system calls of the target can be under way at once
@@ -44,13 +46,23 @@ struct pending {
 
 /* bpf/program.py: class Counter. Uprobes count their hits from HITS on. */
 enum { LOST_RING, LOST_PENDING, SUBMITTED, SYSCALL_HITS, HITS = SYSCALL_HITS + 64 };
-#define COUNTERS (HITS + 256)
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 BPF_HASH(pending, u64, struct pending, PENDING_CALLS);
-BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 
-static __always_inline u64 count(u32 which)
+#ifdef MANY_TARGETS
+#include "shared_targets.h"
+#else
+#define UPROBES 256
+BPF_PERCPU_ARRAY(counters, u64, HITS + UPROBES);
+
+struct record {
+	struct event event;
+};
+
+struct target; /* There is but one, and nothing to know of it. */
+
+static __always_inline u64 count(struct target *target, u32 which)
 {
 	int key = which;
 	u64 *value = counters.lookup(&key);
@@ -58,8 +70,13 @@ static __always_inline u64 count(u32 which)
 	return value ? ++*value : 0;
 }
 
+static __always_inline u64 count_submitted(void)
+{
+	return count(NULL, SUBMITTED);
+}
+
 /* The thread id of the current task if it belongs to the target, else 0. */
-static __always_inline u32 target_thread(void)
+static __always_inline u32 target_thread(struct target **target)
 {
 #ifdef PIDNS_INO
 	struct bpf_pidns_info ids = {};
@@ -74,14 +91,29 @@ static __always_inline u32 target_thread(void)
 #endif
 }
 
-static __always_inline struct event *new_event(u32 tid, u32 kind)
-{
-	struct event *event = events.ringbuf_reserve(sizeof(struct event));
+/* What only many targets need. */
+#define executing_thread(ctx, target) target_thread(target)
+#define exiting_leader(target) (target_thread(target) == TARGET_TGID ? TARGET_TGID : 0)
+#define is_paused(target, which) 0
+#define is_over_budget(target, kind) 0
+#define address_to(target, record)
+#endif
 
-	if (!event) {
-		count(LOST_RING);
+/* Room for an event of a target, which is all zeros but for who and what; NULL when it is lost, and counted. */
+static __always_inline struct event *new_event(struct target *target, u32 tid, u32 kind)
+{
+	struct record *record;
+	struct event *event;
+
+	if (is_over_budget(target, kind))
+		return NULL;
+	record = events.ringbuf_reserve(sizeof(struct record));
+	if (!record) {
+		count(target, LOST_RING);
 		return NULL;
 	}
+	address_to(target, record);
+	event = &record->event;
 	__builtin_memset(event, 0, sizeof(*event));
 	event->tid = tid;
 	event->kind = kind;
@@ -91,7 +123,7 @@ static __always_inline struct event *new_event(u32 tid, u32 kind)
 /* Waking the reader costs the target an interrupt, so most events leave it asleep. */
 static __always_inline void submit(struct event *event)
 {
-	u64 flags = count(SUBMITTED) & (WAKE_EVERY - 1) ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP;
+	u64 flags = count_submitted() & (WAKE_EVERY - 1) ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP;
 
 	events.ringbuf_submit(event, flags);
 }
@@ -124,6 +156,7 @@ static __always_inline u32 kind_of(s64 number, u32 *arguments)
 int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct pending call = {};
+	struct target *target = NULL;
 	struct pt_regs regs;
 	u64 key;
 	u32 arguments = 0, i;
@@ -131,8 +164,10 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	call.kind = kind_of(ctx->args[1], &arguments);
 	if (!call.kind)
 		return 0;
-	call.tid = target_thread();
+	call.tid = target_thread(&target);
 	if (!call.tid)
+		return 0;
+	if (is_paused(target, SYSCALL_HITS + call.kind))
 		return 0;
 	if (bpf_probe_read_kernel(&regs, sizeof(regs), (void *)ctx->args[0]))
 		return 0;
@@ -149,7 +184,7 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	call.entered = bpf_ktime_get_ns();
 	key = bpf_get_current_pid_tgid();
 	if (pending.update(&key, &call))
-		count(LOST_PENDING);
+		count(target, LOST_PENDING);
 	return 0;
 }
 
@@ -179,19 +214,27 @@ static __always_inline u32 entries(long bytes)
 int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 key = bpf_get_current_pid_tgid(), caller;
+	struct target *target = NULL;
 	struct pending *call;
 	struct event *event;
 
-	/* Only threads of the target are in the map; where the test is cheap, it spares the others the look. */
-#ifndef PIDNS_INO
+	/* Only threads of targets are in the map; where a test is cheaper, it spares the others the look. */
+#ifdef MANY_TARGETS
+	if (!is_memory_syscall((struct pt_regs *)ctx->args[0]))
+		return 0;
+#elif !defined(PIDNS_INO)
 	if (key >> 32 != TARGET_TGID)
 		return 0;
 #endif
 	call = pending.lookup(&key);
 	if (!call)
 		return 0;
-	count(SYSCALL_HITS + (call->kind & 63));
-	event = new_event(call->tid, call->kind);
+	if (!target_thread(&target)) {
+		pending.delete(&key);
+		return 0;
+	}
+	count(target, SYSCALL_HITS + (call->kind & 63));
+	event = new_event(target, call->tid, call->kind);
 	if (event) {
 		event->time = bpf_ktime_get_ns();
 		event->entered = call->entered;
@@ -212,12 +255,12 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-static __always_inline int process_event(u32 tid, u32 kind)
+static __always_inline int process_event(struct target *target, u32 tid, u32 kind)
 {
 	struct event *event;
 
-	count(SYSCALL_HITS + kind);
-	event = new_event(tid, kind);
+	count(target, SYSCALL_HITS + kind);
+	event = new_event(target, tid, kind);
 	if (!event)
 		return 0;
 	event->time = bpf_ktime_get_ns();
@@ -227,15 +270,19 @@ static __always_inline int process_event(u32 tid, u32 kind)
 
 int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
-	u32 tid = target_thread();
+	struct target *target = NULL;
+	u32 tid = executing_thread(ctx, &target);
 
-	return tid ? process_event(tid, KIND_EXEC) : 0;
+	return tid ? process_event(target, tid, KIND_EXEC) : 0;
 }
 
 /* Of the thread-group leader only. The reader (bpf/source.py) holds it back until the whole process is gone. */
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	return target_thread() == TARGET_TGID ? process_event(TARGET_TGID, KIND_EXIT) : 0;
+	struct target *target = NULL;
+	u32 tid = exiting_leader(&target);
+
+	return tid ? process_event(target, tid, KIND_EXIT) : 0;
 }
 
 /* The cookie of a uprobe says all there is to know of it; bpf/uprobes.py packs it. From the low bits up:
@@ -267,7 +314,8 @@ static __always_inline u64 argument(struct pt_regs *ctx, u64 return_slot, u32 so
 
 int on_uprobe(struct pt_regs *ctx)
 {
-	u32 tid = target_thread();
+	struct target *target = NULL;
+	u32 tid = target_thread(&target);
 	struct event *event;
 	u64 cookie, return_slot, caller;
 	u32 i, found, flags;
@@ -280,8 +328,8 @@ int on_uprobe(struct pt_regs *ctx)
 	/* Placed on the `jbe` of a stack check, the probe also sees the calls that go to morestack and come again. */
 	if (flags & BRANCH_IF_MORESTACK && ctx->flags & (FLAG_CF | FLAG_ZF))
 		return 0;
-	count(HITS + (cookie & 255));
-	event = new_event(tid, cookie >> 8 & 255);
+	count(target, HITS + (cookie & (UPROBES - 1)));
+	event = new_event(target, tid, cookie >> 8 & 255);
 	if (!event)
 		return 0;
 	event->time = bpf_ktime_get_ns();
