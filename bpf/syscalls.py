@@ -1,4 +1,4 @@
-"""The system calls that neither Python nor bcc offers: bpf(2) and perf_event_open(2).
+"""The system calls that neither Python nor bcc offers: bpf(2), perf_event_open(2) and the mount API.
 
 Thin and typed: each raises OSError with the kernel's errno. Structures are those of the uapi headers
 linux/bpf.h and linux/perf_event.h.
@@ -7,6 +7,7 @@ linux/bpf.h and linux/perf_event.h.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import platform
@@ -18,12 +19,18 @@ _NUMBERS = {
     "aarch64": {"bpf": 280, "perf_event_open": 241},
 }
 
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture
+_FSCONFIG_CMD_CREATE = 6
+
 _BPF_MAP_LOOKUP_ELEM = 1
+_BPF_MAP_UPDATE_ELEM = 2
+_BPF_MAP_LOOKUP_BATCH = 24
 _BPF_RAW_TRACEPOINT_OPEN = 17
 _BPF_LINK_CREATE = 28
 BPF_PERF_EVENT = 41
 BPF_TRACE_UPROBE_MULTI = 48
 
+_PERF_TYPE_TRACEPOINT = 2
 _PERF_ATTR_SIZE = 72  # PERF_ATTR_SIZE_VER1: up to config2
 _PERF_FLAG_FD_CLOEXEC = 8
 _PERF_EVENT_IOC_ENABLE = 0x2400
@@ -59,6 +66,41 @@ def map_lookup(map_fd: int, key: int, value_bytes: int) -> bytes:
     attributes = struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value), 0)
     _bpf(_BPF_MAP_LOOKUP_ELEM, ctypes.create_string_buffer(attributes, len(attributes)))
     return value.raw
+
+
+def map_update(map_fd: int, key: int, value: bytes) -> None:
+    """Set the value of a map with 4-byte keys."""
+    key_buffer = ctypes.create_string_buffer(struct.pack("<I", key), 4)
+    value_buffer = ctypes.create_string_buffer(value, len(value))
+    attributes = struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0)
+    _bpf(_BPF_MAP_UPDATE_ELEM, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def map_entries(map_fd: int, value_bytes: int, most: int) -> tuple[bytes, bytes]:
+    """Return all keys, 8 bytes each, and all values of a hash map that has room for `most` (Linux >= 5.6)."""
+    keys = ctypes.create_string_buffer(8 * most)
+    values = ctypes.create_string_buffer(value_bytes * most)
+    before, after = ctypes.create_string_buffer(8), ctypes.create_string_buffer(8)
+    found = 0
+    first = True
+    while found < most:
+        where = (0 if first else ctypes.addressof(before), ctypes.addressof(after))
+        room = (ctypes.addressof(keys) + 8 * found, ctypes.addressof(values) + value_bytes * found)
+        packed = struct.pack("<QQQQIIQQ", *where, *room, most - found, map_fd, 0, 0)
+        attributes = ctypes.create_string_buffer(packed, len(packed))
+        done = False
+        try:
+            _bpf(_BPF_MAP_LOOKUP_BATCH, attributes)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            done = True
+        found += struct.unpack_from("<I", attributes, 32)[0]
+        if done:
+            break
+        first = False
+        before, after = after, before
+    return keys.raw[: 8 * found], values.raw[: value_bytes * found]
 
 
 def link_uprobe_multi(program: int, path: str, offsets: Sequence[int], cookies: Sequence[int], pid: int) -> int:
@@ -101,6 +143,13 @@ def open_raw_tracepoint(program: int, name: str) -> int:
     return _bpf(_BPF_RAW_TRACEPOINT_OPEN, ctypes.create_string_buffer(attributes, len(attributes)))
 
 
+def open_tracepoint(tracepoint_id: int) -> int:
+    """Open a tracepoint as a perf event. A program that is linked to it runs at every hit, on all CPUs."""
+    attributes = struct.pack("<IIQQQQQIIQQ", _PERF_TYPE_TRACEPOINT, _PERF_ATTR_SIZE, tracepoint_id, *[0] * 8)
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return _call(_number("perf_event_open"), buffer, -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
+
+
 def open_uprobe(pmu_type: int, path: str, offset: int, pid: int) -> int:
     """Open a uprobe as a perf event of the "uprobe" PMU, for the process `pid`."""
     path_buffer = ctypes.create_string_buffer(os.fsencode(path))
@@ -114,6 +163,19 @@ def open_uprobe(pmu_type: int, path: str, offset: int, pid: int) -> int:
 def enable(perf_fd: int) -> None:
     """Start a perf event."""
     fcntl.ioctl(perf_fd, _PERF_EVENT_IOC_ENABLE, 0)
+
+
+def detached_mount(filesystem: str) -> int:
+    """Make an instance of a file system that is mounted nowhere; return a directory fd of its root.
+
+    It vanishes with the fd. Needs CAP_SYS_ADMIN (Linux >= 5.2).
+    """
+    context = _call(_FSOPEN, filesystem.encode() + b"\0", 1)
+    try:
+        _call(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _call(_FSMOUNT, context, 1, 0)
+    finally:
+        os.close(context)
 
 
 def return_free_memory() -> None:
