@@ -19,6 +19,7 @@ MAX_STACK = 16
 class Kind(IntEnum):
     """What happened. Syscalls < 32 <= process events < 64 <= rare runtime roles < 96 <= frequent ones.
 
+    RSS, RSS_PEAK and PAGE_FAULTS are sums over many hits, told now and then: of what the hits were is in no event.
     SPAN_PROBES_ON and _OFF are the source's own: from when until when it watched for span events.
     """
 
@@ -32,6 +33,10 @@ class Kind(IntEnum):
 
     EXEC = 32
     EXIT = 33
+
+    RSS = 40
+    RSS_PEAK = 41
+    PAGE_FAULTS = 42
 
     SPAN_PROBES_ON = 48
     SPAN_PROBES_OFF = 49
@@ -56,6 +61,7 @@ class Kind(IntEnum):
 SYSCALL_KINDS = tuple(kind for kind in Kind if kind < 32)
 ROLE_KINDS = tuple(kind for kind in Kind if kind >= 64)
 RARE_ROLES = tuple(kind for kind in ROLE_KINDS if kind < Kind.MALLOCGC)
+RESIDENCY_KINDS = (Kind.RSS, Kind.RSS_PEAK, Kind.PAGE_FAULTS)
 SPAN_ROLES = (Kind.SPAN_ALLOC, Kind.SPAN_FREE)
 
 EVENT = np.dtype(
@@ -71,6 +77,12 @@ EVENT = np.dtype(
         # GROW (0, bytes, runtime pages); ARENA (0, bytes); SCAVENGE (0, wanted bytes); MALLOCGC (0, bytes);
         # SPAN_ALLOC, SPAN_FREE (address or 0 if unknown, bytes, span class, spanAllocType of runtime/mheap.go:
         # 0 the heap, 1 stacks, above that what else is managed by hand).
+        # RSS (bytes of resident anonymous, file and shmem pages and of swap entries now, changes since the last such
+        # event); RSS_PEAK (the highest of each since then, the highest sum of the first three).
+        # PAGE_FAULTS since the last such event (address and bytes of a region, or 0 and 0 for all that were not told
+        # apart by region; faults; bits for 64 equal parts of the region, the lowest first, set where one was touched
+        # for the first time; faults taken by the kernel for the process; writes); result: faults on a page that was
+        # in RAM already.
         ("args", "<u8", (6,)),
         ("result", "<i8"),  # syscalls: return value, or -errno; roles: 0
         # Return addresses in the target's address space, innermost caller first; for a role

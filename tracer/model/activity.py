@@ -11,7 +11,7 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import EventBatch, Kind
+from tracer.events import RESIDENCY_KINDS, EventBatch, Kind
 from tracer.model.callers import Callers, Symbolize
 from tracer.model.event_log import DEFAULT_LOG, EventLog
 from tracer.model.explained import Explained, RoleJoin
@@ -30,7 +30,7 @@ TRANSITIONS: dict[Kind, tuple[str, str]] = {
     Kind.ALLOC: ("None", "Ready"),
     Kind.FREE: ("any", "None"),
 }
-_NOT_COUNTED = (Kind.EXEC, Kind.EXIT, Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF)
+_NOT_COUNTED = (Kind.EXEC, Kind.EXIT, *RESIDENCY_KINDS, Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF)
 _COUNTED = tuple(kind for kind in Kind if kind not in _NOT_COUNTED)
 _MOST_KINDS = max(Kind) + 1
 _PIECE = 1 << 20  # events; small enough for exact sums in float64, see grouped_sums
