@@ -1,0 +1,153 @@
+"""What happened to a process's memory since it is followed: system calls, transitions, scavenging.
+
+All are absent while nobody watches the events of the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from exporters.prometheus.metric import NOTHING, ProcessMetric, Sample, counted, of_report
+from tracer.report import EventCount, Report
+
+_SYSCALLS = ("mmap", "munmap", "mremap", "mprotect", "brk")
+_USUAL_ADVICE = ("dontneed", "free")
+_ROLES = ("grow", "arena")
+_SOURCES = ("background", "allocation", "FreeOSMemory", "other")
+
+# runtime/mem.go: what each function does to a region.
+_TRANSITIONS = {
+    "reserve": ("None", "Reserved"),
+    "map": ("Reserved", "Prepared"),
+    "used": ("Prepared", "Ready"),
+    "unused": ("Ready", "Prepared"),
+    "fault": ("Ready", "Reserved"),
+    "alloc": ("None", "Ready"),
+    "free": ("any", "None"),
+}
+
+Read = Callable[[EventCount], int]
+
+
+def _count(row: EventCount) -> int:
+    return row.count
+
+
+def _bytes(row: EventCount) -> int:
+    return row.bytes
+
+
+def _failed(row: EventCount) -> int:
+    return row.failed
+
+
+def _syscalls(read: Read) -> Callable[[Report], Iterable[Sample]]:
+    def samples(report: Report) -> Iterator[Sample]:
+        if report.events is None:
+            return
+        for name in _SYSCALLS:
+            yield (name, ""), read(report.events.get(name, NOTHING))
+        if "process_madvise" in report.events:
+            yield ("process_madvise", ""), read(report.events["process_madvise"])
+        for advice, row in counted(report.madvise or {}, _USUAL_ADVICE):
+            yield ("madvise", advice), read(row)
+
+    return samples
+
+
+def _transitions(read: Read) -> Callable[[Report], Iterable[Sample]]:
+    def samples(report: Report) -> Iterator[Sample]:
+        if report.transitions is None:
+            return
+        sums = {event: 0 for event in _TRANSITIONS}
+        for row in report.transitions:
+            if row.event in sums:
+                sums[row.event] += read(EventCount(row.count, row.bytes))
+        for event, value in sums.items():
+            yield (*_TRANSITIONS[event], event), value
+
+    return samples
+
+
+def _growth(read: Read) -> Callable[[Report], Iterable[Sample]]:
+    def samples(report: Report) -> Iterator[Sample]:
+        for role in _ROLES if report.events is not None and report.transitions is not None else ():
+            yield (role,), read((report.events or {}).get(role, NOTHING))
+
+    return samples
+
+
+def _scavenged(read: Read) -> Callable[[Report], Iterable[Sample]]:
+    def samples(report: Report) -> Iterator[Sample]:
+        for source, row in counted(report.scavenged_by, _SOURCES):
+            yield (source,), read(row)
+
+    return samples
+
+
+_CALL = ("syscall", "advice")
+_TRANSITION = ("from", "to", "event")
+
+METRICS: tuple[ProcessMetric, ...] = (
+    of_report(
+        "gomem_memory_syscalls_total",
+        "Successful system calls that change the address space, madvise by its advice; a high rate costs CPU in the "
+        "kernel and blocks other threads on the address space's lock.",
+        _syscalls(_count),
+        _CALL,
+    ),
+    of_report(
+        "gomem_memory_syscall_bytes_total",
+        "Bytes of address space that successful system calls acted on; high for dontneed and mmap together means that "
+        "memory goes back and forth between the process and the kernel.",
+        _syscalls(_bytes),
+        _CALL,
+    ),
+    of_report(
+        "gomem_memory_syscall_failures_total",
+        "System calls on the address space that failed; ENOMEM from mmap ends a Go program.",
+        _syscalls(_failed),
+        _CALL,
+    ),
+    of_report(
+        "gomem_transitions_total",
+        "Changes of a region's state by the runtime's own functions (event: reserve, map, used, unused, fault, alloc, "
+        "free).",
+        _transitions(_count),
+        _TRANSITION,
+    ),
+    of_report(
+        "gomem_transition_bytes_total",
+        "Bytes that changed state; high for both unused and used means that the scavenger gives back what is soon "
+        "needed again.",
+        _transitions(_bytes),
+        _TRANSITION,
+    ),
+    of_report(
+        "gomem_heap_growths_total",
+        "Times that the heap took more address space (grow) or a new arena; after warm-up a rising value means a heap "
+        "that still grows.",
+        _growth(_count),
+        ("event",),
+    ),
+    of_report(
+        "gomem_heap_growth_bytes_total",
+        "Bytes by which the heap took more address space (grow) or new arenas.",
+        _growth(_bytes),
+        ("event",),
+    ),
+    of_report(
+        "gomem_scavenges_total",
+        "Returns of heap memory to the kernel, by who asked: the background scavenger, an allocation under the memory "
+        "limit or the heap goal, or debug.FreeOSMemory.",
+        _scavenged(_count),
+        ("source",),
+    ),
+    of_report(
+        "gomem_scavenged_bytes_total",
+        "Heap memory returned to the kernel, by who asked; a high rate for allocation means that the program itself "
+        "pays for it at its memory limit.",
+        _scavenged(_bytes),
+        ("source",),
+    ),
+)

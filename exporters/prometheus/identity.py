@@ -1,0 +1,91 @@
+"""Which process a series belongs to: the labels that every series has, and those that one info metric adds.
+
+All of these strings belong to the target or to its cluster: they are cut, and what is not printable is written out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from exporters.prometheus.metric import Metric, MetricType, ProcessMetric, Sample
+from exporters.units import clean
+from tracer.fleet.view import TargetView
+
+LABELS = ("pid", "process")
+MOST_POD_LABELS = 32
+_LONGEST = 256  # characters of a label's value
+_LONGEST_NAME = 128  # of a process or a label
+
+
+def text(value: str | None, limit: int = _LONGEST) -> str:
+    """Return the value of a label: "" for what is not known."""
+    return clean(value, limit) if value else ""
+
+
+def label_values(target: TargetView) -> tuple[str, str]:
+    """Return the values of LABELS."""
+    return str(target.pid), text(target.name, _LONGEST_NAME)
+
+
+def info_labels(target: TargetView) -> dict[str, str]:
+    """Return all labels of gomem_process_info beside LABELS, the pod's own as label_<name>."""
+    process = target.report.process if target.report else None
+    belonging = target.belonging
+    cgroup = process.cgroup.path if process and process.cgroup else None
+    facts = {
+        "exe": process.exe if process else None,
+        "go_version": process.go_version if process else None,
+        "main_module": process.main_module if process else None,
+        "cgroup": cgroup,
+        "container_id": belonging.container_id or (process.container_id if process else None),
+        "pod_uid": belonging.pod_uid or (process.pod if process else None),
+        "pod": belonging.pod,
+        "namespace": belonging.namespace,
+        "container": belonging.container,
+        "node": belonging.node,
+    }
+    return {name: text(value) for name, value in facts.items()} | pod_labels(belonging.labels)
+
+
+def pod_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return a pod's labels as label_<name> with the characters that Prometheus allows.
+
+    Of two names that become the same one, the first in order of the alphabet stays.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(labels)[:MOST_POD_LABELS]:
+        found.setdefault("label_" + re.sub(r"[^a-zA-Z0-9_]", "_", name[:_LONGEST_NAME]), text(labels[name]))
+    return found
+
+
+INFO_LABELS = (
+    "exe", "go_version", "main_module", "cgroup", "container_id", "pod_uid", "pod", "namespace", "container", "node",
+)  # fmt: skip
+
+
+def _info(target: TargetView) -> tuple[Sample, ...]:
+    labels = info_labels(target)
+    return ((tuple(labels[name] for name in INFO_LABELS), 1),)
+
+
+METRICS: tuple[ProcessMetric, ...] = (
+    Metric(
+        "gomem_process_info",
+        MetricType.INFO,
+        "",
+        "What the process is and belongs to, empty where unknown, and the pod's labels that were asked for as "
+        "label_<name>; join it with `* on (pid, process) group_left (pod) gomem_process_info`.",
+        INFO_LABELS,
+        _info,
+    ),
+    Metric(
+        "gomem_process_state",
+        MetricType.GAUGE,
+        "",
+        "1 for the state that the process is in now, how far gomem can follow it: starting, followed, kernel_only, "
+        "unreadable or waiting.",
+        ("state",),
+        lambda target: (((target.state.value,), 1),),
+    ),
+)

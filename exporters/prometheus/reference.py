@@ -1,0 +1,50 @@
+"""The tables of docs/metrics.md, made from the code: `python -m exporters.prometheus.reference` writes them anew."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from exporters.prometheus import compat, spans, tracer_health
+from exporters.prometheus.catalog import PROCESS_GROUPS
+from exporters.prometheus.identity import LABELS
+from exporters.prometheus.metric import Metric
+
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+_HEAD = "| name | type | unit | labels | what it is |\n| --- | --- | --- | --- | --- |\n"
+
+
+def _table(title: str, metrics: Iterable[Metric[Any]], common: str) -> str:
+    rows = [
+        f"| `{metric.name}` | {metric.type} | {metric.unit or '-'} | {_labels(metric)} | {metric.help} |\n"
+        for metric in metrics
+    ]
+    return f"### {title}\n\n{common}{_HEAD}{''.join(rows)}"
+
+
+def _labels(metric: Metric[Any]) -> str:
+    return ", ".join(f"`{label}`" for label in metric.labels) or "-"
+
+
+def tables() -> str:
+    """Return every metric in Markdown, by group."""
+    beside = f"Beside {' and '.join(f'`{label}`' for label in LABELS)}:\n\n"
+    parts = [_table(title, group, beside) for title, group in PROCESS_GROUPS.items()]
+    parts.append(_table("By size class (`--size-classes`)", spans.SIZE_CLASS_METRICS, beside))
+    own: tuple[Metric[Any], ...] = (tracer_health.BUILD, *tracer_health.METRICS)
+    parts.append(_table("gomem itself", own, ""))
+    parts.append(_table("client_golang's names (`--compat go-collector`)", compat.METRICS, beside))
+    return "\n".join(parts)
+
+
+def with_tables(page: str) -> str:
+    """Return the page with the tables between its two marks replaced by the code's."""
+    return re.sub(f"{BEGIN}.*{END}", lambda found: f"{BEGIN}\n\n{tables()}\n{END}", page, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/metrics.md")
+    path.write_text(with_tables(path.read_text()))

@@ -1,0 +1,82 @@
+"""Goroutines and threads, and the cgroup that bounds the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from exporters.prometheus.metric import ProcessMetric, Sample, Value, figure, of_report
+from tracer.report import Cgroup, Report, Scheduler
+
+
+def _scheduler(read: Callable[[Scheduler], Value]) -> Callable[[Report], Value | None]:
+    def value(report: Report) -> Value | None:
+        structure = report.structure
+        return None if structure is None or structure.scheduler is None else read(structure.scheduler)
+
+    return value
+
+
+def _states(report: Report) -> Iterator[Sample]:
+    scheduler = report.structure.scheduler if report.structure else None
+    for state, count in (scheduler.goroutine_states or {}).items() if scheduler else ():
+        yield (state,), count
+
+
+def _cgroup(read: Callable[[Cgroup], int | None]) -> Callable[[Report], Value | None]:
+    return lambda report: None if report.process.cgroup is None else read(report.process.cgroup)
+
+
+METRICS: tuple[ProcessMetric, ...] = (
+    figure(
+        "gomem_goroutines",
+        "Goroutines as runtime.NumGoroutine counts them; if this rises for hours, goroutines leak, each with a stack.",
+        _scheduler(lambda scheduler: scheduler.goroutines),
+    ),
+    figure(
+        "gomem_system_goroutines",
+        "The runtime's own goroutines.",
+        _scheduler(lambda scheduler: scheduler.system_goroutines),
+    ),
+    of_report(
+        "gomem_goroutine_states",
+        "Goroutines by state, the runtime's own included; many runnable ones mean that CPU is short.",
+        _states,
+        ("state",),
+    ),
+    figure(
+        "gomem_threads",
+        "Threads of the process as the kernel counts them; each costs a stack outside the Go heap.",
+        lambda report: None if report.structure is None else report.structure.threads,
+    ),
+    figure(
+        "gomem_runtime_threads",
+        "Threads (Ms) that the Go runtime has; far more than gomem_processors means many calls that block, in C or in "
+        "the kernel.",
+        _scheduler(lambda scheduler: scheduler.ms),
+    ),
+    figure(
+        "gomem_processors",
+        "Ps, which is GOMAXPROCS; more of them than CPUs in the cgroup's quota gets the process throttled.",
+        _scheduler(lambda scheduler: scheduler.ps),
+    ),
+    figure(
+        "gomem_cgroup_memory_bytes",
+        "Memory charged to the process's cgroup (memory.current), of all its processes and with page cache.",
+        _cgroup(lambda cgroup: cgroup.memory_current),
+    ),
+    figure(
+        "gomem_cgroup_memory_max_bytes",
+        "The cgroup's hard limit (memory.max), at which the kernel kills; absent when there is none.",
+        _cgroup(lambda cgroup: cgroup.memory_max),
+    ),
+    figure(
+        "gomem_cgroup_memory_high_bytes",
+        "The cgroup's memory.high, above which the kernel slows the process down; absent when there is none.",
+        _cgroup(lambda cgroup: cgroup.memory_high),
+    ),
+    figure(
+        "gomem_cgroup_oom_kills_total",
+        "Processes of the cgroup that the kernel killed for want of memory; any increase is an outage.",
+        _cgroup(lambda cgroup: cgroup.oom_kill),
+    ),
+)
