@@ -102,7 +102,7 @@ class Module:
 
     def __init__(self, source: Path, constants: dict[str, int]) -> None:
         bcc = import_bcc()
-        flags = [f"-D{name}={value}" for name, value in constants.items()]
+        flags = [f"-D{name}={value}" for name, value in constants.items()] + [f"-I{source.parent}"]
         self._bpf: Any = None
         with _kernel_source(INCLUDE_TREE), _captured_stderr() as said:
             try:

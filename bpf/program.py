@@ -9,6 +9,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from bpf import syscalls
 from bpf.bcc_import import KPROBE, RAW_TRACEPOINT, Module
 from tracer.errors import BackendUnavailable, TargetGone
@@ -74,27 +76,33 @@ def target_ids(pid: int) -> TargetIds:
     return TargetIds(innermost, device, target.st_ino, foreign=target.st_ino != own.st_ino)
 
 
+def common_constants(ring_bytes: int, wake_every: int) -> dict[str, int]:
+    """Return what programs.c is compiled with, whatever its targets. Raises BackendUnavailable for other machines."""
+    machine = platform.machine()
+    if machine not in _NUMBERS:
+        raise BackendUnavailable(f"the BPF programs do not know {machine}", "use --backend strace or procfs")
+    return {
+        "RING_PAGES": ring_bytes // 4096,
+        "WAKE_EVERY": wake_every,
+        "PENDING_CALLS": MAX_CALLS_UNDER_WAY,
+        "EVENT_BYTES": EVENT.itemsize,
+        "EVENT_ARGS_AT": offset_in(EVENT, "args"),
+        "EVENT_STACK_AT": offset_in(EVENT, "stack"),
+        **{f"KIND_{kind.name}": int(kind) for kind in Kind},
+        **{f"NR_{name.upper()}": number for name, number in zip(SYSCALLS, _NUMBERS[machine], strict=True)},
+    }
+
+
 class Program:
     """The loaded programs and maps. `ring_bytes` is a power of two and a multiple of the page size."""
 
-    def __init__(self, ids: TargetIds, ring_bytes: int, wake_every: int) -> None:
+    def __init__(self, ids: TargetIds, ring_bytes: int, wake_every: int, *, spans: bool = False) -> None:
         self.ring_bytes = ring_bytes
-        constants = {
-            "TARGET_TGID": ids.tgid,
-            "RING_PAGES": ring_bytes // 4096,
-            "WAKE_EVERY": wake_every,
-            "PENDING_CALLS": MAX_CALLS_UNDER_WAY,
-            "EVENT_BYTES": EVENT.itemsize,
-            "EVENT_ARGS_AT": _offset("args"),
-            "EVENT_STACK_AT": _offset("stack"),
-            **{f"KIND_{kind.name}": int(kind) for kind in Kind},
-        }
+        constants = common_constants(ring_bytes, wake_every) | {"TARGET_TGID": ids.tgid}
+        if spans:
+            constants["SPAN_PROBES"] = 1
         if ids.device is not None and ids.inode is not None:
             constants |= {"PIDNS_DEV": ids.device, "PIDNS_INO": ids.inode}
-        machine = platform.machine()
-        if machine not in _NUMBERS:
-            raise BackendUnavailable(f"the BPF programs do not know {machine}", "use --backend strace or procfs")
-        constants |= {f"NR_{name.upper()}": number for name, number in zip(SYSCALLS, _NUMBERS[machine], strict=True)}
         self._module = Module(SOURCE, constants)
         self._cpus = possible_cpus()
 
@@ -105,6 +113,15 @@ class Program:
     def uprobe(self, backend: Literal["multi", "perf"]) -> int:
         """Return the fd of the uprobe program, loaded for one way of attaching."""
         return self._module.load("on_uprobe", KPROBE, syscalls.BPF_TRACE_UPROBE_MULTI if backend == "multi" else -1)
+
+    def span_uprobe(self, backend: Literal["multi", "perf"]) -> int:
+        """Return the fd of the program for span events, which only a Program made with `spans` has."""
+        attach_type = syscalls.BPF_TRACE_UPROBE_MULTI if backend == "multi" else -1
+        return self._module.load("on_span_uprobe", KPROBE, attach_type)
+
+    def set_operands(self, index: int, packed: bytes) -> None:
+        """Tell the program for span events where the arguments of a uprobe are (bpf/operands.py)."""
+        syscalls.map_update(self._module.map_fd("operands"), index, packed)
 
     def ring_fd(self) -> int:
         """Return the fd of the ring buffer."""
@@ -130,6 +147,7 @@ def possible_cpus() -> int:
     return int(last.split("-")[-1]) + 1
 
 
-def _offset(field: str) -> int:
-    assert EVENT.fields is not None
-    return int(EVENT.fields[field][1])
+def offset_in(dtype: np.dtype[np.void], field: str) -> int:
+    """Return at which byte of a structured dtype a field begins."""
+    assert dtype.fields is not None
+    return int(dtype.fields[field][1])

@@ -285,6 +285,25 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	return tid ? process_event(target, tid, KIND_EXIT) : 0;
 }
 
+#ifdef MANY_TARGETS
+/* In the place of on_exit since Linux 6.16, where sched_process_exit says whether the thread was the last. */
+int on_exit_of_group(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 call = bpf_get_current_pid_tgid();
+	struct target *target = NULL;
+	u32 key;
+
+	if (!target_thread(&target))
+		return 0;
+	pending.delete(&call);
+	if (!(ctx->args[1] & 255))
+		return 0;
+	key = target->key;
+	slots.delete(&key);
+	return process_event(target, TGID_OF(key), KIND_EXIT);
+}
+#endif
+
 /* The cookie of a uprobe says all there is to know of it; bpf/uprobes.py packs it. From the low bits up:
  * 8 counter, 8 kind, 8 return address offset / 8, 4 flags, then for each of three arguments 8 source and 4 shift. */
 #define BRANCH_IF_MORESTACK 1
@@ -358,3 +377,7 @@ int on_uprobe(struct pt_regs *ctx)
 	submit(event);
 	return 0;
 }
+
+#ifdef SPAN_PROBES
+#include "span_probes.h"
+#endif

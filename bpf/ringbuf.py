@@ -1,4 +1,4 @@
-"""Reading a BPF ring buffer whose records all are one EVENT, without a call per record.
+"""Reading a BPF ring buffer whose records all are one EVENT or begin with one, without a call per record.
 
 The kernel (kernel/bpf/ringbuf.c) lets the reader map a page with its own position, then a read-only
 page with the producer's, then the data twice in a row, so that no record is ever split. A record is
@@ -14,18 +14,22 @@ import threading
 
 import numpy as np
 
-from tracer.events import EVENT, EventBatch, no_events
+from tracer.events import EVENT, EventBatch
 
 _BUSY = np.uint32(1 << 31)
-_RECORD = np.dtype([("length", "<u4"), ("page", "<u4"), ("event", EVENT)])
-RECORD_BYTES = _RECORD.itemsize
+_HEADER_BYTES = 8
+RECORD_BYTES = _HEADER_BYTES + EVENT.itemsize
 
 
 class RingBuffer:
-    """The reader's side of a BPF_MAP_TYPE_RINGBUF of `size` bytes (a power of two)."""
+    """The reader's side of a BPF_MAP_TYPE_RINGBUF of `size` bytes (a power of two), with records of one `dtype`."""
 
-    def __init__(self, map_fd: int, size: int) -> None:
+    def __init__(self, map_fd: int, size: int, dtype: np.dtype[np.void] = EVENT) -> None:
+        if dtype.itemsize % 8:
+            raise ValueError(f"the kernel rounds records up to 8 bytes; {dtype.itemsize} is no multiple of that")
         page = mmap.PAGESIZE
+        self._dtype = dtype
+        self._record = np.dtype([("length", "<u4"), ("page", "<u4"), ("content", dtype)])
         self._size = size
         self._ours = mmap.mmap(map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._theirs = mmap.mmap(map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
@@ -43,19 +47,19 @@ class RingBuffer:
     def take(self) -> EventBatch:
         """Remove and return all finished records, in the order in which their room was reserved."""
         read = int(self._read[0])
-        count = (int(self._written[0]) - read) // RECORD_BYTES
+        count = (int(self._written[0]) - read) // self._record.itemsize
         with self._fence:  # an acquire: the data must not be read before the position
             pass
         if count <= 0:
-            return no_events()
+            return np.zeros(0, self._dtype)
         start = mmap.PAGESIZE + (read & (self._size - 1))
-        records = np.frombuffer(self._theirs, _RECORD, count, start)
+        records = np.frombuffer(self._theirs, self._record, count, start)
         busy = np.flatnonzero(records["length"] & _BUSY)
         if busy.size:
             count = int(busy[0])
-        events = records["event"][:count].copy()
+        events: EventBatch = records["content"][:count].copy()
         with self._fence:  # a release: the room must not be given back before it was copied
-            self._read[0] = read + count * RECORD_BYTES
+            self._read[0] = read + count * self._record.itemsize
         return events
 
     def close(self) -> None:

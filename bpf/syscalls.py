@@ -24,6 +24,8 @@ _FSCONFIG_CMD_CREATE = 6
 
 _BPF_MAP_LOOKUP_ELEM = 1
 _BPF_MAP_UPDATE_ELEM = 2
+_BPF_MAP_DELETE_ELEM = 3
+_BPF_MAP_UPDATE_ELEM = 2
 _BPF_MAP_LOOKUP_BATCH = 24
 _BPF_RAW_TRACEPOINT_OPEN = 17
 _BPF_LINK_CREATE = 28
@@ -101,6 +103,21 @@ def map_entries(map_fd: int, value_bytes: int, most: int) -> tuple[bytes, bytes]
         first = False
         before, after = after, before
     return keys.raw[: 8 * found], values.raw[: value_bytes * found]
+
+
+def map_update(map_fd: int, key: int, value: bytes) -> None:
+    """Give a key of 4 bytes its value, which must have the map's size."""
+    key_buffer = ctypes.create_string_buffer(struct.pack("<I", key), 4)
+    value_buffer = ctypes.create_string_buffer(value, len(value))
+    attributes = struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0)
+    _bpf(_BPF_MAP_UPDATE_ELEM, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def map_delete(map_fd: int, key: int) -> None:
+    """Remove a key of 4 bytes from a hash. Raises FileNotFoundError if it is not there."""
+    key_buffer = ctypes.create_string_buffer(struct.pack("<I", key), 4)
+    attributes = struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), 0, 0)
+    _bpf(_BPF_MAP_DELETE_ELEM, ctypes.create_string_buffer(attributes, len(attributes)))
 
 
 def link_uprobe_multi(program: int, path: str, offsets: Sequence[int], cookies: Sequence[int], pid: int) -> int:
