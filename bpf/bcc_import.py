@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -94,6 +95,15 @@ def _kernel_source(directory: Path) -> Iterator[None]:
             os.environ["BCC_KERNEL_SOURCE"] = before
 
 
+def _whole(source: Path) -> bytes:
+    """Return a source file with the files beside it that it includes: bcc knows map operations in the main file only."""
+
+    def included(line: re.Match[str]) -> str:
+        return (source.parent / line[1]).read_text()
+
+    return re.sub(r'^#include "([\w.]+)"$', included, source.read_text(), flags=re.MULTILINE).encode()
+
+
 class Module:
     """A compiled BPF source file: its maps exist, its programs can be loaded.
 
@@ -102,11 +112,11 @@ class Module:
 
     def __init__(self, source: Path, constants: dict[str, int]) -> None:
         bcc = import_bcc()
-        flags = [f"-D{name}={value}" for name, value in constants.items()] + [f"-I{source.parent}"]
+        flags = [f"-D{name}={value}" for name, value in constants.items()]
         self._bpf: Any = None
         with _kernel_source(INCLUDE_TREE), _captured_stderr() as said:
             try:
-                self._bpf = bcc.BPF(text=source.read_bytes(), cflags=flags)
+                self._bpf = bcc.BPF(text=_whole(source), cflags=flags)
             except Exception as error:  # bcc raises bare Exception
                 _refused(f"{source.name} does not compile or its maps are refused", said(), error)
         self._library: Any = bcc.lib

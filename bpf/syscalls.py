@@ -105,14 +105,6 @@ def map_entries(map_fd: int, value_bytes: int, most: int) -> tuple[bytes, bytes]
     return keys.raw[: 8 * found], values.raw[: value_bytes * found]
 
 
-def map_update(map_fd: int, key: int, value: bytes) -> None:
-    """Give a key of 4 bytes its value, which must have the map's size."""
-    key_buffer = ctypes.create_string_buffer(struct.pack("<I", key), 4)
-    value_buffer = ctypes.create_string_buffer(value, len(value))
-    attributes = struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0)
-    _bpf(_BPF_MAP_UPDATE_ELEM, ctypes.create_string_buffer(attributes, len(attributes)))
-
-
 def map_delete(map_fd: int, key: int) -> None:
     """Remove a key of 4 bytes from a hash. Raises FileNotFoundError if it is not there."""
     key_buffer = ctypes.create_string_buffer(struct.pack("<I", key), 4)
