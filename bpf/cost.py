@@ -9,11 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bpf.uprobes import UprobeSpec
-from tracer.events import ProbeStatus
+from tracer.events import SPAN_ROLES, ProbeStatus
 
 EMULATED = 2.5e-6  # seconds; the kernel emulates the probed instruction
 SINGLE_STEPPED = 17e-6  # seconds; two traps into the kernel
 SYSCALL = 2.5e-6  # seconds; both raw tracepoints, record and stack
+WITHOUT_STACK = 1.2e-6  # seconds; a governed uprobe on an emulated instruction, with its record
+SWITCH = 0.2e-3  # seconds; to put some uprobes on, or to take them off
+
+
+def hit(spec: UprobeSpec) -> float:
+    """Return what a hit of a uprobe costs, seconds."""
+    if not spec.emulated:
+        return SINGLE_STEPPED
+    return WITHOUT_STACK if spec.kind in SPAN_ROLES else EMULATED
 
 
 def slowdown(
@@ -25,12 +34,6 @@ def slowdown(
     """
     if cpu_seconds is None or seconds <= 0:
         return None
-    stepped = {spec.symbol for spec in placed if not spec.emulated}
-    symbols = {spec.symbol for spec in placed}
-    spent = 0.0
-    for probe in probes:
-        if probe.symbol in stepped:
-            spent += probe.hits * SINGLE_STEPPED
-        else:
-            spent += probe.hits * (EMULATED if probe.symbol in symbols else SYSCALL)
+    prices = {spec.symbol: hit(spec) for spec in placed}
+    spent = sum(probe.hits * prices.get(probe.symbol, SYSCALL) for probe in probes)
     return min(spent / max(cpu_seconds, seconds), 1.0)

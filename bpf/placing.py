@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bpf.operands import MOST_OPERANDS
 from bpf.placement import CODE_LIMIT, probe_site
 from bpf.uprobes import ROLE_ARGS, UprobeSpec
 from tracer.binary.code import instructions
 from tracer.binary.executable import Executable
 from tracer.binary.pclntab import Function, FunctionTable
 from tracer.errors import BackendUnavailable
+from tracer.events import SPAN_ROLES
+from tracer.layout.layout import Layout
 from tracer.layout.roles import Argument, Probe
 
 
 def place(
-    exe: Executable, functions: FunctionTable, probes: Iterable[Probe], path: str | None = None
+    exe: Executable,
+    functions: FunctionTable,
+    probes: Iterable[Probe],
+    path: str | None = None,
+    layout: Layout | None = None,
 ) -> list[UprobeSpec]:
     """Return a uprobe for each of `probes` whose function the binary has.
 
+    Those of SPAN_ROLES read fields of structs, and are left out where the `layout` does not have them.
     `path` is what the kernel opens; by default the descriptor that `exe` holds, which also finds a deleted file or
     one of another mount namespace, and must stay open until the source has started. Raises BackendUnavailable for
     an architecture without a decoder, BinaryError for a corrupt file.
@@ -27,7 +35,8 @@ def place(
     specs = []
     for probe in probes:
         function = _body(exe, functions.lookup(probe.symbol))
-        if function is None:
+        sources = _operands(probe.arguments, layout) if probe.kind in SPAN_ROLES else _sources(probe.arguments)
+        if function is None or sources is None:
             continue
         code = exe.read_up_to(function.entry, min(function.end - function.entry, CODE_LIMIT))
         registers = {f"r{name.removeprefix('r')}" for argument in probe.arguments if (name := argument.register)}
@@ -39,7 +48,7 @@ def place(
                 symbol=probe.symbol,
                 path=path or f"/proc/self/fd/{exe.fd}",
                 offset=exe.file_offset(site.address),
-                args=_sources(probe.arguments),
+                args=sources,
                 return_address_offset=site.return_address_offset,
                 emulated=site.emulated,
                 skip_if_branch_taken=site.skip_if_branch_taken,
@@ -54,6 +63,21 @@ def _sources(arguments: Iterable[Argument]) -> tuple[str, ...]:
     for argument in arguments:
         place = f"r{argument.register.removeprefix('r')}" if argument.register else f"stack:{argument.stack_offset}"
         sources[argument.index] = f"{place}*{1 << argument.shift}" if argument.shift else place
+    return tuple(sources)
+
+
+def _operands(arguments: Iterable[Argument], layout: Layout | None) -> tuple[str, ...] | None:
+    """Return where the arguments are, in the words of bpf/operands.py; None where a field's place is not known."""
+    sources = ["0"] * MOST_OPERANDS
+    for argument in arguments:
+        place = f"r{argument.register.removeprefix('r')}"
+        if argument.field:
+            struct, _, field = argument.field.partition(".")
+            if layout is None or not layout.has(struct, field):
+                return None
+            place = f"[{place}+{layout.offset(struct, field)}]"
+        size = f"u{8 * argument.bytes} " if argument.bytes < 8 else ""
+        sources[argument.index] = size + (f"{place}*{1 << argument.shift}" if argument.shift else place)
     return tuple(sources)
 
 

@@ -10,6 +10,7 @@
  *   RING_PAGES        size of the ring buffer, a power of two
  *   WAKE_EVERY        wake the reader at every so many events of a CPU (a power of two); otherwise it comes by itself
  *   PENDING_CALLS     how many system calls of the target can be under way at once
+ *   SPAN_PROBES       with the program for span events
  *   KIND_xxx          tracer/events.py: class Kind
  *   EVENT_xxx         tracer/events.py: size of the dtype EVENT and offsets in it
  *   NR_xxx            the numbers of the memory system calls
@@ -380,4 +381,36 @@ int on_uprobe(struct pt_regs *ctx)
 
 #ifdef SPAN_PROBES
 #include "span_probes.h"
+
+/* A uprobe on a path that is not rare (bpf/governor.py): with more arguments than a cookie has room for, and without a
+ * stack, which is most of what a hit costs. Its cookie has the counter, the kind and the flags only. */
+int on_span_uprobe(struct pt_regs *ctx)
+{
+	u64 cookie = bpf_get_attach_cookie(ctx);
+	int index = cookie & 255;
+	struct target *target = NULL;
+	struct operands *wanted;
+	struct event *event;
+	u32 tid, i;
+
+	if (cookie >> 24 & BRANCH_IF_MORESTACK && ctx->flags & (FLAG_CF | FLAG_ZF))
+		return 0;
+	tid = target_thread(&target);
+	if (!tid)
+		return 0;
+	count(target, HITS + index);
+	wanted = operands.lookup(&index);
+	if (!wanted || !wanted->on)
+		return 0;
+	event = new_event(target, tid, cookie >> 8 & 255);
+	if (!event)
+		return 0;
+	event->time = bpf_ktime_get_ns();
+#pragma unroll
+	for (i = 0; i < SYSCALL_ARGS; i++)
+		if (wanted->of[i].bytes)
+			event->args[i] = operand(ctx, &wanted->of[i]);
+	submit(event);
+	return 0;
+}
 #endif

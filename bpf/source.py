@@ -13,6 +13,7 @@ import numpy as np
 
 from bpf import syscalls, uprobes
 from bpf.bcc_import import NEEDS_BPF
+from bpf.governor import GovernedUprobes
 from bpf.program import SYSCALLS, Counter, Program, TargetIds, target_ids
 from bpf.ringbuf import RECORD_BYTES, RingBuffer
 from bpf.uprobes import Backend, SkippedUprobe, UprobeSpec
@@ -48,6 +49,7 @@ class BpfSource:
         uprobes: Sequence[UprobeSpec] = (),
         ring_bytes: int = RING_BYTES,
         uprobe_backend: Backend = "auto",
+        governed: GovernedUprobes | None = None,
     ) -> None:
         if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
             raise ValueError(f"the ring buffer's size must be a power of two of at least 4096, not {ring_bytes}")
@@ -56,6 +58,7 @@ class BpfSource:
         self.skipped: list[SkippedUprobe] = []  # uprobes that the kernel refused, known after start
         self.uprobe_backend: Backend = uprobe_backend  # after start: the one in use
         self._specs = tuple(uprobes)
+        self._governed = governed
         self._ring_bytes = ring_bytes
         self._ids = TargetIds(pid)
         self._program: Program | None = None
@@ -83,13 +86,15 @@ class BpfSource:
         self._ids = target_ids(self.pid)
         records = self._ring_bytes // RECORD_BYTES
         wake_every = 1 << max(records // 8 // (os.cpu_count() or 1), 1).bit_length() - 1
-        self._program = Program(self._ids, self._ring_bytes, wake_every)
+        self._program = Program(self._ids, self._ring_bytes, wake_every, spans=self._governed is not None)
         self._ring = RingBuffer(self._program.ring_fd(), self._ring_bytes)
         self._attach_tracepoints(self._program)
         if self._process_is_gone():  # before its exit could be seen; from here on it is
             raise TargetGone(f"process {self.pid} has exited")
         if self._specs:
             self._attach_uprobes(self._program)
+        if self._governed is not None:
+            self._start_governed(self._program, self._governed)
         self._program.forget_compiler()
 
     def _attach_tracepoints(self, program: Program) -> None:
@@ -101,6 +106,11 @@ class BpfSource:
             except OSError as error:
                 what = f"cannot attach to the tracepoint {name}: {error.strerror}"
                 raise BackendUnavailable(what, "needs CONFIG_TRACEPOINTS; use --backend strace") from error
+
+    def _start_governed(self, program: Program, governed: GovernedUprobes) -> None:
+        if self.uprobe_backend == "auto":
+            self.uprobe_backend = "multi" if _multi_program(program, required=False) is not None else "perf"
+        governed.start(program, self.pid, self.uprobe_backend, len(self._specs))
 
     def _attach_uprobes(self, program: Program) -> None:
         backend = self.uprobe_backend
@@ -132,6 +142,8 @@ class BpfSource:
 
     def _take(self) -> EventBatch:
         if self._ring is not None:
+            if self._governed is not None:
+                self._rest.append(self._governed.tick())
             self._rest.append(self._translated(self._ring.take()))
             self._read_losses()
         batch = np.concatenate(self._rest) if len(self._rest) > 1 else (self._rest or [no_events()])[0]
@@ -180,6 +192,8 @@ class BpfSource:
 
     def stop(self) -> None:
         """Detach everything and free the kernel's memory; keep what was not polled yet. Idempotent."""
+        if self._governed is not None:
+            self._rest.append(self._governed.stop())
         uprobes.close_all(self._held)
         if self._ring is not None:
             self._rest.append(self._translated(self._ring.take()))
@@ -214,7 +228,7 @@ class BpfSource:
         for index, spec in enumerate(self._specs):
             if spec not in refused:
                 found.append(ProbeStatus(spec.role, spec.symbol, program.counter(Counter.HITS + index)))
-        return found
+        return found + (self._governed.probes() if self._governed is not None else [])
 
 
 def _multi_program(program: Program, required: bool) -> int | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 from bpf import syscalls
+from bpf.operands import REGISTERS
 from tracer.errors import BackendUnavailable, NotPermitted
 from tracer.events import Kind
 
@@ -23,7 +24,6 @@ Backend = Literal["auto", "multi", "perf"]
 MAX_UPROBES = 256  # bpf/programs.c: COUNTERS
 ROLE_ARGS = 3
 _PMU_TYPE = Path("/sys/bus/event_source/devices/uprobe/type")
-_REGISTERS = ("0", "rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11", "rdx")  # bpf/programs.c: argument()
 _STACK = 64  # bpf/programs.c: SOURCE_STACK
 _SKIP_IF_BRANCH_TAKEN, _WALK_SHOWS_CALLER = 1, 2
 NEEDS = "needs CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN before Linux 6.6; run as root, or --backend procfs"
@@ -35,7 +35,7 @@ class UprobeSpec:
 
     `args` are sources in the canonical order of EVENT.args, at most three: a register ("rax"), a stack
     slot at a byte distance from the return address ("stack:8" is the first ABI0 argument), or "0"; each
-    with an optional factor that is a power of two ("rbx*8192").
+    with an optional factor that is a power of two ("rbx*8192"). Those of a governed uprobe are told in bpf/operands.py.
     """
 
     role: str
@@ -65,8 +65,8 @@ def _argument_source(source: str) -> int:
     shift = factor.bit_length() - 1
     if factor != 1 << shift or shift > 15:
         raise ValueError(f"{source!r}: the factor must be a power of two up to 32768")
-    if place in _REGISTERS:
-        return _REGISTERS.index(place) | shift << 8
+    if place in REGISTERS:
+        return REGISTERS.index(place) | shift << 8
     if not place.startswith("stack:"):
         raise ValueError(f"{source!r} is no source of a probe's argument")
     slot, misaligned = divmod(int(place.removeprefix("stack:")), 8)
@@ -92,6 +92,13 @@ def cookie(spec: UprobeSpec, index: int) -> int:
     return packed
 
 
+def short_cookie(spec: UprobeSpec, index: int) -> int:
+    """Return the cookie of a uprobe whose arguments are in the program's map (bpf/operands.py)."""
+    if not 0 <= index < MAX_UPROBES:
+        raise ValueError(f"{spec.symbol}: at most {MAX_UPROBES} probes")
+    return index | int(spec.kind) << 8 | (_SKIP_IF_BRANCH_TAKEN * spec.skip_if_branch_taken) << 24
+
+
 def kernel_release() -> tuple[int, int]:
     """Return the running kernel's version and patchlevel."""
     major, minor = os.uname().release.split(".")[:2]
@@ -107,13 +114,19 @@ def uprobe_pmu_type() -> int | None:
 
 
 def attach(
-    program: int, specs: Sequence[UprobeSpec], pid: int, backend: Backend
+    program: int,
+    specs: Sequence[UprobeSpec],
+    pid: int,
+    backend: Backend,
+    cookies: Mapping[UprobeSpec, int] | None = None,
 ) -> tuple[list[int], list[SkippedUprobe]]:
     """Attach all `specs`; return the fds that keep them attached, and those that could not be.
 
-    `program` was loaded for the same backend ("multi" or "perf"). Raises NotPermitted.
+    `program` was loaded for the same backend ("multi" or "perf"); `cookies` are what it is told of each, by default
+    `cookie` of its position. Raises NotPermitted.
     """
-    cookies = {spec: cookie(spec, index) for index, spec in enumerate(specs)}
+    if cookies is None:
+        cookies = {spec: cookie(spec, index) for index, spec in enumerate(specs)}
     if backend == "perf":
         return _each(specs, lambda spec: _attach_perf(program, spec, cookies[spec], pid))
     # Before 6.10 the filter compares thread ids, so it would drop the hits of all threads but one.
@@ -134,7 +147,7 @@ def attach(
     return held, skipped
 
 
-def _attach_multi(program: int, specs: Sequence[UprobeSpec], cookies: dict[UprobeSpec, int], pid: int) -> list[int]:
+def _attach_multi(program: int, specs: Sequence[UprobeSpec], cookies: Mapping[UprobeSpec, int], pid: int) -> list[int]:
     offsets = [spec.offset for spec in specs]
     return [syscalls.link_uprobe_multi(program, specs[0].path, offsets, [cookies[spec] for spec in specs], pid)]
 

@@ -1,0 +1,163 @@
+"""Uprobes that are too dear to stay: they are taken off the target when they have used up their budget.
+
+What they cost is their hits, which the kernel counts, times the price of one (bpf/cost.py). A Governor decides, pure;
+GovernedUprobes acts on it, and tells by SPAN_PROBES_ON and _OFF events from when until when it watched.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from bpf import cost, uprobes
+from bpf.operands import pack_operands
+from bpf.program import Counter, Program
+from bpf.uprobes import Backend, UprobeSpec
+from tracer.errors import GomemError
+from tracer.events import EVENT, EventBatch, Kind, ProbeStatus, no_events
+
+DEFAULT_BUDGET = 0.01  # share of the target's time
+_BURST = 2.0  # seconds for which an unused budget adds up
+
+
+class Governor:
+    """Keeps the average cost of probes within a share of the time; seconds in, a decision out.
+
+    An account gets `share` of each second, at the most for _BURST seconds, and pays for every hit. When it is
+    overdrawn, the probes have to go, until it is full again: so they are on for a while and off for a while, and a
+    hit too many (the account is looked at now and then only) is paid for by a longer pause.
+    """
+
+    def __init__(self, share: float, hit_seconds: float, switch_seconds: float = cost.SWITCH) -> None:
+        """`share` of one CPU's time; `switch_seconds`: what putting the probes on or off costs the target."""
+        if not share > 0:
+            raise ValueError(f"a budget of {share} leaves nothing to watch with")
+        self.share = share
+        self._hit_seconds = hit_seconds
+        self._switch_seconds = switch_seconds
+        self._most = share * _BURST
+        self._balance = self._most
+        self._time: float | None = None
+        self._hits = 0
+        self.on = True
+
+    def decide(self, now: float, hits: int) -> bool:
+        """Return whether the probes shall be on from `now` (seconds) on; `hits` is how many there were in all."""
+        if self._time is not None:
+            self._balance += self.share * max(now - self._time, 0.0)
+        self._balance -= (hits - self._hits) * self._hit_seconds
+        self._time, self._hits = now, hits
+        self._balance = min(self._balance, self._most)
+        wanted = self._balance >= (0.0 if self.on else self._most)
+        if wanted != self.on:
+            self.on = wanted
+            self._balance -= self._switch_seconds
+        return wanted
+
+
+class GovernedUprobes:
+    """A set of uprobes on one program of a BpfSource, kept within a budget.
+
+    `stops` counts how often they were taken off because the budget was used up; `failure` says why they could not be
+    put on (again), and is "" otherwise.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[UprobeSpec],
+        budget: float = DEFAULT_BUDGET,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.specs = tuple(specs)
+        self.stops = 0
+        self.failure = ""
+        self._governor = Governor(budget, max(cost.hit(spec) for spec in self.specs))
+        self._clock_ns = clock_ns
+        self._program: Program | None = None
+        self._program_fd = -1
+        self._pid = 0
+        self._backend: Backend = "auto"
+        self._first = 0
+        self._held: list[int] = []
+        self._marks: list[EventBatch] = []
+        self._hits: list[int] = []
+
+    @property
+    def attached(self) -> bool:
+        """Whether the probes are on the target."""
+        return bool(self._held)
+
+    def start(self, program: Program, pid: int, backend: Backend, first: int) -> None:
+        """Load the program and put the probes on; `first` is the counter of the first one."""
+        self._program, self._pid, self._backend, self._first = program, pid, backend, first
+        self._program_fd = program.span_uprobe("perf" if backend == "perf" else "multi")
+        self._attach()
+        self._governor.decide(self._clock_ns() / 1e9, 0)
+
+    def tick(self) -> EventBatch:
+        """Put the probes on or off as the budget wants it; return the marks of that."""
+        if self._program is not None and not self.failure:
+            wanted = self._governor.decide(self._clock_ns() / 1e9, sum(self._counted(self._program)))
+            if self.attached and not wanted:
+                self.stops += 1
+                self._detach()
+            elif wanted and not self.attached:
+                self._attach()
+        return self._take_marks()
+
+    def stop(self) -> EventBatch:
+        """Take the probes off for good; return the marks that are left. Idempotent."""
+        if self._program is not None:
+            self._hits = self._counted(self._program)
+            if self.attached:
+                self._detach()
+            self._program = None
+        return self._take_marks()
+
+    def probes(self) -> list[ProbeStatus]:
+        """Return the probes with their hits so far."""
+        hits = self._hits if self._program is None else self._counted(self._program)
+        return [
+            ProbeStatus(spec.role, spec.symbol, count) for spec, count in zip(self.specs, hits, strict=bool(hits))
+        ]
+
+    def _attach(self) -> None:
+        assert self._program is not None
+        cookies = {spec: uprobes.short_cookie(spec, self._first + at) for at, spec in enumerate(self.specs)}
+        try:
+            held, skipped = uprobes.attach(self._program_fd, self.specs, self._pid, self._backend, cookies)
+        except (GomemError, OSError) as error:
+            self.failure = str(error)
+            return
+        if skipped:
+            uprobes.close_all(held)
+            self.failure = f"{skipped[0].spec.symbol}: {skipped[0].reason}"
+            return
+        self._held = held
+        # Only when all are in place do they tell anything, and no longer when the first is taken off.
+        self._mark(Kind.SPAN_PROBES_ON)
+        self._switch(on=True)
+
+    def _detach(self) -> None:
+        self._switch(on=False)
+        self._mark(Kind.SPAN_PROBES_OFF)
+        uprobes.close_all(self._held)
+
+    def _switch(self, *, on: bool) -> None:
+        assert self._program is not None
+        for at, spec in enumerate(self.specs):
+            self._program.set_operands(self._first + at, pack_operands(spec.args, on=on))
+
+    def _counted(self, program: Program) -> list[int]:
+        return [program.counter(Counter.HITS + self._first + at) for at in range(len(self.specs))]
+
+    def _mark(self, kind: Kind) -> None:
+        mark = np.zeros(1, EVENT)
+        mark["time"], mark["kind"] = self._clock_ns(), kind
+        self._marks.append(mark)
+
+    def _take_marks(self) -> EventBatch:
+        marks, self._marks = self._marks, []
+        return np.concatenate(marks) if marks else no_events()

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * Where the arguments of the uprobes on span events are. A part of programs.c where SPAN_PROBES is defined.
+ */
+
+/* Where a value is: in a source as the cookies of on_uprobe name them, or (reads) in the memory that it points to,
+ * `offset` bytes behind it. Of that the low `bytes` count. */
+struct operand {
+	s32 offset;
+	u8 source;
+	u8 reads;
+	u8 bytes;
+	u8 shift;
+};
+
+/* bpf/operands.py: of the uprobe with this counter. While it is not `on`, its hits are counted and no more. */
+struct operands {
+	u64 on;
+	struct operand of[SYSCALL_ARGS];
+};
+
+BPF_ARRAY(operands, struct operands, 256);
+
+static __always_inline u64 operand(struct pt_regs *ctx, struct operand *from)
+{
+	u64 value = argument(ctx, ctx->sp, from->source);
+
+	if (from->reads)
+		value = user_word(value + from->offset);
+	if (from->bytes < 8)
+		value &= (1ULL << (from->bytes * 8 & 63)) - 1;
+	return value << (from->shift & 63);
+}

@@ -1,0 +1,3 @@
+module example.org/rounds
+
+go 1.19
