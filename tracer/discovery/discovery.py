@@ -1,0 +1,332 @@
+"""Which Go processes there are: who appeared and who is gone, since it was last asked.
+
+Every change comes from one look at /proc (`sighting.look`), whatever made us look: a scan, an event of the process
+connector, or a pid that was given. Events only say where to look and when, so that a lost or late one misleads nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tracer.discovery.belonging import BelongingSource, FromCgroups
+from tracer.discovery.recognition import FileKey, Kind, Recognition, Recognized
+from tracer.discovery.scan import executable_key, list_pids
+from tracer.discovery.selection import Selection
+from tracer.discovery.sighting import Identity, Sighting, Unseen, age, look
+from tracer.errors import TargetError, TargetGone
+from tracer.fleet.view import Belonging
+
+SETTLE = 1.0  # seconds that a process must have lived before it is looked at
+SCAN_EVERY = 5.0
+MOST_TARGETS = 4096
+MOST_PENDING = 16384
+_AGAIN = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A wanted process. `kind` is GO unless its pid was given."""
+
+    identity: Identity
+    name: str  # of its executable, without the directory
+    exe: str  # path in its own mount namespace; "" where it may not be read
+    uid: int | None  # real user id
+    cgroups: tuple[str, ...]
+    belonging: Belonging
+    kind: Kind
+    build_id: str | None
+
+    @property
+    def pid(self) -> int:
+        """Its pid, as our PID namespace numbers it."""
+        return self.identity.pid
+
+    @property
+    def start_ticks(self) -> int:
+        """When it started, in clock ticks after boot."""
+        return self.identity.start_ticks
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened since the last poll, in the order in which to follow it: first `gone`, then the others.
+
+    `changed` are known processes of which something is known now that was not, or that were moved to another cgroup.
+    """
+
+    appeared: tuple[Found, ...] = ()
+    gone: tuple[Identity, ...] = ()
+    changed: tuple[Found, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Tell whether anything happened."""
+        return bool(self.appeared or self.gone or self.changed)
+
+
+@dataclass(slots=True)
+class _Known:
+    """A Go process, or one whose pid was given; `found` is None while it is not wanted."""
+
+    sighting: Sighting
+    recognized: Recognized
+    found: Found | None
+
+
+class Discovery:
+    """Finds Go processes. Not for several threads, but for `wake`."""
+
+    def __init__(
+        self,
+        selection: Selection | None = None,
+        *,
+        belongings: BelongingSource | None = None,
+        settle: float = SETTLE,
+        scan_every: float = SCAN_EVERY,
+        most_targets: int = MOST_TARGETS,
+    ) -> None:
+        """Prepare; `settle` and `scan_every` are seconds."""
+        self.selection = selection or Selection()
+        self.recognition = Recognition()
+        self.processes_seen = 0  # different processes, as far as they lived long enough to be seen
+        self.go_processes_seen = 0
+        self.errors = 0
+        self.unreadable = 0  # processes that we may not look at, as of the last scan
+        self.left_out = 0  # wanted processes beyond `most_targets`, as of now
+        self._belongings = belongings or FromCgroups()
+        self._generation = -1
+        self._settle = settle
+        self._scan_every = scan_every
+        self._most_targets = most_targets
+        self._known: dict[int, _Known] = {}
+        self._pending: dict[int, float] = {}
+        self._pids: set[int] = set()
+        self._asked: dict[int, int] = {}  # pid -> start time
+        self._next_scan = 0.0
+        self._appeared: dict[int, Found] = {}
+        self._gone: list[Identity] = []
+        self._changed: dict[int, Found] = {}
+        self._followed = 0
+        self._wake = -1
+
+    @property
+    def mode(self) -> str:
+        """How processes are found: "fixed" (only pids were given) or "scan"."""
+        return "fixed" if self.selection.only_pids else "scan"
+
+    def start(self) -> None:
+        """Begin. Raises TargetGone or TargetError for a pid that was given and cannot be followed."""
+        for pid in sorted(self.selection.pids):
+            seen = look(pid)
+            if seen is Unseen.CHANGING:
+                seen = look(pid)
+            if seen is Unseen.GONE:
+                raise TargetGone(
+                    f"no process {pid} here",
+                    "pids are those of gomem's own PID namespace; "
+                    "/proc mounted with hidepid hides other users' processes",
+                )
+            if not isinstance(seen, Sighting):
+                raise TargetError(f"process {pid} cannot be followed: {seen}", "give the pid of a user process")
+            self._asked[pid] = seen.identity.start_ticks
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._next_scan = time.monotonic()
+
+    def stop(self) -> None:
+        """End; idempotent."""
+        if self._wake >= 0:
+            os.close(self._wake)
+            self._wake = -1
+
+    def wake(self) -> None:
+        """Make a `poll` that waits in another thread return."""
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    def poll(self, timeout: float) -> Changes:
+        """Return what happened, as soon as something did, after at most `timeout` seconds; 0 does not wait.
+
+        The first call looks at all processes. Never raises for what a process does.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            self._advance()
+            now = time.monotonic()
+            if self._appeared or self._gone or self._changed or now >= deadline or self._waited(deadline - now):
+                return self._taken()
+
+    def _waited(self, left: float) -> bool:
+        """Wait until there is something to do; tell whether `wake` was called."""
+        due = min([self._next_scan, *self._pending.values()])
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        if poller.poll(max(0.0, min(left, due - time.monotonic())) * 1000):
+            os.eventfd_read(self._wake)
+            return True
+        return False
+
+    def _advance(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_scan:
+            self._next_scan = now + self._scan_every
+            self._scan()
+        due = [pid for pid, when in self._pending.items() if when <= now]
+        for pid in due:
+            del self._pending[pid]
+            self._examine(pid)
+        if self._belongings.generation != self._generation:
+            self._generation = self._belongings.generation
+            self._judge_again()
+
+    def _taken(self) -> Changes:
+        changes = Changes(
+            tuple(self._appeared.values()),
+            tuple(self._gone),
+            tuple(one for pid, one in self._changed.items() if pid not in self._appeared),
+        )
+        self._appeared, self._gone, self._changed = {}, [], {}
+        return changes
+
+    # Looking
+
+    def _scan(self) -> None:
+        if self.selection.only_pids:
+            self._look_at(list(self._asked))
+            return
+        try:
+            pids = list_pids()
+        except OSError:
+            self.errors += 1
+            return
+        self.processes_seen += len(pids - self._pids)
+        self._pids = pids
+        for pid in [pid for pid in self._known if pid not in pids]:
+            self._forget(pid)
+        self._look_at(pids)
+        if self.left_out:
+            self._judge_again()
+
+    def _look_at(self, pids: Iterable[int]) -> None:
+        self.unreadable = 0
+        for pid in pids:
+            if pid not in self._pending:
+                self._examine(pid)
+
+    def _examine(self, pid: int) -> None:
+        """Look at the program that `pid` runs, and at the process only if that is a Go program or it was asked for."""
+        key: FileKey | None = None
+        try:
+            key = executable_key(pid)
+            recognized = self._recognized(pid, key) if key else None
+        except PermissionError:
+            self.unreadable += 1
+            recognized = Recognized(Kind.UNREADABLE, "permission denied")
+        if recognized is None or (recognized.kind is not Kind.GO and pid not in self._asked):
+            self._forget(pid)
+            return
+        known = self._known.get(pid)
+        seen = look(pid)
+        if seen is Unseen.CHANGING or (isinstance(seen, Sighting) and key and not runs(seen, key)):
+            self._later(pid, _AGAIN)
+        elif not isinstance(seen, Sighting):
+            self._forget(pid)
+        elif known is None or known.sighting.identity != seen.identity:
+            self._forget(pid)
+            self._meet(seen, recognized)
+        elif known.sighting != seen:
+            known.sighting = seen
+            self._judge(known)
+
+    def _recognized(self, pid: int, key: FileKey) -> Recognized:
+        recognized = self.recognition.known(key)
+        if recognized is None:
+            _, recognized = self.recognition.recognize(f"/proc/{pid}/exe")
+            # It may have executed another program meanwhile: then this is what is remembered of the first, if anything.
+            recognized = self.recognition.known(key) or recognized
+        return recognized
+
+    def _meet(self, seen: Sighting, recognized: Recognized) -> None:
+        if not self._asked_for(seen):
+            left = self._settle - age(seen.identity.start_ticks)
+            if left > 0:
+                self._later(seen.pid, left)
+                return
+        if recognized.kind is Kind.GO:
+            self.go_processes_seen += 1
+        known = _Known(seen, recognized, None)
+        self._known[seen.pid] = known
+        self._judge(known)
+
+    def _asked_for(self, seen: Sighting) -> bool:
+        """Tell whether this is the process whose pid was given, and not another that has the pid now."""
+        return self._asked.get(seen.pid) == seen.identity.start_ticks
+
+    def _later(self, pid: int, seconds: float) -> None:
+        when = time.monotonic() + seconds
+        if len(self._pending) < MOST_PENDING:
+            self._pending[pid] = when
+        else:
+            self._next_scan = min(self._next_scan, when)
+
+    # Judging
+
+    def _judge(self, known: _Known) -> None:
+        """Decide whether a known process is wanted, and note what changed."""
+        sighting, before = known.sighting, known.found
+        belonging = self._belongings.of(sighting)
+        if not self._asked_for(sighting) and (
+            known.recognized.kind is not Kind.GO or not self.selection.wants(sighting, belonging)
+        ):
+            self._withdraw(known)
+            return
+        if before is None and self._followed >= self._most_targets:
+            self.left_out += 1
+            return
+        found = Found(
+            identity=sighting.identity,
+            name=sighting.name,
+            exe=sighting.exe,
+            uid=sighting.uid,
+            cgroups=sighting.cgroups,
+            belonging=belonging,
+            kind=known.recognized.kind,
+            build_id=known.recognized.build_id,
+        )
+        if found == before:
+            return
+        known.found = found
+        self._followed += before is None
+        if before is None or sighting.pid in self._appeared:
+            self._appeared[sighting.pid] = found
+        else:
+            self._changed[sighting.pid] = found
+
+    def _judge_again(self) -> None:
+        self.left_out = 0
+        for known in self._known.values():
+            self._judge(known)
+
+    def _forget(self, pid: int) -> None:
+        known = self._known.pop(pid, None)
+        if known is not None:
+            self._withdraw(known)
+
+    def _withdraw(self, known: _Known) -> None:
+        if known.found is None:
+            return
+        pid = known.sighting.pid
+        self._followed -= 1
+        self._changed.pop(pid, None)
+        # Whoever came and went between two polls was never there.
+        if self._appeared.pop(pid, None) is None:
+            self._gone.append(known.found.identity)
+        known.found = None
+
+
+def runs(seen: Sighting, key: FileKey) -> bool:
+    """Tell whether the process that was seen executes the file."""
+    exe = seen.identity.exe
+    return (exe.device, exe.inode, exe.mtime_ns) == (key.device, key.inode, key.mtime_ns)

@@ -1,0 +1,186 @@
+"""Whether an executable is a Go program, told from a few reads of its file and remembered.
+
+What decides is what cmd/link leaves in every program: the section .go.buildinfo (Go 1.13 and later), .gopclntab or the
+note of the Go build id (all releases); in a file without section headers the note, or the build information's magic
+in the data segment (debug/buildinfo/buildinfo.go).
+
+The answer is remembered by the file's identity, also "no", and by its build id: one image on many layers or nodes of
+a file system is many files and one program.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, NamedTuple, TypeVar
+
+from tracer.binary.buildinfo import MAGIC
+from tracer.binary.elf import PF_W, SHT_NOBITS
+from tracer.binary.executable import Executable
+from tracer.errors import BinaryError, NotPermitted
+
+MOST_FILES = 4096
+_SECTIONS = frozenset((".go.buildinfo", ".gopclntab", ".note.go.buildid"))
+# The linker puts the build information first into the data segment, gcc's linker not far behind other data.
+_SEARCHED = 4 << 20
+_ALIGN = 16
+_LONGEST_ID = 256
+
+
+class Kind(StrEnum):
+    """What an executable is to discovery."""
+
+    GO = "go"
+    NOT_GO = "not_go"
+    UNREADABLE = "unreadable"  # the kernel does not let us look
+
+
+@dataclass(frozen=True, slots=True)
+class Recognized:
+    """What was found out about an executable; `why` says in a few words what decided."""
+
+    kind: Kind
+    why: str
+    build_id: str | None = None  # of Go, else of the GNU linker
+
+
+class FileKey(NamedTuple):
+    """One state of one file. Unlike mtime, ctime cannot be set, so that an inode used anew is another key."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def file_key(status: os.stat_result) -> FileKey:
+    """Return the key of the file that stat(2) described."""
+    return FileKey(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Latest(Generic[K, V]):
+    """A mapping that keeps the `most` entries that were asked for last."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: K) -> V | None:
+        """Return the value, which is now the one asked for last; None for none."""
+        value = self._entries.get(key)
+        if value is not None:
+            self._entries.move_to_end(key)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keep the value; the one that was not asked for longest goes when there are too many."""
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self.most:
+            self._entries.popitem(last=False)
+
+
+class Recognition:
+    """Recognises executables. Not for several threads."""
+
+    def __init__(self, most: int = MOST_FILES) -> None:
+        self._files: Latest[FileKey, Recognized] = Latest(most)
+        self._programs: Latest[str, Recognized] = Latest(most)
+        self.files_read = 0  # how many executables had to be opened
+
+    def __len__(self) -> int:
+        """Return how many files are remembered."""
+        return len(self._files)
+
+    def known(self, key: FileKey) -> Recognized | None:
+        """Return what is remembered of a file, None if it was not looked at."""
+        return self._files.get(key)
+
+    def recognize(self, path: str) -> tuple[FileKey | None, Recognized]:
+        """Open and recognise the executable at `path`, usually /proc/PID/exe; never raises.
+
+        The key is that of the file which was read, None where it could not be opened.
+        """
+        self.files_read += 1
+        try:
+            exe = Executable.open(path)
+        except NotPermitted as why:
+            return None, Recognized(Kind.UNREADABLE, why.what)
+        except BinaryError as why:
+            return self._unusable(path, why)
+        with exe:
+            key = file_key(os.fstat(exe.fd))
+            recognized = self._by_build_id(exe)
+        self._files.put(key, recognized)
+        return key, recognized
+
+    def _by_build_id(self, exe: Executable) -> Recognized:
+        build_id = _build_id(exe)
+        if build_id is None:
+            return examine(exe, None)
+        recognized = self._programs.get(build_id)
+        if recognized is None:
+            recognized = examine(exe, build_id)
+            self._programs.put(build_id, recognized)
+        return recognized
+
+    def _unusable(self, path: str, why: BinaryError) -> tuple[FileKey | None, Recognized]:
+        """Answer for a file that is no ELF file that gomem reads, or that is gone by now."""
+        recognized = Recognized(Kind.NOT_GO, why.what)
+        try:
+            key = file_key(os.stat(path))
+        except OSError:
+            return None, recognized
+        self._files.put(key, recognized)
+        return key, recognized
+
+
+def _build_id(exe: Executable) -> str | None:
+    try:
+        found = exe.go_build_id or exe.gnu_build_id
+    except BinaryError:
+        return None
+    # The kind of program is part of the key: a C program can carry any bytes as its GNU build id.
+    return f"{'go' if exe.go_build_id else 'gnu'}:{found}" if found and len(found) <= _LONGEST_ID else None
+
+
+def examine(exe: Executable, build_id: str | None) -> Recognized:
+    """Tell what an open executable is; reads only its headers, and the data segment if it has no sections."""
+    plain = build_id.partition(":")[2] if build_id else None
+    if build_id is not None and build_id.startswith("go:"):
+        return Recognized(Kind.GO, "it has a Go build id", plain)
+    for section in exe.sections:
+        if section.name in _SECTIONS and section.type != SHT_NOBITS and section.size:
+            return Recognized(Kind.GO, f"it has a section {section.name}", plain)
+    if not exe.sections and _has_magic(exe):
+        return Recognized(Kind.GO, "its data holds Go build information", plain)
+    return Recognized(Kind.NOT_GO, "it has neither Go sections nor build information", plain)
+
+
+def _has_magic(exe: Executable) -> bool:
+    left = _SEARCHED
+    for segment in exe.segments:
+        if not segment.flags & PF_W:
+            continue
+        try:
+            raw = exe.read_up_to(segment.address, min(left, segment.file_size)) if segment.file_size else b""
+        except BinaryError:
+            continue
+        at = raw.find(MAGIC)
+        while at >= 0:
+            if (segment.address + at) % _ALIGN == 0:
+                return True
+            at = raw.find(MAGIC, at + 1)
+        left -= len(raw)
+    return False
