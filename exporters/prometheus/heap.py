@@ -84,7 +84,7 @@ METRICS: tuple[ProcessMetric, ...] = (
     of_report(
         "gomem_heap_page_bytes",
         "Heap pages by the runtime's state and by whether they are in RAM; resident free pages explain an RSS that "
-        "does not fall, resident scavenged ones are lazily freed or huge pages; outside is arena memory in no grown page.",
+        "does not fall, resident scavenged ones are lazily freed or huge pages; outside is arena memory in no page.",
         _pages,
         ("state", "residency"),
     ),

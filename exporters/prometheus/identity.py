@@ -28,16 +28,14 @@ def label_values(target: TargetView) -> tuple[str, str]:
     return str(target.pid), text(target.name, _LONGEST_NAME)
 
 
-def info_labels(target: TargetView) -> dict[str, str]:
-    """Return all labels of gomem_process_info beside LABELS, the pod's own as label_<name>."""
+def _facts(target: TargetView) -> dict[str, str | None]:
     process = target.report.process if target.report else None
     belonging = target.belonging
-    cgroup = process.cgroup.path if process and process.cgroup else None
-    facts = {
+    return {
         "exe": process.exe if process else None,
         "go_version": process.go_version if process else None,
         "main_module": process.main_module if process else None,
-        "cgroup": cgroup,
+        "cgroup": process.cgroup.path if process and process.cgroup else None,
         "container_id": belonging.container_id or (process.container_id if process else None),
         "pod_uid": belonging.pod_uid or (process.pod if process else None),
         "pod": belonging.pod,
@@ -45,7 +43,6 @@ def info_labels(target: TargetView) -> dict[str, str]:
         "container": belonging.container,
         "node": belonging.node,
     }
-    return {name: text(value) for name, value in facts.items()} | pod_labels(belonging.labels)
 
 
 def pod_labels(labels: Mapping[str, str]) -> dict[str, str]:
@@ -65,8 +62,8 @@ INFO_LABELS = (
 
 
 def _info(target: TargetView) -> tuple[Sample, ...]:
-    labels = info_labels(target)
-    return ((tuple(labels[name] for name in INFO_LABELS), 1),)
+    facts = _facts(target)
+    return ((tuple(text(facts[name]) for name in INFO_LABELS), 1),)
 
 
 METRICS: tuple[ProcessMetric, ...] = (
@@ -78,6 +75,7 @@ METRICS: tuple[ProcessMetric, ...] = (
         "label_<name>; join it with `* on (pid, process) group_left (pod) gomem_process_info`.",
         INFO_LABELS,
         _info,
+        lambda target: pod_labels(target.belonging.labels),
     ),
     Metric(
         "gomem_process_state",

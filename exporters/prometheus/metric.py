@@ -6,7 +6,7 @@ Each module of this package that ends in a tuple `METRICS` is one group of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -34,7 +34,7 @@ class Metric(Generic[Subject]):
 
     `read` yields a sample for each combination of values of `labels`, in their order; nothing for a figure that could
     not be had. Series of processes have the labels pid and process beside these. For a SUMMARY, which has no labels of
-    its own, the one value is the suffix of the sample's name.
+    its own, the one value is the suffix of the sample's name. `more_labels` are those whose names are not known before.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Metric(Generic[Subject]):
     help: str
     labels: tuple[str, ...]
     read: Callable[[Subject], Iterable[Sample]]
+    more_labels: Callable[[Subject], Mapping[str, str]] | None = None
 
     @property
     def family(self) -> str:
