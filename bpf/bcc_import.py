@@ -96,7 +96,7 @@ def _kernel_source(directory: Path) -> Iterator[None]:
 
 
 def _whole(source: Path) -> bytes:
-    """Return a source file with the files beside it that it includes: bcc knows map operations in the main file only."""
+    """Return a source with the files beside it that it includes: bcc knows map operations in the main file only."""
 
     def included(line: re.Match[str]) -> str:
         return (source.parent / line[1]).read_text()

@@ -1,0 +1,179 @@
+"""Compiling and loading BPF programs in a child process that hands their file descriptors over and ends.
+
+The compiler is LLVM: some 100 MB that a process never gets rid of once it has loaded it. A tracer that runs for
+months lets a child do that. Programs and maps live as long as somebody has their descriptors, so nothing is lost when
+the child ends, and nothing is left when we do.
+
+Request and answer are one JSON object each, over a socket that only the two have; the descriptors come as the
+ancillary data of the answer (SCM_RIGHTS).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bpf.bcc_import import Module
+from tracer.errors import BackendUnavailable, GomemError, NotPermitted
+
+COMPILING = 120.0  # seconds at the most; half a second is usual
+_MOST_BYTES = 1 << 16  # of a request or an answer
+_MOST_DESCRIPTORS = 64
+_PR_SET_PDEATHSIG = 1
+_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bpf import loading; loading.serve(0)"
+_WITHOUT_BPF = "use --backend procfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A program to load: the name of its function, and as what (enum bpf_prog_type, enum bpf_attach_type or -1).
+
+    One that is not `required` is left out where the kernel does not take it.
+    """
+
+    function: str
+    program_type: int
+    attach_type: int = -1
+    required: bool = True
+
+    @property
+    def label(self) -> str:
+        """Return what it is called among the loaded ones."""
+        return f"{self.function}/{self.attach_type}"
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The descriptors of maps, by name, and of programs, by label. Whoever has this closes it."""
+
+    maps: dict[str, int]
+    programs: dict[str, int]
+
+    def program(self, wanted: Wanted) -> int | None:
+        """Return the descriptor of a program, None if the kernel did not take it."""
+        return self.programs.get(wanted.label)
+
+    def close(self) -> None:
+        """Close all. Idempotent."""
+        for descriptors in (self.maps, self.programs):
+            while descriptors:
+                os.close(descriptors.popitem()[1])
+
+
+def load_in_child(
+    source: Path, constants: Mapping[str, int], programs: Sequence[Wanted], maps: Sequence[str],
+    seconds: float = COMPILING,
+) -> Loaded:  # fmt: skip
+    """Compile `source` and load `programs`, without loading the compiler into this process.
+
+    Raises what bcc_import.Module does: BackendUnavailable and NotPermitted; the former also if the child dies or takes
+    more than `seconds`. The child has ended when this returns.
+    """
+    request = {
+        "source": str(source),
+        "constants": dict(constants),
+        "programs": [asdict(wanted) for wanted in programs],
+        "maps": list(maps),
+        "parent": os.getpid(),
+    }
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
+    try:
+        child = _start(theirs, errors)
+        try:
+            theirs.close()
+            answer, descriptors = _ask(ours, request, seconds)
+        finally:
+            child.kill()
+            child.wait()
+        return _understood(answer, descriptors, errors)
+    finally:
+        os.close(errors)
+        theirs.close()
+        ours.close()
+
+
+def _start(connection: socket.socket, errors: int) -> subprocess.Popen[bytes]:
+    if not sys.executable:
+        raise BackendUnavailable("there is no Python interpreter that could compile the BPF programs", _WITHOUT_BPF)
+    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
+    try:
+        return subprocess.Popen(command, stdin=connection.fileno(), stdout=subprocess.DEVNULL, stderr=errors)
+    except OSError as error:
+        what = f"the process that compiles the BPF programs cannot be started: {error.strerror}"
+        raise BackendUnavailable(what, _WITHOUT_BPF) from error
+
+
+def _ask(connection: socket.socket, request: dict[str, Any], seconds: float) -> tuple[bytes, list[int]]:
+    """Return the answer, empty if the child died, and the descriptors that came with it."""
+    connection.settimeout(seconds)
+    try:
+        connection.send(json.dumps(request).encode())
+        answer, descriptors, _, _ = socket.recv_fds(
+            connection, _MOST_BYTES, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        )
+    except TimeoutError as error:
+        what = f"compiling the BPF programs took more than {seconds:g} s"
+        raise BackendUnavailable(what, "give gomem more CPU time while it starts, or " + _WITHOUT_BPF) from error
+    except ConnectionError:
+        return b"", []
+    return answer, list(descriptors)
+
+
+def _understood(answer: bytes, descriptors: list[int], errors: int) -> Loaded:
+    """Give the descriptors their names, or raise what the child did."""
+    told: dict[str, Any] = {}
+    with contextlib.suppress(ValueError):
+        told = json.loads(answer)
+    if "error" in told:
+        kind = NotPermitted if told["error"] == NotPermitted.__name__ else BackendUnavailable
+        raise kind(told["what"], told["fix"])
+    names, labels = told.get("maps", []), told.get("programs", [])
+    if not told or len(names) + len(labels) != len(descriptors):
+        for fd in descriptors:
+            os.close(fd)
+        last_words = os.pread(errors, _MOST_BYTES, max(os.fstat(errors).st_size - _MOST_BYTES, 0))
+        lines = last_words.decode(errors="replace").splitlines()[-5:]
+        what = "\n".join(["the process that compiles the BPF programs died", *lines])
+        raise BackendUnavailable(what, "is there enough memory for the compiler (200 MB)? Else " + _WITHOUT_BPF)
+    maps = dict(zip(names, descriptors[: len(names)], strict=True))
+    return Loaded(maps, dict(zip(labels, descriptors[len(names) :], strict=True)))
+
+
+def serve(descriptor: int) -> None:
+    """Be the child: answer the one request that comes over the socket `descriptor`."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    with socket.socket(fileno=descriptor) as connection:
+        request = json.loads(connection.recv(_MOST_BYTES))
+        if os.getppid() != request["parent"]:
+            return  # it died before it could take us along
+        try:
+            names, descriptors = _load(request)
+        except GomemError as error:
+            refusal = {"error": type(error).__name__, "what": error.what, "fix": error.fix}
+            connection.send(json.dumps(refusal).encode()[:_MOST_BYTES])
+            return
+        socket.send_fds(connection, [json.dumps(names).encode()], descriptors)
+
+
+def _load(request: dict[str, Any]) -> tuple[dict[str, list[str]], list[int]]:
+    module = Module(Path(request["source"]), request["constants"])
+    programs: dict[str, int] = {}
+    for wanted in (Wanted(**one) for one in request["programs"]):
+        try:
+            programs[wanted.label] = module.load(wanted.function, wanted.program_type, wanted.attach_type)
+        except BackendUnavailable:
+            if wanted.required:
+                raise
+    maps = [module.map_fd(name) for name in request["maps"]]
+    return {"maps": request["maps"], "programs": list(programs)}, [*maps, *programs.values()]

@@ -1,0 +1,289 @@
+"""One set of BPF programs and one ring buffer for any number of processes."""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import select
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from bpf import uprobes
+from bpf.bcc_import import NEEDS_BPF
+from bpf.program import target_ids
+from bpf.shared_program import ADDRESSED, MAX_UPROBES, SharedProgram
+from bpf.shared_target import SharedTarget
+from bpf.uprobes import SkippedUprobe, UprobeSpec
+from tracer.errors import BackendUnavailable, GomemError, NotPermitted, TargetGone
+from tracer.events import EventBatch, ProbeStatus
+
+RING_BYTES = 4 << 20
+BUDGET = 5000  # events a second of one target; a restless Go heap makes some hundreds
+_RECORD_BYTES = 8 + ADDRESSED.itemsize
+_MOST_UNREAD = 1 << 17  # events of all targets that wait to be polled
+_MOST_DESCRIPTORS = 1 << 16
+
+
+class SharedSource:
+    """Delivers the events of many processes, which come and go while it runs.
+
+    A process costs two or three descriptors: a pidfd, and a link for the uprobes in each of its files. It sees what
+    BpfSource does, in the same records. One thread polls; any may add and remove.
+    """
+
+    def __init__(self, ring_bytes: int = RING_BYTES, budget: int = BUDGET) -> None:
+        """`budget`: events a second, above which a target is paused until `SharedTarget.resume`."""
+        if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
+            raise ValueError(f"the ring buffer's size must be a power of two of at least 4096, not {ring_bytes}")
+        self.budget = budget
+        self._ring_bytes = ring_bytes
+        self._program: SharedProgram | None = None
+        self._held: list[int] = []
+        self._targets: dict[int, SharedTarget] = {}
+        self._by_id: dict[int, SharedTarget] = {}
+        self._slots: dict[int, int] = {}  # by pid
+        self._by_pidfd: dict[int, SharedTarget] = {}
+        self._lost_before = 0  # by targets that were removed
+        self._lock = threading.RLock()
+        self._epoll: select.epoll | None = None
+        self._closer = _Closer()
+
+    def start(self) -> None:
+        """Compile, load and attach. Raises BackendUnavailable or NotPermitted."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        _allow_descriptors()
+        wake_every = 1 << max(self._ring_bytes // _RECORD_BYTES // 8 // (os.cpu_count() or 1), 1).bit_length() - 1
+        program = self._program = SharedProgram(self._ring_bytes, wake_every)
+        try:
+            self._held = program.open_tracepoints()
+        except PermissionError as error:
+            raise NotPermitted(f"tracepoints are not permitted: {error.strerror}", NEEDS_BPF) from error
+        except OSError as error:
+            what = f"cannot attach to raw tracepoints: {error.strerror}"
+            raise BackendUnavailable(what, "needs CONFIG_TRACEPOINTS; use --backend procfs") from error
+        self._epoll = select.epoll()
+        # Edge-triggered: the programs wake us when much has come, and waiting data alone shall not.
+        self._epoll.register(program.ring_fd, select.EPOLLIN | select.EPOLLET)
+
+    def add(self, pid: int, specs: Sequence[UprobeSpec] = (), budget: int | None = None) -> list[SkippedUprobe]:
+        """Deliver the events of a process from now on; return the uprobes that the kernel refused.
+
+        Raises TargetGone, BackendUnavailable (too many targets, or no uprobe could be attached), NotPermitted, and
+        ValueError for a process that is there already. None of them changes anything.
+        """
+        if len(specs) > MAX_UPROBES:
+            raise ValueError(f"at most {MAX_UPROBES} uprobes in one of many targets, not {len(specs)}")
+        target = self._enter(pid, self.budget if budget is None else budget)
+        try:
+            if specs:
+                self._attach(target, specs)
+            if target.is_gone():
+                raise TargetGone(f"process {pid} has exited")
+        except BaseException:
+            self.remove(pid)
+            raise
+        return target.skipped
+
+    def _enter(self, pid: int, budget: int) -> SharedTarget:
+        with self._lock:
+            program, epoll = self._program, self._epoll
+            if program is None or epoll is None:
+                raise ValueError("the source has not started")
+            if pid in self._targets:
+                if not self._targets[pid].is_gone():
+                    raise ValueError(f"process {pid} is followed already")
+                self.remove(pid)
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError as error:
+                raise TargetGone(f"process {pid} is gone") from error
+            try:
+                ids = target_ids(pid)
+                slot = program.enter(ids, budget)
+            except BaseException:
+                os.close(pidfd)
+                raise
+            target = SharedTarget(
+                pid, pidfd, ids, lambda: program.row(slot), self._gather, lambda: self._remove(target)
+            )
+            self._targets[pid], self._slots[pid], self._by_pidfd[pidfd] = target, slot, target
+            self._by_id[int(target.row["id"])] = target
+            epoll.register(pidfd, select.EPOLLIN | select.EPOLLET)
+            return target
+
+    def _attach(self, target: SharedTarget, specs: Sequence[UprobeSpec]) -> None:
+        program = self._program
+        assert program is not None
+        target.specs = tuple(specs)
+        try:
+            target.held, target.skipped = program.attach(list(specs), target.pid)
+        except GomemError:
+            if target.is_gone():
+                raise TargetGone(f"process {target.pid} has exited") from None
+            raise
+        if not target.held and not target.is_gone():
+            raise uprobes.unavailable(target.skipped)
+
+    def remove(self, pid: int) -> None:
+        """Follow a process no longer. Idempotent; its uprobes are gone soon after."""
+        with self._lock:
+            target = self._targets.get(pid)
+        if target is not None:
+            self._remove(target)
+
+    def _remove(self, target: SharedTarget) -> None:
+        with self._lock:
+            program, epoll = self._program, self._epoll
+            if program is None or epoll is None or self._targets.get(target.pid) is not target:
+                return
+            slot = self._slots.pop(target.pid)
+            program.forget(slot)
+            self._take(program)
+            target.freeze()
+            program.release(slot)
+            self._lost_before += target.lost
+            del self._targets[target.pid], self._by_pidfd[target.pidfd], self._by_id[int(target.row["id"])]
+            epoll.unregister(target.pidfd)
+            held, target.held = [*target.held, target.pidfd], []
+        self._closer.close(held)
+
+    def target(self, pid: int) -> SharedTarget:
+        """Return what is known of a process that was added. Raises KeyError for others."""
+        return self._targets[pid]
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that were added and not removed."""
+        return list(self._targets)
+
+    def poll(self, timeout: float) -> dict[int, EventBatch]:
+        """Return the events of each process that had some, sorted by time.
+
+        Waits for `timeout` seconds, shorter only if the ring buffer fills or a process ends. The last event of a
+        process that has ended is its EXIT, always; it stays among the targets until it is removed. After `stop`,
+        returns what was still buffered.
+        """
+        with self._lock:
+            waiting = any(target.unread for target in self._targets.values())
+        self._gather(0 if waiting else timeout)
+        with self._lock:
+            return {pid: target.take() for pid, target in self._targets.items() if target.unread}
+
+    def _gather(self, timeout: float) -> None:
+        """Wait, and give all events of the ring buffer to their targets."""
+        epoll = self._epoll
+        if epoll is None:
+            return
+        ready = epoll.poll(timeout)
+        with self._lock:
+            if self._program is None:
+                return
+            for fd, _ in ready:
+                if fd in self._by_pidfd:
+                    target = self._by_pidfd[fd]
+                    target.gone = True
+                    self._program.forget(self._slots[target.pid])
+            self._take(self._program)
+
+    def _take(self, program: SharedProgram) -> None:
+        room = _MOST_UNREAD - sum(target.unread for target in self._targets.values())
+        for number, events in _divided(program.ring.take()):
+            target = self._by_id.get(number)
+            if target is None:
+                continue
+            if len(events) > room:
+                target.dropped += len(events)
+                continue
+            target.accept(events)
+            room -= len(events)
+        now = time.monotonic_ns()
+        for target in self._targets.values():
+            target.settle(now)
+
+    def lost(self, pid: int) -> int:
+        """Return how many events of a process are missing, those over its budget included."""
+        return self._targets[pid].lost
+
+    @property
+    def lost_total(self) -> int:
+        """How many events of all processes ever added are missing."""
+        with self._lock:
+            return self._lost_before + sum(target.lost for target in self._targets.values())
+
+    def probes(self, pid: int) -> list[ProbeStatus]:
+        """Return a process's syscalls and placed uprobes with their hits, also of events that were lost."""
+        return self._targets[pid].probes()
+
+    def stop(self) -> None:
+        """Detach everything and free the kernel's memory; keep what was not polled yet. Idempotent."""
+        with self._lock:
+            uprobes.close_all(self._held)
+            program, self._program = self._program, None
+            if program is not None:
+                self._take(program)
+            for target in self._targets.values():
+                target.freeze()
+                self._closer.close([*target.held, target.pidfd])
+                target.held = []
+            if self._epoll is not None:
+                self._epoll.close()
+                self._epoll = None
+            if program is not None:
+                program.close()
+        self._closer.finish()
+
+
+def _divided(records: EventBatch) -> Iterator[tuple[int, EventBatch]]:
+    """Yield the events of each target in records of dtype ADDRESSED, sorted by time."""
+    if not len(records):
+        return
+    order = np.lexsort((records["event"]["time"], records["target"]))
+    numbers, events = records["target"][order], records["event"][order]
+    starts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(numbers)]
+    for start, end in pairwise(starts):
+        yield int(numbers[start]), events[start:end]
+
+
+def _allow_descriptors() -> None:
+    """Raise the soft limit of open descriptors to the hard one: processes are often started with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class _Closer:
+    """Closes descriptors in a thread of its own: taking uprobes off waits for the kernel's grace periods."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def close(self, descriptors: list[int]) -> None:
+        """Close them soon."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="closer", daemon=True)
+            self._thread.start()
+        self._queue.put(descriptors)
+
+    def finish(self) -> None:
+        """Wait until all are closed."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        while (descriptors := self._queue.get()) is not None:
+            uprobes.close_all(descriptors)

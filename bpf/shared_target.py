@@ -1,0 +1,190 @@
+"""One of the processes that a SharedSource follows."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bpf.program import SYSCALLS, Counter, TargetIds
+from bpf.uprobes import SkippedUprobe, UprobeSpec
+from tracer.events import EVENT, EventBatch, Kind, ProbeStatus, no_events
+
+_SYSCALL_PROBES = [(name, f"sys_{name}", Counter.SYSCALL_HITS + kind) for name, kind in SYSCALLS.items()]
+
+
+class SharedTarget:
+    """Implements tracer.events.EventSource for one process of a SharedSource, which creates it.
+
+    It has started already. To stop it is to remove it from the source; what was not polled yet can be polled then.
+    """
+
+    name = "bpf"
+
+    def __init__(
+        self, pid: int, pidfd: int, ids: TargetIds, row: Callable[[], np.void],
+        gather: Callable[[float], None], remove: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """`row` returns the kernel's row of it, `gather` waits for events of all targets, `remove` ends this one."""
+        self.pid = pid
+        self.pidfd = pidfd
+        self.gone = False  # the whole process has ended
+        self.unread = 0  # events that wait to be polled
+        self.held: list[int] = []  # what keeps its uprobes attached
+        self.specs: tuple[UprobeSpec, ...] = ()
+        self.skipped: list[SkippedUprobe] = []
+        self.dropped = 0  # events for which there was no room here
+        self._foreign = ids.foreign
+        self._row = row
+        self._gather = gather
+        self._remove = remove
+        self._last_row: np.void | None = None
+        self._queue: list[EventBatch] = []
+        self._exit = no_events()
+        self._ended = False
+        self._thread_names: dict[int, int] = {}
+
+    @property
+    def lost(self) -> int:
+        """How many events are missing: no room in the kernel, or dropped because there were too many of them."""
+        return self.no_room + self.over_budget
+
+    @property
+    def no_room(self) -> int:
+        """How many events found no room in the ring buffer, among the calls under way, or here."""
+        counters = self.row["counters"]
+        return int(counters[Counter.LOST_RING]) + int(counters[Counter.LOST_PENDING]) + self.dropped
+
+    @property
+    def over_budget(self) -> int:
+        """How many events were counted and dropped while the target was paused."""
+        return int(self.row["over_budget"])
+
+    @property
+    def paused(self) -> bool:
+        """Whether the target went over its budget, so that its events are dropped until `resume`."""
+        return bool(self.row["paused"])
+
+    def resume(self) -> None:
+        """Deliver again, with a fresh budget; what happened meanwhile is lost."""
+        if self._last_row is None:
+            row = self._row()
+            row["used"] = 0
+            row["paused"] = 0
+
+    def give(self, budget: int) -> None:
+        """Allow so many events a second from now on."""
+        if self._last_row is None:
+            self._row()["budget"] = budget
+
+    @property
+    def row(self) -> np.void:
+        """The kernel's row of this target (shared_program.TARGET), as it was last once it is removed."""
+        return self._row() if self._last_row is None else self._last_row
+
+    def freeze(self) -> None:
+        """Keep the counters as they are now: the row will be another target's."""
+        if self._last_row is None:
+            self._last_row = self._row().copy()
+
+    def start(self) -> None:
+        """Do nothing: it was started when it was added."""
+
+    def stop(self) -> None:
+        """Remove it from the source. Idempotent."""
+        self._remove()
+
+    def poll(self, timeout: float) -> EventBatch:
+        """Return this target's events; those of the others wait for their own poll. See SharedSource.poll."""
+        if not self.unread and not self._ended and self._last_row is None:
+            self._gather(timeout)
+        return self.take()
+
+    def probes(self) -> list[ProbeStatus]:
+        """Return syscalls and placed uprobes with their hits, also of events that were lost."""
+        counters = self.row["counters"]
+        refused = {skipped.spec for skipped in self.skipped}
+        found = [ProbeStatus(name, symbol, int(counters[index])) for name, symbol, index in _SYSCALL_PROBES]
+        for index, spec in enumerate(self.specs):
+            if spec not in refused:
+                found.append(ProbeStatus(spec.role, spec.symbol, int(counters[Counter.HITS + index])))
+        return found
+
+    def take(self) -> EventBatch:
+        """Remove and return what waits to be polled, sorted by time."""
+        batches, self._queue = self._queue, []
+        self.unread = 0
+        if not batches:
+            return no_events()
+        if len(batches) == 1:
+            return batches[0]
+        batch = np.concatenate(batches)
+        if np.any(batch["time"][1:] < batch["time"][:-1]):
+            batch = batch[np.argsort(batch["time"], kind="stable")]
+        return batch
+
+    def accept(self, batch: EventBatch) -> None:
+        """Take events from the ring buffer, sorted by time. After the process's EXIT there are none."""
+        if self._ended:
+            return
+        self._put(self._without_exit(self._translated(batch)))
+
+    def settle(self, now: int) -> None:
+        """End with an EXIT, once, if the process is gone: the kernel's, or one of the time `now` if that was lost."""
+        if self._ended or not self.gone:
+            return
+        if not len(self._exit):
+            self._exit = np.zeros(1, EVENT)
+            self._exit["time"], self._exit["tid"], self._exit["kind"] = now, self.pid, Kind.EXIT
+        if self._queue:
+            self._exit["time"] = max(self._exit["time"][0], *(batch["time"][-1] for batch in self._queue))
+        self._put(self._exit)
+        self._ended = True
+
+    def is_gone(self) -> bool:
+        """Whether the whole process has ended, as of now."""
+        if not self.gone:
+            poll = select.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            self.gone = bool(poll.poll(0))
+        return self.gone
+
+    def _put(self, batch: EventBatch) -> None:
+        if len(batch):
+            self._queue.append(batch)
+            self.unread += len(batch)
+
+    def _without_exit(self, batch: EventBatch) -> EventBatch:
+        """Hold an EXIT back until the whole process is gone: its leader also exits when another thread calls execve."""
+        exits = batch["kind"] == Kind.EXIT
+        if exits.any():
+            self._exit = batch[exits][-1:]
+            batch = batch[~exits]
+        if len(self._exit) and np.any((batch["kind"] == Kind.EXEC) & (batch["time"] >= self._exit["time"][0])):
+            self._exit = no_events()
+        return batch
+
+    def _translated(self, batch: EventBatch) -> EventBatch:
+        """Give threads of a nested PID namespace the tracer's numbers; 0 for one that is gone already."""
+        if not self._foreign or not len(batch):
+            return batch
+        seen, positions = np.unique(batch["tid"], return_inverse=True)
+        if any(int(tid) not in self._thread_names for tid in seen):
+            self._thread_names |= thread_numbers(self.pid)
+        batch["tid"] = np.array([self._thread_names.get(int(tid), 0) for tid in seen], dtype="<u4")[positions]
+        return batch
+
+
+def thread_numbers(pid: int) -> dict[int, int]:
+    """Map thread ids of the target's innermost PID namespace to ours; nothing if it is gone."""
+    numbers: dict[int, int] = {}
+    with contextlib.suppress(OSError):
+        for directory in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                for line in (directory / "status").read_text().splitlines():
+                    if line.startswith("NSpid:"):
+                        numbers[int(line.split()[-1])] = int(directory.name)
+    return numbers
