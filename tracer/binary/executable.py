@@ -92,6 +92,11 @@ class Executable:
             os.close(fd)
             raise
 
+    def forget_tables(self) -> None:
+        """Let go of what was kept for speed alone; it is read again when it is asked for."""
+        for name in ("_relocations", "elf"):
+            self.__dict__.pop(name, None)
+
     def close(self) -> None:
         """Close the file; idempotent."""
         if self.fd >= 0:

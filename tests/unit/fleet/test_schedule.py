@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracer.fleet.schedule import LOOK_SHARE, SOON, Pace
+
+
+def test_looks_come_at_the_interval() -> None:
+    assert Pace(15.0, 0.05).gap(0.007, suspicious=False) == 15.0
+
+
+def test_a_look_that_differed_from_the_model_is_repeated_soon() -> None:
+    assert Pace(15.0, 0.05).gap(0.0005, suspicious=True) == SOON
+
+
+@given(cost=st.floats(0, 100), suspicious=st.booleans())
+def test_no_process_gets_more_than_its_share(cost: float, suspicious: bool) -> None:
+    assert cost <= Pace(15.0, 0.05).gap(cost, suspicious=suspicious) * LOOK_SHARE * (1 + 1e-9)
+
+
+def test_second_looks_are_spread() -> None:
+    pace = Pace(15.0, 0.05)
+    gaps = [pace.first_gap() for _ in range(200)]
+    assert 7.5 <= min(gaps) < 9.0
+    assert 13.5 < max(gaps) <= 15.0
+
+
+def test_a_process_that_cannot_be_followed_is_tried_less_and_less_often_but_always_again() -> None:
+    pace = Pace(15.0, 0.05)
+    assert [pace.retry_gap(failures) for failures in (0, 1, 2, 5, 6, 1000)] == [1, 2, 4, 32, 60, 60]
+
+
+@given(fixed=st.floats(0.0, 0.04), per_look=st.floats(0.0001, 2.0), budget=st.floats(0.05, 1.0))
+def test_whatever_looks_cost_the_share_settles_within_the_budget(fixed: float, per_look: float, budget: float) -> None:
+    pace = Pace(15.0, budget)
+
+    def share() -> float:
+        return min(fixed + 5 * per_look / pace.effective_interval, 1.0)
+
+    for _ in range(60):
+        pace.adapt(share() * 10, 10)
+    reachable = fixed + 5 * per_look / (15.0 * 40)
+    assert share() <= max(budget, reachable) * 1.15
+
+
+def test_looks_come_back_to_the_interval_when_they_are_cheap_again() -> None:
+    pace = Pace(15.0, 0.05)
+    pace.adapt(5.0, 10)
+    assert pace.stretch == 2.0
+    for _ in range(5):
+        pace.adapt(0.01, 10)
+    assert pace.effective_interval == pytest.approx(15.0)

@@ -1,0 +1,207 @@
+"""One process that is followed: its events feed its model, looks prove the model, and each look gives a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bpf.cost import slowdown
+from bpf.uprobes import UprobeSpec
+from tracer.assemble import Watched, assemble
+from tracer.errors import GomemError, TargetError
+from tracer.events import EventBatch, Kind, ProbeStatus
+from tracer.fleet import usage
+from tracer.fleet.view import Belonging, TargetState, TargetView
+from tracer.inspection import Inspector
+from tracer.model.activity import Activity
+from tracer.model.follower import Follower
+from tracer.model.sight import Sight
+from tracer.model.space import AddressSpaceModel
+from tracer.report import Limit, Overhead, ProbeRow, Report
+
+LOGGED_EVENTS = 100  # of the rare ones, kept for the report of each process
+
+
+@dataclass(frozen=True, slots=True)
+class EventFeed:
+    """Where the events of one process come from; without one there are looks only.
+
+    `lost` and `probes` tell of this process, since its first event.
+    """
+
+    uprobes: Sequence[UprobeSpec]
+    sees_states: bool
+    limits: Sequence[Limit]
+    lost: Callable[[], int]
+    probes: Callable[[], list[ProbeStatus]]
+
+
+class Following:
+    """Follows one process. Not for several threads."""
+
+    def __init__(
+        self,
+        inspector: Inspector,
+        belonging: Belonging,
+        feed: EventFeed | None,
+        reason: str,
+        limits: Sequence[Limit] = (),
+    ) -> None:
+        """Begin with the program that `inspector` was opened on; `feed` delivers already.
+
+        `reason`: why there are events, or none. `limits`: what holds for every report of it. Raises TargetGone.
+        """
+        self.inspector = inspector
+        self.pid = inspector.target.pid
+        self.ended = False  # it has exited, or executed another program
+        self.last_cost = 0.0  # seconds that the last look took
+        self._feed = feed
+        self._reason = reason
+        self._limits = [*limits, *(feed.limits if feed else ())]
+        self._facts = inspector.facts()
+        with suppress(TargetError):
+            inspector.prepare()
+        self._activity = Activity(inspector.symbolize, log_limit=LOGGED_EVENTS)
+        self._started = time.monotonic()
+        self._activity.mark_start(time.monotonic_ns())
+        self._follower: Follower | None = None
+        if feed is not None:
+            model = AddressSpaceModel(callers=self._activity.callers)
+            self._follower = Follower(self._activity, model, follows_states=feed.sees_states)
+        self._cpu_at_start = inspector.target_cpu_seconds()
+        self._report: Report | None = None
+        self._trouble: GomemError | None = None
+        self._spent = 0.0
+        self._view = TargetView(
+            pid=self.pid,
+            name=_name(self._facts.exe, inspector.target.comm),
+            state=TargetState.STARTING,
+            why="it has not been looked at yet",
+            belonging=belonging,
+            report=None,
+            followed_since=time.time(),
+            follows_events=feed is not None,
+        )
+
+    @property
+    def view(self) -> TargetView:
+        """What is known of it now."""
+        return self._view
+
+    @property
+    def waits(self) -> bool:
+        """Whether `feed` must be called soon, also without events: a look waits to be compared with the model."""
+        return self._follower is not None and self._follower.pending
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether another look should come soon: the last one differed from the model."""
+        return self._follower is not None and self._follower.suspicious
+
+    def feed(self, batch: EventBatch, until: int) -> None:
+        """Take the next events; all that happened before `until` (CLOCK_MONOTONIC ns) have been fed by now.
+
+        Without events it applies what is held back for order.
+        """
+        if self._follower is None or self._feed is None or self.ended:
+            return
+        ends = ((batch["kind"] == Kind.EXEC) | (batch["kind"] == Kind.EXIT)).nonzero()[0]
+        if len(ends):
+            batch, self.ended = batch[: ends[0]], True
+        self._follower.feed(batch, until, self._feed.lost())
+
+    def look(self) -> None:
+        """Look at the process, and make the new report.
+
+        Raises TargetError when it is not the process any more that it was. Anything else that is in the way is told
+        by the view's state.
+        """
+        began = time.monotonic()
+        try:
+            self._look()
+            self._trouble = None
+        except TargetError:
+            self.ended = True
+            raise
+        except GomemError as error:
+            self._trouble = error
+        finally:
+            self.last_cost = time.monotonic() - began
+            self._spent += self.last_cost
+        self._view = self._new_view()
+
+    def belongs_to(self, belonging: Belonging) -> None:
+        """Take what is known now of where the process belongs."""
+        self._view = replace(self._view, belonging=belonging)
+
+    def close(self) -> None:
+        """Let go of the process."""
+        self.inspector.close()
+        self.inspector.target.close()
+
+    def _look(self) -> None:
+        look = self.inspector.look()
+        if self._follower is not None:
+            self._follower.look(Sight.of(look))
+        self._report = assemble(self._facts, look, self._watched(), look.kernel.taken_at)
+
+    def _watched(self) -> Watched:
+        backend: Literal["bpf", "procfs"] = "procfs" if self._feed is None else "bpf"
+        seconds = round(time.monotonic() - self._started, 3)
+        return Watched(
+            backend=backend,
+            reason=self._reason,
+            seconds=seconds if self._feed else 0.0,
+            activity=self._activity if self._feed else None,
+            lost=self._feed.lost() if self._feed else 0,
+            overhead=self._overhead(seconds),
+            limits=self._limits,
+            follower=self._follower,
+        )
+
+    def _overhead(self, seconds: float) -> Overhead:
+        probes = self._feed.probes() if self._feed else []
+        now = self.inspector.target_cpu_seconds()
+        used = None if now is None or self._cpu_at_start is None else now - self._cpu_at_start
+        estimate = slowdown(probes, self._feed.uprobes, used, seconds) if self._feed else None
+        return Overhead(
+            tracer_cpu_seconds=round(self._spent, 4),
+            tracer_rss=usage.resident_bytes(),
+            probes=[ProbeRow(probe.role, probe.symbol, probe.hits) for probe in probes],
+            target_slowdown_estimate=None if estimate is None else round(estimate, 6),
+        )
+
+    def _new_view(self) -> TargetView:
+        old, failed = self._view, self._trouble is not None
+        state, why = self._state()
+        return replace(
+            old,
+            state=state,
+            why=why,
+            report=self._report,
+            looked_at=old.looked_at if failed else time.time(),
+            look_seconds=self.last_cost,
+            looks=old.looks + (not failed),
+            failed_looks=old.failed_looks + failed,
+        )
+
+    def _state(self) -> tuple[TargetState, str]:
+        if self._trouble is not None:
+            return TargetState.UNREADABLE, _sentence(self._trouble)
+        report = self._report
+        assert report is not None
+        if report.heap is not None:
+            return TargetState.FOLLOWED, ""
+        missing = next((limit for limit in report.limits if "Go" in limit.what), None)
+        return TargetState.KERNEL_ONLY, f"{missing.what}: {missing.why}" if missing else "the Go runtime was not read"
+
+
+def _name(exe: str, comm: str) -> str:
+    return exe.rsplit("/", 1)[-1] or comm
+
+
+def _sentence(error: GomemError) -> str:
+    return f"{error.what}; {error.fix}" if error.fix else error.what

@@ -1,0 +1,97 @@
+"""The executables of many processes: each file is understood once, and held while processes run it.
+
+A file that no process runs any longer is let go after IDLE seconds: a program in a crash loop is not read again for
+each of its lives, and a deleted image does not keep its disk space.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bpf.uprobes import UprobeSpec
+from tracer.program import GoProgram, load_program
+from tracer.report import Limit
+from tracer.session import uprobes_for
+from tracer.target import Target
+
+IDLE = 30.0  # seconds
+MOST_IDLE = 16
+
+_Key = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class Shared:
+    """One executable and the default uprobes in it; `limits` say what cannot be probed.
+
+    The uprobes lie in the file that `program` holds open.
+    """
+
+    key: _Key
+    program: GoProgram
+    uprobes: list[UprobeSpec]
+    limits: list[Limit]
+    users: int = 0
+    idle_since: float = field(default=0.0)  # time.monotonic()
+
+
+class Programs:
+    """Gives out executables, to be given back. Not for several threads."""
+
+    def __init__(self, load: Callable[[str], GoProgram] = load_program) -> None:
+        self._load = load
+        self._known: dict[_Key, Shared] = {}
+
+    def __len__(self) -> int:
+        """Return how many files are held open."""
+        return len(self._known)
+
+    def take(self, target: Target) -> Shared:
+        """Return the executable that `target` runs. Raises NotPermitted, or TargetGone when the process has ended."""
+        identity = target.exe_identity
+        key = (identity.device, identity.inode, identity.mtime_ns)
+        shared = self._known.get(key)
+        if shared is None:
+            shared = self._read(key, target)
+            self._known[key] = shared
+        shared.users += 1
+        return shared
+
+    def give_back(self, shared: Shared) -> None:
+        """Say that a process of this executable is not followed any more."""
+        shared.users -= 1
+        if not shared.users:
+            shared.idle_since = time.monotonic()
+            self.close_idle()
+
+    def close_idle(self, after: float = IDLE) -> None:
+        """Let go of files that have not been in use for `after` seconds, and of the oldest beyond MOST_IDLE."""
+        idle = sorted((one for one in self._known.values() if not one.users), key=lambda one: one.idle_since)
+        too_old = time.monotonic() - after
+        for position, shared in enumerate(idle):
+            if shared.idle_since <= too_old or len(idle) - position > MOST_IDLE:
+                del self._known[shared.key]
+                shared.program.close()
+
+    def close(self) -> None:
+        """Close all, also those in use."""
+        for shared in self._known.values():
+            shared.program.close()
+        self._known.clear()
+
+    def _read(self, key: _Key, target: Target) -> Shared:
+        program = self._load(target.exe_file)
+        try:
+            target.check_same_program()
+        except BaseException:
+            program.close()
+            raise
+        limits: list[Limit] = []
+        uprobes = uprobes_for(program, limits)
+        if program.executable is not None:
+            if program.functions is not None:
+                program.functions.leave_names_in(program.executable)
+            program.executable.forget_tables()
+        return Shared(key, program, uprobes, limits)

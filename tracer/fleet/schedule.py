@@ -1,0 +1,54 @@
+"""When to look at which process, so that all of it stays within a budget: pure, the times come from outside."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+LOOK_SHARE = 0.02  # of one CPU at the most, for one process
+SOON = 0.05  # seconds until a look that differed from the model is repeated
+_RETRY = 1.0  # seconds until a process that could not be followed is tried again; twice as long each time
+_LONGEST_RETRY = 60.0
+_MOST_STRETCH = 40.0
+
+
+@dataclass(slots=True)
+class Pace:
+    """How far apart the looks at each process are.
+
+    `interval`: seconds, as it was asked for. `cpu_budget`: the share of one CPU that everything together may use;
+    when it is exceeded, the looks are spread.
+    """
+
+    interval: float
+    cpu_budget: float
+    stretch: float = 1.0
+    _random: random.Random = field(default_factory=random.Random)
+
+    @property
+    def effective_interval(self) -> float:
+        """Seconds between two looks at one process now."""
+        return self.interval * self.stretch
+
+    def first_gap(self) -> float:
+        """Return the seconds between the first look at a process and the second: spread, lest all come at once."""
+        return self.effective_interval * self._random.uniform(0.5, 1.0)
+
+    def gap(self, cost: float, *, suspicious: bool) -> float:
+        """Return the seconds until the next look at a process, of which the last one took `cost` seconds."""
+        wanted = SOON if suspicious else self.effective_interval
+        return max(wanted, cost / LOOK_SHARE)
+
+    def retry_gap(self, failures: int) -> float:
+        """Return the seconds until a process that could not be followed `failures` times is tried again."""
+        return min(_RETRY * 2.0 ** min(failures, 16), _LONGEST_RETRY)
+
+    def adapt(self, cpu_seconds: float, seconds: float) -> None:
+        """Learn what was used in the last `seconds`: spread the looks by as much as it was too much, or come back."""
+        share = cpu_seconds / seconds
+        if share > self.cpu_budget:
+            self.stretch = min(self.stretch * min(share / self.cpu_budget, 2.0), _MOST_STRETCH)
+        elif self.stretch > 1.0:
+            # What the looks cost grows as they come closer: go back by less than there is room for.
+            room = self.cpu_budget / max(share, 1e-9)
+            self.stretch = max(self.stretch / min(max(room * 0.9, 1.0), 2.0), 1.0)
