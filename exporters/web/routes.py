@@ -1,0 +1,165 @@
+"""What each address answers: a pure function of the request and the newest view, without sockets."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import threading
+import time
+from collections.abc import Callable
+from urllib.parse import parse_qsl
+
+from exporters.json_report import render_json
+from exporters.web.markup import POLICY
+from exporters.web.pages import index_page, target_page
+from exporters.web.request import Request, accepts_gzip
+from exporters.web.response import HTML, JSON, Response, plain
+from exporters.web.selection import select_families
+from tracer.fleet.view import FleetView, TargetView
+
+Metrics = Callable[[str], tuple[bytes, str]]
+
+# Alive: a round was finished within so many intervals, or so many of its own durations where it takes longer.
+_INTERVALS_ALIVE = 5
+# A first round over a whole node, with BPF programs to compile.
+_SECONDS_TO_FIRST_ROUND = 120.0
+_LEAST_SECONDS_ALIVE = 30.0
+_SMALLEST_TO_COMPRESS = 1024
+_MOST_NAMES = 200
+_TARGET = re.compile(r"/targets/([1-9][0-9]{0,9})(/report\.json)?")
+_PAGE = {"Content-Security-Policy": POLICY}
+_METHODS = ("GET", "HEAD")
+
+
+class Routes:
+    """Answers requests. Safe from many threads; a page is rendered once per view."""
+
+    def __init__(self, view: Callable[[], FleetView | None], metrics: Metrics, allow_reports: bool) -> None:
+        self._view = view
+        self._metrics = metrics
+        self._allow_reports = allow_reports
+        self._started = time.monotonic()
+        self._index: tuple[FleetView | None, bytes] | None = None
+        self._compressed = Compressed()
+
+    def answer(self, request: Request) -> Response:
+        """Return the response to any request."""
+        if request.method not in _METHODS:
+            return plain(405, "only GET and HEAD", path_class(request.path), Allow="GET, HEAD")
+        response = self._find(request)
+        if accepts_gzip(request.header("accept-encoding")):
+            response = self._compressed.of(response)
+        if request.path == "/metrics":
+            return _with_header(response, "Vary", "Accept, Accept-Encoding")
+        return _with_header(response, "Vary", "Accept-Encoding")
+
+    def _find(self, request: Request) -> Response:
+        if request.path == "/metrics":
+            body, content_type = self._metrics(request.header("accept"))
+            names = _names(request.query)
+            return Response(200, select_families(body, names) if names else body, content_type, {}, "metrics")
+        if request.path == "/healthz":
+            return self.healthz()
+        if request.path == "/readyz":
+            return self.readyz()
+        if request.path == "/":
+            return Response(200, self._index_page(), HTML, _PAGE, "index")
+        match = _TARGET.fullmatch(request.path)
+        if match is not None:
+            return self._target(int(match[1]), bool(match[2]))
+        return plain(404, "there is /, /metrics, /healthz, /readyz and /targets/PID")
+
+    def healthz(self) -> Response:
+        """Say whether the tracer still looks at its targets. Takes no time."""
+        view = self._view()
+        if view is None:
+            waited = time.monotonic() - self._started
+            if waited > _SECONDS_TO_FIRST_ROUND:
+                return plain(503, f"no round over the targets was finished in {waited:.0f} s", "healthz")
+            return plain(200, "alive; the first round is not done yet", "healthz")
+        health = view.health
+        age = time.time() - view.published_at
+        limit = max(_INTERVALS_ALIVE * max(health.interval_seconds, health.round_seconds), _LEAST_SECONDS_ALIVE)
+        if age > limit:
+            return plain(503, f"the last round over the targets was {age:.0f} s ago, limit {limit:.0f} s", "healthz")
+        return plain(200, "alive", "healthz")
+
+    def readyz(self) -> Response:
+        """Say whether /metrics has figures."""
+        view = self._view()
+        if view is None or view.health.rounds < 1:
+            return plain(503, "the first round over the targets is not done yet", "readyz")
+        return plain(200, "ready", "readyz")
+
+    def _index_page(self) -> bytes:
+        view = self._view()
+        cached = self._index
+        if cached is None or cached[0] is not view or view is None:
+            cached = self._index = (view, index_page(view))
+        return cached[1]
+
+    def _target(self, pid: int, as_json: bool) -> Response:
+        kind = "report" if as_json else "target"
+        if as_json and not self._allow_reports:
+            return plain(404, "reports are not enabled here; gomem serve --allow-reports enables them", kind)
+        target = _with_pid(self._view(), pid)
+        if target is None:
+            return plain(404, f"no followed process has the pid {pid}", kind)
+        if not as_json:
+            return Response(200, target_page(target, self._allow_reports), HTML, _PAGE, kind)
+        if target.report is None:
+            return plain(404, "no look at this process has succeeded yet", kind)
+        return Response(200, render_json(target.report).encode(), JSON, {}, kind)
+
+
+class Compressed:
+    """Compresses responses; the newest one of each class of path is kept, for those who ask for the same bytes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[bytes, bytes]] = {}
+
+    def of(self, response: Response) -> Response:
+        """Return the response with its body gzipped, if that is worth it."""
+        if len(response.body) < _SMALLEST_TO_COMPRESS:
+            return response
+        with self._lock:
+            body, packed = self._kept.get(response.path_class, (None, b""))
+            if body is not response.body:
+                packed = gzip.compress(response.body, compresslevel=4, mtime=0)
+                if response.path_class in ("metrics", "index"):
+                    self._kept[response.path_class] = (response.body, packed)
+        headers = {**response.headers, "Content-Encoding": "gzip"}
+        return Response(response.status, packed, response.content_type, headers, response.path_class)
+
+
+def path_class(path: str) -> str:
+    """Return the name under which requests for `path` are counted; there are few."""
+    simple = {"/": "index", "/metrics": "metrics", "/healthz": "healthz", "/readyz": "readyz"}
+    if path in simple:
+        return simple[path]
+    match = _TARGET.fullmatch(path)
+    return "other" if match is None else "report" if match[2] else "target"
+
+
+def _names(query: str) -> frozenset[str]:
+    """Return the values of name[], by which Prometheus' own clients select metrics."""
+    if not query:
+        return frozenset()
+    try:
+        pairs = parse_qsl(query, max_num_fields=_MOST_NAMES)
+    except ValueError:
+        return frozenset()
+    return frozenset(value for name, value in pairs if name == "name[]")
+
+
+def _with_pid(view: FleetView | None, pid: int) -> TargetView | None:
+    if view is None:
+        return None
+    return next((target for target in view.targets if target.pid == pid), None)
+
+
+def _with_header(response: Response, name: str, value: str) -> Response:
+    return Response(
+        response.status, response.body, response.content_type, {**response.headers, name: value}, response.path_class
+    )

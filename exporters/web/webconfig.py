@@ -1,0 +1,401 @@
+"""The web configuration file: TLS, client certificates, passwords, headers; in the format of Prometheus' exporters.
+
+Source of the format: docs/web-configuration.md of prometheus/exporter-toolkit. Unknown and repeated keys are errors,
+and so is what this server could not keep: every error names the file, the line, the key and the way out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from tracer.errors import GomemError
+
+_T = TypeVar("_T")
+
+_MOST_BYTES = 1 << 20
+_MOST_USERS = 1000
+# A check costs 2**cost: at 14 about a second, which is more than one wants to wait for a scrape.
+_LEAST_COST, _MOST_COST = 4, 14
+_HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
+_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+_CLIENT_AUTH = {
+    "NoClientCert": ssl.CERT_NONE,
+    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
+    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+}
+_UNVERIFIED_CLIENT_AUTH = ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert")
+# crypto/tls's names of the suites that Go thinks safe, and OpenSSL's. TLS 1.3 has its own, which cannot be chosen.
+_CIPHERS = {
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+}
+_CIPHERS_OF_TLS13 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+_CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+_HEADERS: Mapping[str, tuple[str, ...]] = {  # name: values allowed, () for any
+    "Content-Security-Policy": (),
+    "Strict-Transport-Security": (),
+    "X-Content-Type-Options": ("nosniff",),
+    "X-Frame-Options": ("deny", "sameorigin"),
+    "X-XSS-Protection": (),
+}
+
+
+class WebConfigError(GomemError):
+    """The web configuration file, or a file that it names, cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """What TLS is spoken. Certificates come from files, or inline as PEM text."""
+
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    client_ca_file: Path | None = None
+    cert: str = ""
+    key: str = field(default="", repr=False)
+    client_ca: str = ""
+    client_auth: ssl.VerifyMode = ssl.CERT_NONE
+    client_allowed_sans: tuple[str, ...] = ()
+    min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    max_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    ciphers: tuple[str, ...] = ()  # OpenSSL's names; (): OpenSSL's choice
+    prefer_server_ciphers: bool = True
+    curve: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """One request each `interval` seconds, and `burst` of them at once."""
+
+    interval: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class WebConfig:
+    """A web configuration that was found good."""
+
+    path: Path
+    tls: TlsConfig | None = None
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)  # name: bcrypt hash
+    headers: Mapping[str, str] = field(default_factory=dict)
+    rate_limit: RateLimit | None = None
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS is spoken."""
+        return self.tls is not None
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether every client has to show a password or a certificate."""
+        return bool(self.users) or (self.tls is not None and self.tls.client_auth is ssl.CERT_REQUIRED)
+
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that this configuration came from."""
+        tls = self.tls or TlsConfig()
+        return (self.path, *(path for path in (tls.cert_file, tls.key_file, tls.client_ca_file) if path is not None))
+
+
+def load_web_config(path: str | Path) -> WebConfig:
+    """Read and judge the file and the certificates that it names. Raises WebConfigError."""
+    from exporters.web.tls import server_context
+
+    file = Path(path)
+    config = parse_web_config(_read(file), file)
+    if config.tls is not None:
+        server_context(config.tls)
+    return config
+
+
+def parse_web_config(text: str, path: Path) -> WebConfig:
+    """Judge the text of a web configuration; its file names are relative to that of `path`. Raises WebConfigError."""
+    import yaml
+
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise WebConfigError(f"web configuration {path}: not YAML: {_one_line(error)}") from None
+    top = _Section(path, "", root)
+    top.known("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
+    return WebConfig(
+        path,
+        _tls(top.section("tls_server_config"), path.parent),
+        _users(top.section("basic_auth_users")),
+        _headers(top.section("http_server_config")),
+        _rate_limit(top.section("rate_limit")),
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise WebConfigError(f"web configuration {path}: {reason}", "give the path of a readable YAML file") from None
+    if len(raw) > _MOST_BYTES:
+        raise WebConfigError(f"web configuration {path}: larger than {_MOST_BYTES >> 20} MiB", "is it the right file?")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise WebConfigError(f"web configuration {path}: not UTF-8 text", "is it the right file?") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+class _Section:
+    """A mapping of the file, which knows where it is."""
+
+    def __init__(self, path: Path, name: str, node: object) -> None:
+        self._path = path
+        self._name = name
+        self._nodes: dict[str, tuple[object, object]] = {}
+        for key, value in self._pairs(node):
+            word = self._scalar(key, name or "the file")
+            if word in self._nodes:
+                raise self._error(key, word, "given twice", "keep one of them")
+            self._nodes[word] = (key, value)
+
+    def __bool__(self) -> bool:
+        return bool(self._nodes)
+
+    def names(self) -> list[str]:
+        """Return the keys."""
+        return list(self._nodes)
+
+    def has(self, name: str) -> bool:
+        """Whether the key is there."""
+        return name in self._nodes
+
+    def _pairs(self, node: object) -> list[tuple[object, object]]:
+        import yaml
+
+        if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"):
+            return []
+        if not isinstance(node, yaml.MappingNode):
+            raise self._error(node, "", "not a mapping", "write `key: value` lines under it")
+        return list(node.value)
+
+    def _scalar(self, node: object, name: str) -> str:
+        import yaml
+
+        if not isinstance(node, yaml.ScalarNode):
+            raise self._error(node, name, "not a single value", "write one word or one quoted string")
+        return "" if node.tag == "tag:yaml.org,2002:null" and not node.style else str(node.value)
+
+    def _error(self, node: object, name: str, what: str, fix: str) -> WebConfigError:
+        line = getattr(getattr(node, "start_mark", None), "line", None)
+        where = "" if line is None else f", line {line + 1}"
+        key = ".".join(part for part in (self._name, name[:80]) if part)
+        return WebConfigError(f"web configuration {self._path}{where}: {key + ': ' if key else ''}{what}", fix)
+
+    def error(self, name: str, what: str, fix: str) -> WebConfigError:
+        """Return an error about one key."""
+        return self._error(self._nodes.get(name, (None, None))[0], name, what, fix)
+
+    def known(self, *names: str) -> None:
+        """Raise for a key that is none of `names`."""
+        for name in self._nodes:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
+                raise self.error(name, "unknown key", fix)
+
+    def section(self, name: str) -> _Section:
+        """Return the mapping under a key; an empty one if there is none."""
+        return _Section(self._path, ".".join(filter(None, (self._name, name))), self._nodes.get(name, (None, None))[1])
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return the value of a key."""
+        if name not in self._nodes:
+            return default
+        return self._scalar(self._nodes[name][1], name) or default
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the list under a key."""
+        import yaml
+
+        node = self._nodes.get(name, (None, None))[1]
+        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            raise self.error(name, "not a list", "write `- value` lines under it")
+        return tuple(self._scalar(item, name) for item in node.value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Return the truth of a key."""
+        word = self.text(name, str(default)).lower()
+        if word not in ("true", "false", "yes", "no", "on", "off"):
+            raise self.error(name, f"{word!r} is neither true nor false", "write true or false")
+        return word in ("true", "yes", "on")
+
+    def choice(self, name: str, choices: Mapping[str, _T], default: str) -> _T:
+        """Return what a word stands for."""
+        word = self.text(name, default)
+        if word not in choices:
+            raise self.error(name, f"unknown value {word[:80]!r}", f"one of: {', '.join(choices)}")
+        return choices[word]
+
+
+def _tls(section: _Section, directory: Path) -> TlsConfig | None:
+    section.known(
+        "cert", "key", "client_ca", "cert_file", "key_file", "client_ca_file", "client_auth_type",
+        "client_allowed_sans", "min_version", "max_version", "cipher_suites", "prefer_server_cipher_suites",
+        "curve_preferences",
+    )  # fmt: skip
+    if not section:
+        return None
+    for inline, file in (("cert", "cert_file"), ("key", "key_file"), ("client_ca", "client_ca_file")):
+        if section.text(inline) and section.text(file):
+            raise section.error(inline, f"given together with {file}", "keep one of them")
+    for inline, file in (("cert", "cert_file"), ("key", "key_file")):
+        if not section.text(inline) and not section.text(file):
+            raise section.error(file, "missing", f"TLS needs {file}: PATH (or {inline}: with the PEM text)")
+
+    def file_of(name: str) -> Path | None:
+        word = section.text(name)
+        return directory / word if word else None
+
+    lowest = section.choice("min_version", _VERSIONS, "TLS12")
+    highest = section.choice("max_version", _VERSIONS, "TLS13")
+    if lowest > highest:
+        raise section.error("min_version", "above max_version", "exchange them")
+    auth = _client_auth(section)
+    return TlsConfig(
+        file_of("cert_file"), file_of("key_file"), file_of("client_ca_file"),
+        section.text("cert"), section.text("key"), section.text("client_ca"),
+        auth, _sans(section, auth), lowest, highest, _ciphers(section),
+        section.flag("prefer_server_cipher_suites", True), _curve(section),
+    )  # fmt: skip
+
+
+def _client_auth(section: _Section) -> ssl.VerifyMode:
+    name = "client_auth_type"
+    word = section.text(name, "NoClientCert")
+    if word in _UNVERIFIED_CLIENT_AUTH:
+        raise section.error(
+            name, f"{word} would let any certificate in", "use RequireAndVerifyClientCert with client_ca_file"
+        )
+    auth = section.choice(name, _CLIENT_AUTH, "NoClientCert")
+    has_ca = bool(section.text("client_ca") or section.text("client_ca_file"))
+    if has_ca and auth is ssl.CERT_NONE:
+        raise section.error(
+            name, "missing, while a client CA is given", "add client_auth_type: RequireAndVerifyClientCert"
+        )
+    if not has_ca and auth is not ssl.CERT_NONE:
+        raise section.error(name, "needs client_ca_file", "name the CA whose client certificates are let in")
+    return auth
+
+
+def _sans(section: _Section, auth: ssl.VerifyMode) -> tuple[str, ...]:
+    names = section.texts("client_allowed_sans")
+    if section.has("client_allowed_sans") and auth is not ssl.CERT_REQUIRED:
+        raise section.error(
+            "client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert",
+            "otherwise a client without a certificate would be let in",
+        )  # fmt: skip
+    if section.has("client_allowed_sans") and not names:
+        raise section.error("client_allowed_sans", "an empty list lets nobody in", "name one, or leave the key out")
+    return names
+
+
+def _ciphers(section: _Section) -> tuple[str, ...]:
+    names = section.texts("cipher_suites")
+    for name in names:
+        if name not in _CIPHERS and name not in _CIPHERS_OF_TLS13:
+            raise section.error("cipher_suites", f"unknown suite {name[:80]!r}", f"known: {', '.join(_CIPHERS)}")
+    return tuple(_CIPHERS[name] for name in names if name in _CIPHERS)
+
+
+def _curve(section: _Section) -> str | None:
+    names = section.texts("curve_preferences")
+    for name in names:
+        if name not in _CURVES:
+            raise section.error("curve_preferences", f"unknown curve {name[:80]!r}", f"known: {', '.join(_CURVES)}")
+    if len(names) > 1:
+        raise section.error(
+            "curve_preferences", "more than one curve", "name one, or leave the key out for OpenSSL's own preferences"
+        )
+    return _CURVES[names[0]] if names else None
+
+
+def _users(section: _Section) -> dict[str, str]:
+    users: dict[str, str] = {}
+    for name in section.names():
+        hashed = section.text(name)
+        match = _HASH.fullmatch(hashed)
+        if match is None:
+            # The value itself is not repeated: it may be a password in the clear.
+            raise section.error(
+                name, "not a bcrypt hash", "make one with `htpasswd -nBC 10 USER` and keep what follows the colon"
+            )
+        if not _LEAST_COST <= int(match[1]) <= _MOST_COST:
+            raise section.error(
+                name, f"bcrypt cost {int(match[1])}",
+                f"costs from {_LEAST_COST} to {_MOST_COST} are accepted; at 10 a check takes 0.1 s",
+            )
+        if ":" in name or not name:
+            raise section.error(name, "not a user name", "a name is not empty and has no colon")
+        users[name] = hashed
+    if len(users) > _MOST_USERS:
+        raise section.error("", f"more than {_MOST_USERS} users", "use client certificates")
+    return users
+
+
+def _headers(section: _Section) -> dict[str, str]:
+    section.known("http2", "headers")
+    section.flag("http2", True)  # only HTTP/1 is spoken here, which every client that knows HTTP/2 can
+    headers = section.section("headers")
+    headers.known(*_HEADERS)
+    chosen: dict[str, str] = {}
+    for name in headers.names():
+        value = headers.text(name)
+        if not value:
+            continue
+        if _HEADERS[name] and value not in _HEADERS[name]:
+            raise headers.error(name, f"unknown value {value[:80]!r}", f"one of: {', '.join(_HEADERS[name])}")
+        if not re.fullmatch(r"[\t -~]*", value):
+            raise headers.error(name, "not printable ASCII", "write it on one line")
+        chosen[name] = value
+    return chosen
+
+
+def _rate_limit(section: _Section) -> RateLimit | None:
+    section.known("interval", "burst")
+    interval = _duration(section, "interval")
+    if interval == 0:
+        return None
+    burst = section.text("burst", "0")
+    if not re.fullmatch(r"[0-9]{1,9}", burst) or int(burst) < 1:
+        raise section.error("burst", f"{burst[:40]!r} is no number of requests", "write a whole number from 1 on")
+    return RateLimit(interval, int(burst))
+
+
+def _duration(section: _Section, name: str) -> float:
+    """Return seconds. Source: time.ParseDuration of Go, which the original reads its intervals with."""
+    word = section.text(name, "0")
+    if word == "0":
+        return 0.0
+    if re.fullmatch(f"(?:{_DURATION.pattern})+", word) is None:
+        raise section.error(name, f"{word[:40]!r} is no duration", "write a number with its unit, such as 500ms or 1s")
+    return sum(float(number) * _DURATION_UNITS[unit] for number, unit in _DURATION.findall(word))
