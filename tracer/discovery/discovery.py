@@ -13,18 +13,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tracer.discovery.belonging import BelongingSource, FromCgroups
+from tracer.discovery.process_events import ProcessEvents
 from tracer.discovery.recognition import FileKey, Kind, Recognition, Recognized
 from tracer.discovery.scan import executable_key, list_pids
 from tracer.discovery.selection import Selection
 from tracer.discovery.sighting import Identity, Sighting, Unseen, age, look
-from tracer.errors import TargetError, TargetGone
+from tracer.errors import BackendUnavailable, TargetError, TargetGone
 from tracer.fleet.view import Belonging
 
 SETTLE = 1.0  # seconds that a process must have lived before it is looked at
-SCAN_EVERY = 5.0
+SCAN_EVERY = 5.0  # seconds, without the process connector; with it no more often than this
+RESCAN_EVERY = 60.0  # with it: for what no event tells (a fork without an exec, another cgroup)
 MOST_TARGETS = 4096
 MOST_PENDING = 16384
 _AGAIN = 0.1
+# Events are taken in batches: one at a time would be a wake-up for each of a thousand short-lived processes a second.
+_BATCH = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +90,18 @@ class Discovery:
         belongings: BelongingSource | None = None,
         settle: float = SETTLE,
         scan_every: float = SCAN_EVERY,
+        connector: bool = True,
         most_targets: int = MOST_TARGETS,
     ) -> None:
-        """Prepare; `settle` and `scan_every` are seconds."""
+        """Prepare; `settle` and `scan_every` are seconds. Without `connector` it is not tried."""
         self.selection = selection or Selection()
         self.recognition = Recognition()
-        self.processes_seen = 0  # different processes, as far as they lived long enough to be seen
+        self.mode_reason = ""  # why it is not the process connector
+        self.processes_seen = 0  # processes that a scan met, and programs that events told of
         self.go_processes_seen = 0
         self.errors = 0
-        self.unreadable = 0  # processes that we may not look at, as of the last scan
+        self.overruns = 0  # times that events came faster than they were read
+        self.scans = 0
         self.left_out = 0  # wanted processes beyond `most_targets`, as of now
         self._belongings = belongings or FromCgroups()
         self._generation = -1
@@ -104,8 +111,12 @@ class Discovery:
         self._known: dict[int, _Known] = {}
         self._pending: dict[int, float] = {}
         self._pids: set[int] = set()
+        self._denied: set[int] = set()
         self._asked: dict[int, int] = {}  # pid -> start time
+        self._listens = connector
+        self._events: ProcessEvents | None = None
         self._next_scan = 0.0
+        self._last_scan = 0.0
         self._appeared: dict[int, Found] = {}
         self._gone: list[Identity] = []
         self._changed: dict[int, Found] = {}
@@ -114,8 +125,15 @@ class Discovery:
 
     @property
     def mode(self) -> str:
-        """How processes are found: "fixed" (only pids were given) or "scan"."""
-        return "fixed" if self.selection.only_pids else "scan"
+        """How processes are found: "fixed" (only pids were given), "process connector" or "scan"."""
+        if self.selection.only_pids:
+            return "fixed"
+        return "scan" if self._events is None else "process connector"
+
+    @property
+    def unreadable(self) -> int:
+        """How many processes we were not permitted to look at, in the last scan and since."""
+        return len(self._denied)
 
     def start(self) -> None:
         """Begin. Raises TargetGone or TargetError for a pid that was given and cannot be followed."""
@@ -133,10 +151,16 @@ class Discovery:
                 raise TargetError(f"process {pid} cannot be followed: {seen}", "give the pid of a user process")
             self._asked[pid] = seen.identity.start_ticks
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        if self._listens and not self.selection.only_pids:
+            try:
+                self._events = ProcessEvents.open()
+            except BackendUnavailable as why:
+                self.mode_reason = f"{why.what}: {why.fix}"
         self._next_scan = time.monotonic()
 
     def stop(self) -> None:
         """End; idempotent."""
+        self._close_events()
         if self._wake >= 0:
             os.close(self._wake)
             self._wake = -1
@@ -161,17 +185,25 @@ class Discovery:
     def _waited(self, left: float) -> bool:
         """Wait until there is something to do; tell whether `wake` was called."""
         due = min([self._next_scan, *self._pending.values()])
-        poller = select.poll()
-        poller.register(self._wake, select.POLLIN)
-        if poller.poll(max(0.0, min(left, due - time.monotonic())) * 1000):
+        waited = select.poll()
+        waited.register(self._wake, select.POLLIN)
+        if self._events is not None:
+            waited.register(self._events.fileno(), select.POLLIN)
+        ready = waited.poll(max(0.0, min(left, due - time.monotonic())) * 1000)
+        if ready and self._events is not None:
+            waited.unregister(self._events.fileno())
+            ready = waited.poll(min(left, _BATCH) * 1000)
+        if ready:
             os.eventfd_read(self._wake)
-            return True
-        return False
+        return bool(ready)
 
     def _advance(self) -> None:
         now = time.monotonic()
+        if self._events is not None:
+            self._take_events(self._events, now)
         if now >= self._next_scan:
-            self._next_scan = now + self._scan_every
+            self._last_scan = now
+            self._next_scan = now + (self._scan_every if self._events is None else RESCAN_EVERY)
             self._scan()
         due = [pid for pid, when in self._pending.items() if when <= now]
         for pid in due:
@@ -180,6 +212,35 @@ class Discovery:
         if self._belongings.generation != self._generation:
             self._generation = self._belongings.generation
             self._judge_again()
+
+    def _take_events(self, events: ProcessEvents, now: float) -> None:
+        """Note where to look: soon at a process that we know, at a new program when it has lived for a while."""
+        try:
+            batch = events.read()
+        except OSError as error:
+            self.errors += 1
+            self.mode_reason = f"the process connector failed: {error.strerror}"
+            self._close_events()
+            self._next_scan = now
+            return
+        for pid, executed in batch.events:
+            self.processes_seen += executed
+            if pid in self._known or pid in self._asked:
+                self._pending[pid] = now
+            elif executed and pid not in self._pending:
+                self._later(pid, self._settle)
+        if batch.overrun:
+            self.overruns += 1
+        if batch.overrun or batch.more:
+            self._scan_soon()
+
+    def _close_events(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _scan_soon(self) -> None:
+        self._next_scan = min(self._next_scan, max(self._last_scan + self._scan_every, time.monotonic()))
 
     def _taken(self) -> Changes:
         changes = Changes(
@@ -201,8 +262,10 @@ class Discovery:
         except OSError:
             self.errors += 1
             return
-        self.processes_seen += len(pids - self._pids)
-        self._pids = pids
+        if self._events is None or not self.scans:
+            self.processes_seen += len(pids - self._pids)
+            self._pids = pids
+        self.scans += 1
         for pid in [pid for pid in self._known if pid not in pids]:
             self._forget(pid)
         self._look_at(pids)
@@ -210,7 +273,7 @@ class Discovery:
             self._judge_again()
 
     def _look_at(self, pids: Iterable[int]) -> None:
-        self.unreadable = 0
+        self._denied = set()
         for pid in pids:
             if pid not in self._pending:
                 self._examine(pid)
@@ -222,7 +285,7 @@ class Discovery:
             key = executable_key(pid)
             recognized = self._recognized(pid, key) if key else None
         except PermissionError:
-            self.unreadable += 1
+            self._denied.add(pid)
             recognized = Recognized(Kind.UNREADABLE, "permission denied")
         if recognized is None or (recognized.kind is not Kind.GO and pid not in self._asked):
             self._forget(pid)
@@ -265,11 +328,10 @@ class Discovery:
         return self._asked.get(seen.pid) == seen.identity.start_ticks
 
     def _later(self, pid: int, seconds: float) -> None:
-        when = time.monotonic() + seconds
         if len(self._pending) < MOST_PENDING:
-            self._pending[pid] = when
+            self._pending[pid] = time.monotonic() + seconds
         else:
-            self._next_scan = min(self._next_scan, when)
+            self._scan_soon()
 
     # Judging
 
