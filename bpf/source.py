@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,13 @@ from bpf import syscalls, uprobes
 from bpf.bcc_import import NEEDS_BPF
 from bpf.governor import GovernedUprobes
 from bpf.program import SYSCALLS, Counter, Program, TargetIds, target_ids
+from bpf.residency import Residency
 from bpf.ringbuf import RECORD_BYTES, RingBuffer
 from bpf.uprobes import Backend, SkippedUprobe, UprobeSpec
 from tracer.errors import BackendUnavailable, NotPermitted, TargetGone
 from tracer.events import EventBatch, Kind, ProbeStatus, no_events
+from tracer.optional_roles import OptionalRole
+from tracer.report import Limit
 
 RING_BYTES = 8 << 20
 # Raw tracepoints: no tracefs, no CAP_SYS_ADMIN, and they detach without the wait that each perf event costs. The
@@ -50,6 +53,7 @@ class BpfSource:
         ring_bytes: int = RING_BYTES,
         uprobe_backend: Backend = "auto",
         governed: GovernedUprobes | None = None,
+        residency: Collection[OptionalRole] = frozenset(),
     ) -> None:
         if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
             raise ValueError(f"the ring buffer's size must be a power of two of at least 4096, not {ring_bytes}")
@@ -59,6 +63,10 @@ class BpfSource:
         self.uprobe_backend: Backend = uprobe_backend  # after start: the one in use
         self._specs = tuple(uprobes)
         self._governed = governed
+        self.missing: list[Limit] = []  # of the roles in `residency`, known after start
+        self._residency_roles = residency
+        self._residency: Residency | None = None
+        self._execs = 0
         self._ring_bytes = ring_bytes
         self._ids = TargetIds(pid)
         self._program: Program | None = None
@@ -96,6 +104,9 @@ class BpfSource:
         if self._governed is not None:
             self._start_governed(self._program, self._governed)
         self._program.forget_compiler()
+        if self._residency_roles:
+            self._residency = Residency(self.pid, self._ids, self._residency_roles)
+            self.missing = self._residency.missing
 
     def _attach_tracepoints(self, program: Program) -> None:
         for name, function in _TRACEPOINTS:
@@ -145,12 +156,23 @@ class BpfSource:
             if self._governed is not None:
                 self._rest.append(self._governed.tick())
             self._rest.append(self._translated(self._ring.take()))
+            self._take_residency(stop=False)
             self._read_losses()
         batch = np.concatenate(self._rest) if len(self._rest) > 1 else (self._rest or [no_events()])[0]
         self._rest = []
         if np.any(batch["time"][1:] < batch["time"][:-1]):
             batch = batch[np.argsort(batch["time"], kind="stable")]
         return self._settle_exit(batch)
+
+    def _take_residency(self, *, stop: bool) -> None:
+        """Put what is to be told of the residency behind what the ring has given just now."""
+        if self._residency is None:
+            return
+        self._execs += int(np.count_nonzero(self._rest[-1]["kind"] == Kind.EXEC))
+        take = self._residency.stop if stop else self._residency.take
+        batch = take(self._execs, self._process_is_gone)
+        if len(batch):
+            self._rest.append(batch)
 
     def _settle_exit(self, batch: EventBatch) -> EventBatch:
         """Hold an EXIT back until the whole process is gone.
@@ -197,6 +219,7 @@ class BpfSource:
         uprobes.close_all(self._held)
         if self._ring is not None:
             self._rest.append(self._translated(self._ring.take()))
+            self._take_residency(stop=True)
             self._read_losses()
             self._hits = self.probes()
             self._ring.close()
@@ -228,7 +251,9 @@ class BpfSource:
         for index, spec in enumerate(self._specs):
             if spec not in refused:
                 found.append(ProbeStatus(spec.role, spec.symbol, program.counter(Counter.HITS + index)))
-        return found + (self._governed.probes() if self._governed is not None else [])
+        for more in (self._governed, self._residency):
+            found += more.probes() if more is not None else []
+        return found
 
 
 def _multi_program(program: Program, required: bool) -> int | None:

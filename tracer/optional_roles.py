@@ -15,6 +15,8 @@ class OptionalRole(StrEnum):
     RSS = "rss"
 
 
+RESIDENCY_ROLES = frozenset((OptionalRole.PAGE_FAULTS, OptionalRole.RSS))
+
 DESCRIPTIONS = {
     OptionalRole.PAGE_FAULTS: "which kinds of mappings are faulted in, counted in the kernel",
     OptionalRole.RSS: "the kernel's own count of resident bytes at each change, with its peak",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -22,7 +22,7 @@ from tracer.layout.roles import resolve_roles
 from tracer.model.activity import Activity
 from tracer.model.follower import Follower
 from tracer.model.space import AddressSpaceModel
-from tracer.optional_roles import OptionalRole, not_seen
+from tracer.optional_roles import RESIDENCY_ROLES, OptionalRole, not_seen
 from tracer.program import GoProgram
 from tracer.recording.contents import Beginning, Ending
 from tracer.recording.recorder import Recorder
@@ -81,7 +81,7 @@ def start_source(
     pid: int,
     program: GoProgram,
     launched: Launched | None,
-    optional: Collection[OptionalRole] = frozenset(),
+    optional: Set[OptionalRole] = frozenset(),
 ) -> Plan:
     """Start the source that was asked for, or with "auto" the best that works.
 
@@ -96,7 +96,7 @@ def start_source(
 
 
 def _start_source(
-    choice: Choice, pid: int, program: GoProgram, launched: Launched | None, optional: Collection[OptionalRole]
+    choice: Choice, pid: int, program: GoProgram, launched: Launched | None, optional: Set[OptionalRole]
 ) -> Plan:
     if choice == "procfs":
         return Plan("procfs", "asked for", None, limits=[_NO_EVENTS])
@@ -118,13 +118,13 @@ def _start_source(
     return Plan("procfs", why_not_bpf, None, limits=limits)
 
 
-def _bpf(pid: int, program: GoProgram, reason: str, optional: Collection[OptionalRole] = frozenset()) -> Plan:
+def _bpf(pid: int, program: GoProgram, reason: str, optional: Set[OptionalRole] = frozenset()) -> Plan:
     limits: list[Limit] = []
     specs = uprobes_for(program, limits)
-    source = BpfSource(pid, specs)
+    source = BpfSource(pid, specs, residency=RESIDENCY_ROLES & optional)
     source.start()
     limits += skipped_limits(source.skipped)
-    limits += not_seen(optional, "this version does not watch for it yet")
+    limits += source.missing
     return Plan("bpf", reason, source, specs, limits, sees_all_states(specs, source.skipped, limits))
 
 
