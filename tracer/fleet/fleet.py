@@ -7,14 +7,13 @@ longest, and a new view when something has changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
-from bpf.uprobes import SkippedUprobe, UprobeSpec
+from bpf.shared_source import SharedSource
 from tracer.discovery.discovery import Discovery, Found
 from tracer.errors import GomemError, TargetError
-from tracer.events import EventBatch, ProbeStatus, no_events
+from tracer.events import EventBatch, no_events
 from tracer.fleet import usage
 from tracer.fleet.following import EventFeed, Following
 from tracer.fleet.programs import Programs, Shared
@@ -30,28 +29,6 @@ _PUBLISH_GAP = 1.0  # seconds between two views, when something has changed
 _PUBLISH_EVERY = 5.0  # seconds, when nothing has
 _ADAPT_EVERY = 10.0  # seconds
 AFTER_A_BUG = 300.0  # seconds until a process that we failed at is tried again
-
-
-class SharedEvents(Protocol):
-    """An event source for many processes: bpf/shared_source.py."""
-
-    lost_total: int
-    paused: int  # times that a process's events came too fast and were left out
-
-    def add(self, pid: int, specs: Sequence[UprobeSpec]) -> list[SkippedUprobe]:
-        """Deliver the events of a process from now on; raises TargetGone."""
-
-    def remove(self, pid: int) -> None:
-        """Stop that."""
-
-    def poll(self, timeout: float) -> Mapping[int, EventBatch]:
-        """Return the events of the last moments by pid."""
-
-    def lost(self, pid: int) -> int:
-        """Return how many events of a process were lost."""
-
-    def probes(self, pid: int) -> list[ProbeStatus]:
-        """Return the hits of a process's probes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +60,10 @@ class _Counts:
     round_seconds: float = 0.0
     events: int = 0
     ended: int = 0
+    paused: int = 0
     errors: int = 0
     this_round: float = 0.0
+    empty_since: float = field(default_factory=time.monotonic)
     visited: set[int] = field(default_factory=set)
 
 
@@ -94,7 +73,7 @@ class Fleet:
     def __init__(
         self,
         discovery: Discovery,
-        source: SharedEvents | None,
+        source: SharedSource | None,
         reason: str,
         settings: Settings,
         publish: Callable[[FleetView], None],
@@ -136,6 +115,7 @@ class Fleet:
         due = min((member.due for member in self._members.values()), default=float("inf"))
         self._drain(min(max(due - time.monotonic(), 0.0), timeout))
         self._visit_one()
+        self._count_empty_round()
         self._adapt()
         self._publish_view()
 
@@ -252,16 +232,16 @@ class Fleet:
             return None
         skipped = source.add(pid, shared.uprobes)
         return EventFeed(
+            target=source.target(pid),
             uprobes=shared.uprobes,
             sees_states=sees_all_states(shared.uprobes, skipped, shared.limits),
             limits=[*shared.limits, *skipped_limits(skipped)],
-            lost=lambda: source.lost(pid),
-            probes=lambda: source.probes(pid),
         )
 
     def _look(self, member: _Member, following: Following) -> None:
-        first = following.view.looks == 0
+        first, pauses = following.view.looks == 0, following.pauses
         following.look()
+        self._counts.paused += following.pauses - pauses
         member.view = following.view
         member.failures = 0
         gap = self._pace.gap(following.last_cost, suspicious=following.suspicious)
@@ -319,6 +299,16 @@ class Fleet:
             counts.round_seconds, counts.this_round = counts.this_round, 0.0
             counts.visited.clear()
 
+    def _count_empty_round(self) -> None:
+        """With nobody to visit, a round is over when its time is."""
+        now = time.monotonic()
+        if self._members:
+            self._counts.empty_since = now
+        elif now - self._counts.empty_since >= self._pace.interval or not self._counts.rounds:
+            self._counts.empty_since = now
+            self._counts.rounds += 1
+            self._changed = True
+
     def _adapt(self) -> None:
         then, used = self._measured
         now = time.monotonic()
@@ -352,7 +342,7 @@ class Fleet:
             interval_seconds=self._pace.effective_interval,
             events=counts.events,
             lost_events=source.lost_total if source else 0,
-            paused_events=source.paused if source else 0,
+            paused_events=counts.paused,
             discovery=discovery.mode,
             processes_seen=discovery.processes_seen,
             go_processes_seen=discovery.go_processes_seen,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from bpf.cost import slowdown
+from bpf.shared_target import SharedTarget
 from bpf.uprobes import UprobeSpec
 from tracer.assemble import Watched, assemble
 from tracer.errors import GomemError, TargetError
-from tracer.events import EventBatch, Kind, ProbeStatus
+from tracer.events import EventBatch, Kind
 from tracer.fleet import usage
 from tracer.fleet.view import Belonging, TargetState, TargetView
 from tracer.inspection import Inspector
@@ -23,20 +24,18 @@ from tracer.model.space import AddressSpaceModel
 from tracer.report import Limit, Overhead, ProbeRow, Report
 
 LOGGED_EVENTS = 100  # of the rare ones, kept for the report of each process
+PAUSE = 10.0  # seconds
+LONGEST_PAUSE = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class EventFeed:
-    """Where the events of one process come from; without one there are looks only.
+    """Where the events of one process come from, and what is seen of it; without one there are looks only."""
 
-    `lost` and `probes` tell of this process, since its first event.
-    """
-
+    target: SharedTarget
     uprobes: Sequence[UprobeSpec]
     sees_states: bool
     limits: Sequence[Limit]
-    lost: Callable[[], int]
-    probes: Callable[[], list[ProbeStatus]]
 
 
 class Following:
@@ -58,6 +57,7 @@ class Following:
         self.pid = inspector.target.pid
         self.ended = False  # it has exited, or executed another program
         self.last_cost = 0.0  # seconds that the last look took
+        self.pauses = 0  # times that its events came too fast and were switched off
         self._feed = feed
         self._reason = reason
         self._limits = [*limits, *(feed.limits if feed else ())]
@@ -75,6 +75,7 @@ class Following:
         self._report: Report | None = None
         self._trouble: GomemError | None = None
         self._spent = 0.0
+        self._paused_until: float | None = None  # time.monotonic()
         self._view = TargetView(
             pid=self.pid,
             name=_name(self._facts.exe, inspector.target.comm),
@@ -111,7 +112,7 @@ class Following:
         ends = ((batch["kind"] == Kind.EXEC) | (batch["kind"] == Kind.EXIT)).nonzero()[0]
         if len(ends):
             batch, self.ended = batch[: ends[0]], True
-        self._follower.feed(batch, until, self._feed.lost())
+        self._follower.feed(batch, until, self._feed.target.lost)
 
     def look(self) -> None:
         """Look at the process, and make the new report.
@@ -142,7 +143,23 @@ class Following:
         self.inspector.close()
         self.inspector.target.close()
 
+    def _mind_pause(self) -> None:
+        """Switch events that came too fast on again after a while: twice as long each time.
+
+        Right before a look, which shows the model what it has missed.
+        """
+        target, now = self._feed.target if self._feed else None, time.monotonic()
+        if target is None or not target.paused:
+            return
+        if self._paused_until is None:
+            self._paused_until = now + min(PAUSE * 2.0**self.pauses, LONGEST_PAUSE)
+            self.pauses += 1
+        elif now >= self._paused_until:
+            self._paused_until = None
+            target.resume()
+
     def _look(self) -> None:
+        self._mind_pause()
         look = self.inspector.look()
         if self._follower is not None:
             self._follower.look(Sight.of(look))
@@ -156,14 +173,14 @@ class Following:
             reason=self._reason,
             seconds=seconds if self._feed else 0.0,
             activity=self._activity if self._feed else None,
-            lost=self._feed.lost() if self._feed else 0,
+            lost=self._feed.target.lost if self._feed else 0,
             overhead=self._overhead(seconds),
             limits=self._limits,
             follower=self._follower,
         )
 
     def _overhead(self, seconds: float) -> Overhead:
-        probes = self._feed.probes() if self._feed else []
+        probes = self._feed.target.probes() if self._feed else []
         now = self.inspector.target_cpu_seconds()
         used = None if now is None or self._cpu_at_start is None else now - self._cpu_at_start
         estimate = slowdown(probes, self._feed.uprobes, used, seconds) if self._feed else None
@@ -186,6 +203,7 @@ class Following:
             look_seconds=self.last_cost,
             looks=old.looks + (not failed),
             failed_looks=old.failed_looks + failed,
+            follows_events=self._feed is not None and not self._feed.target.paused,
         )
 
     def _state(self) -> tuple[TargetState, str]:

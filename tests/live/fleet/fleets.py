@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from bpf.shared_source import SharedSource
 from tracer.discovery.discovery import Discovery
 from tracer.discovery.selection import Selection
-from tracer.fleet.fleet import Fleet, Settings, SharedEvents
+from tracer.fleet.fleet import Fleet, Settings
 from tracer.fleet.view import FleetView, TargetView
 
 
@@ -34,7 +35,7 @@ class Watched:
 
 @contextmanager
 def watching(
-    selection: Selection, source: SharedEvents | None = None, interval: float = 0.3, settle: float = 0.05
+    selection: Selection, source: SharedSource | None = None, interval: float = 0.3, settle: float = 0.05
 ) -> Iterator[Watched]:
     """Start a fleet without a thread of its own; its budget is no limit."""
     views: list[FleetView] = []

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,17 @@ from tests.support.parked import parked
 from tests.support.processes import running, vm_size, wait_until
 from tracer.discovery.selection import Conditions, Selection
 from tracer.fleet.following import Following
-from tracer.fleet.view import TargetState
+from tracer.fleet.view import FleetView, TargetState
 
 CHURN = ("-mb", "16", "-phase", "300ms", "-seconds", "60")
+
+
+def has_report(pid: int) -> Callable[[FleetView], bool]:
+    return lambda view: bool((one := of(view, pid)) and one.report)
+
+
+def has_not(pid: int) -> Callable[[FleetView], bool]:
+    return lambda view: of(view, pid) is None
 
 
 def test_each_process_is_reported_as_itself() -> None:
@@ -45,9 +54,8 @@ def test_a_process_that_ends_leaves_the_view_and_nothing_of_it_stays_open() -> N
     with watching(Selection(include=Conditions(exe=(str(name),)))) as watched:
         for _ in range(3):
             with running(name, *CHURN) as process:
-                pid = process.pid
-                watched.until(lambda view, pid=pid: bool((one := of(view, pid)) and one.report), "it was looked at")
-            view = watched.until(lambda view, pid=pid: of(view, pid) is None, "it left the view")
+                watched.until(has_report(process.pid), "it was looked at")
+            view = watched.until(has_not(process.pid), "it left the view")
         assert view.health.targets_ended == 3
         assert not watched.complaints
     assert len(os.listdir("/proc/self/fd")) == before
@@ -59,7 +67,7 @@ def test_a_process_that_executes_another_program_is_followed_as_that(tmp_path: P
     os.mkfifo(fifo)
     script = f'read -r line <"{fifo}"; exec "{program}" {" ".join(CHURN)}'
     with running("sh", "-c", script) as process, watching(Selection(pids=frozenset((process.pid,)))) as watched:
-        view = watched.until(lambda view: bool((one := of(view, process.pid)) and one.report), "the shell was seen")
+        view = watched.until(has_report(process.pid), "the shell was seen")
         shell = of(view, process.pid)
         assert shell is not None
         assert shell.state is TargetState.KERNEL_ONLY
@@ -119,7 +127,7 @@ def test_what_our_own_mistake_at_one_process_breaks_is_only_the_view_of_that_pro
 def test_the_target_is_not_disturbed_by_being_let_go() -> None:
     with running(build("churn", "1.23.9"), *CHURN) as process:
         with watching(Selection(pids=frozenset((process.pid,)))) as watched:
-            watched.until(lambda view: bool((one := of(view, process.pid)) and one.report), "it was looked at")
+            watched.until(has_report(process.pid), "it was looked at")
         wait_until(lambda: process.poll() is None, "it runs on")
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
