@@ -18,7 +18,7 @@ from bpf import cost
 from bpf.placing import place
 from bpf.source import BpfSource
 from bpf.uprobes import UprobeSpec
-from tests.bench.overhead import Ticker, untraced
+from tests.bench.overhead_targets import Rate, Ticker
 from tests.support.builds import built
 from tests.support.processes import running
 from tracer.binary.executable import Executable
@@ -52,6 +52,13 @@ class Drain(threading.Thread):
         """Poll until told to stop."""
         while not self.done.is_set():
             self.source.poll(0.05)
+
+
+def untraced(ticker: Ticker, seconds: float) -> Rate:
+    """Leave the target alone, and return its rate."""
+    begin = time.monotonic()
+    time.sleep(seconds)
+    return ticker.rate(begin, time.monotonic())
 
 
 def allocation_probes(path: str, release: str, *, at_entry: bool) -> list[UprobeSpec]:

@@ -1,5 +1,5 @@
 // Allocloop makes as many 16-byte objects as it can, on every P, and writes at a fixed interval how many there have
-// been so far: lines of two numbers, nanoseconds since its start (monotonic) and objects.
+// been so far: lines of three numbers, nanoseconds since its start (monotonic), objects, nanoseconds of CPU time.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -41,6 +42,15 @@ func work(done *counter) {
 //go:noinline
 func escape(value uint64) *object { return &object{[2]uint64{value, value}} }
 
+// cpuTime returns the nanoseconds of CPU that all threads have used, in steps of 1000.
+func cpuTime() int64 {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return usage.Utime.Nano() + usage.Stime.Nano()
+}
+
 func main() {
 	flag.Parse()
 	weight := make([]byte, *ballast<<20)
@@ -60,7 +70,8 @@ func main() {
 		elapsed := time.Since(started)
 		line = strconv.AppendInt(line[:0], int64(elapsed), 10)
 		line = append(line, ' ')
-		line = append(strconv.AppendUint(line, total, 10), '\n')
+		line = append(strconv.AppendUint(line, total, 10), ' ')
+		line = append(strconv.AppendInt(line, cpuTime(), 10), '\n')
 		out.Write(line)
 		if out.Flush() != nil || *seconds > 0 && elapsed.Seconds() >= *seconds {
 			break

@@ -1,0 +1,140 @@
+"""Programs that work as fast as they can and say how far they are: what tracers are measured on.
+
+Each writes ten times a second a line of three numbers: nanoseconds since its start, units of work done, nanoseconds of
+CPU time used. All three are taken by the program itself at one moment, so that a reader that comes late measures
+nothing wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.builds import built
+from tests.support.processes import running
+
+TARGETS = {
+    "allocloop": "objects of 16 bytes, made as fast as possible",
+    "httpserver": "requests over connections that are kept alive, with a load generator of its own",
+    "scavenger": "bytes filled, dropped and given back by debug.FreeOSMemory in a loop",
+    "scavenger-limit": "bytes filled under a memory limit that the scavenger has to keep",
+}
+_FIRST_LINES = 30.0  # seconds that no program needs to begin
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A line of a program: when it came here (time.monotonic), and what it says, in seconds and units of work."""
+
+    arrived: float
+    elapsed: float
+    done: int
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Units of work per second of the program's own clock, and per second of CPU that it got."""
+
+    by_clock: float
+    by_cpu: float
+
+
+class Ticker(threading.Thread):
+    """Reads the lines of a running program."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(daemon=True)
+        self.process = process
+        self.ticks: list[Tick] = []
+
+    def run(self) -> None:
+        """Read until the process ends."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            elapsed, done, cpu = map(int, line.split())
+            self.ticks.append(Tick(time.monotonic(), elapsed / 1e9, done, cpu / 1e9))
+
+    def begun(self) -> None:
+        """Wait until the program works."""
+        deadline = time.monotonic() + _FIRST_LINES
+        while not self.ticks or not self.ticks[-1].done:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise SystemExit(f"process {self.process.pid} does no work")
+            time.sleep(0.02)
+
+    def between(self, begin: float, end: float) -> tuple[Tick, Tick]:
+        """Return the first and the last line of a time; the time is made longer until it has two.
+
+        A tracer can keep the target from writing at all.
+        """
+        inside = [tick for tick in self.ticks if begin <= tick.arrived <= end]
+        if len(inside) >= 2 and inside[-1].done > inside[0].done:
+            return inside[0], inside[-1]
+        before = [tick for tick in self.ticks if tick.arrived <= begin][-1]
+        after = [tick for tick in self.ticks if tick.done > before.done]
+        deadline = time.monotonic() + _FIRST_LINES
+        while not after and time.monotonic() < deadline:
+            time.sleep(0.05)
+            after = [tick for tick in self.ticks if tick.done > before.done]
+        if not after:
+            raise SystemExit(f"process {self.process.pid} does no work any more")
+        return before, after[0]
+
+    def rate(self, begin: float, end: float) -> Rate:
+        """Return what the program did between two moments."""
+        first, last = self.between(begin, end)
+        done = last.done - first.done
+        return Rate(done / (last.elapsed - first.elapsed), done / max(last.cpu - first.cpu, 1e-6))
+
+
+@dataclass(slots=True)
+class Workload:
+    """A running target, and the load generator that some need."""
+
+    name: str
+    path: Path
+    target: Ticker
+    load: Ticker | None = None
+    processes: list[int] = field(default_factory=list)
+
+    @property
+    def pid(self) -> int:
+        """Return the process to trace."""
+        return self.target.process.pid
+
+
+@contextmanager
+def workload(name: str, release: str, procs: int) -> Iterator[Workload]:
+    """Run one of TARGETS with a GOMAXPROCS of `procs` (the load generator has as many) until the block ends."""
+    program, _, option = name.partition("-")
+    path = built(program, release)
+    before = os.environ.get("GOMAXPROCS")
+    os.environ["GOMAXPROCS"] = str(procs)
+    try:
+        with ExitStack() as stack:
+            process = stack.enter_context(running(path, *([f"-{option}"] if option else [])))
+            target = Ticker(process)
+            made = Workload(name, path, target, processes=[process.pid])
+            if program == "httpserver":
+                assert process.stdout is not None
+                address = process.stdout.readline().decode().strip()
+                load = stack.enter_context(running(path, "-load", address))
+                made.load = Ticker(load)
+                made.load.start()
+                made.processes.append(load.pid)
+            target.start()
+            target.begun()
+            if made.load:
+                made.load.begun()
+            yield made
+    finally:
+        del os.environ["GOMAXPROCS"]
+        if before is not None:
+            os.environ["GOMAXPROCS"] = before

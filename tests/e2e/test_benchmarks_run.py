@@ -1,0 +1,41 @@
+"""The benchmarks do not rot: each runs with windows of a blink and prints its table, whatever the figures are."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.builds import build
+from tests.support.requirements import program
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RATIO = r"\d+\.\d+ \((?:one pair|\d+\.\d+-\d+\.\d+)\)"
+
+
+def run(module: str, *words: str) -> str:
+    """Run a benchmark and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.bench.{module}", *words], cwd=ROOT, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.bpf
+def test_the_table_of_overheads_has_a_ratio_for_every_tracer_and_says_what_it_is_worth() -> None:
+    program("strace", "strace")
+    build("httpserver", "1.25.5")
+    said = run("overhead", "--quick", "--targets", "httpserver", "--tracers", "gomem,strace")
+    header = next(line for line in said.splitlines() if "no tracer" in line)
+    assert re.split(r"\s{2,}", header.strip()) == ["no tracer", "gomem", "strace -f -e trace=memory"]
+    rows = [line for line in said.splitlines() if line.startswith("httpserver: ") and "  " in line]
+    named = {line.partition("  ")[0]: re.findall(RATIO, line) for line in rows}
+    for row in ("work per CPU second", "work per second", "load generator per CPU s"):
+        assert len(named[f"httpserver: {row}"]) == 3, said
+    assert re.search(r"other processes used \d+\.\d % of one core", said)
+    assert "could not have been seen" in said

@@ -1,0 +1,3 @@
+module example.org/httpserver
+
+go 1.19

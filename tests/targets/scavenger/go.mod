@@ -1,0 +1,3 @@
+module example.org/scavenger
+
+go 1.19
