@@ -131,8 +131,14 @@ def parse_web_config(text: str, path: Path) -> WebConfig:
 
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise WebConfigError(f"web configuration {path}: not YAML: {_one_line(error)}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        reason = getattr(error, "problem", None) or "nested too deeply"
+        raise WebConfigError(
+            f"web configuration {path}{where}: not YAML: {_one_line(str(reason))}",
+            "write `key: value` lines; the sections are indented by two spaces",
+        ) from None
     top = _Section(path, "", root)
     top.known("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
     return WebConfig(
@@ -159,8 +165,8 @@ def _read(path: Path) -> str:
         raise WebConfigError(f"web configuration {path}: not UTF-8 text", "is it the right file?") from None
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def _one_line(words: str) -> str:
+    return " ".join(words.split())[:300]
 
 
 class _Section:

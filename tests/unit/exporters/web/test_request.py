@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporters.web.request import BadRequest, Request, accepts_gzip, parse_head
@@ -104,6 +104,7 @@ def parsed_or_refused(raw: bytes) -> Request | int:
         return refused.status
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_give_a_request_or_a_refusal(raw: bytes) -> None:
     for candidate in (raw, raw + b"\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n" + raw + b"\r\n\r\n"):
@@ -115,6 +116,7 @@ _NAMES = st.text(st.sampled_from("abcXYZ-09_"), min_size=1, max_size=8).map(lamb
 _VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_categories=["Cc"]), max_size=20)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_NAMES.map(str.lower), _VALUES.map(lambda value: value.strip(" \t\xa0")), max_size=8))
 def test_headers_come_back_as_they_were_sent(headers: dict[str, str]) -> None:
     lines = [f"{name}:{value}" for name, value in headers.items()]
