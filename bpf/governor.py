@@ -60,8 +60,7 @@ class Governor:
 class GovernedUprobes:
     """A set of uprobes on one program of a BpfSource, kept within a budget.
 
-    `stops` counts how often they were taken off because the budget was used up; `failure` says why they could not be
-    put on (again), and is "" otherwise.
+    `failure` says why they could not be put on (again), and is "" otherwise.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class GovernedUprobes:
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.specs = tuple(specs)
-        self.stops = 0
         self.failure = ""
         self._governor = Governor(budget, max(cost.hit(spec) for spec in self.specs))
         self._clock_ns = clock_ns
@@ -101,8 +99,7 @@ class GovernedUprobes:
         if self._program is not None and not self.failure:
             wanted = self._governor.decide(self._clock_ns() / 1e9, sum(self._counted(self._program)))
             if self.attached and not wanted:
-                self.stops += 1
-                self._detach()
+                self._detach(by_budget=True)
             elif wanted and not self.attached:
                 self._attach()
         return self._take_marks()
@@ -112,7 +109,7 @@ class GovernedUprobes:
         if self._program is not None:
             self._hits = self._counted(self._program)
             if self.attached:
-                self._detach()
+                self._detach(by_budget=False)
             self._program = None
         return self._take_marks()
 
@@ -137,12 +134,12 @@ class GovernedUprobes:
             return
         self._held = held
         # Only when all are in place do they tell anything, and no longer when the first is taken off.
-        self._mark(Kind.SPAN_PROBES_ON)
+        self._mark(Kind.SPAN_PROBES_ON, round(self._governor.share * 1e6))
         self._switch(on=True)
 
-    def _detach(self) -> None:
+    def _detach(self, *, by_budget: bool) -> None:
         self._switch(on=False)
-        self._mark(Kind.SPAN_PROBES_OFF)
+        self._mark(Kind.SPAN_PROBES_OFF, int(by_budget))
         uprobes.close_all(self._held)
 
     def _switch(self, *, on: bool) -> None:
@@ -153,9 +150,9 @@ class GovernedUprobes:
     def _counted(self, program: Program) -> list[int]:
         return [program.counter(Counter.HITS + self._first + at) for at in range(len(self.specs))]
 
-    def _mark(self, kind: Kind) -> None:
+    def _mark(self, kind: Kind, argument: int) -> None:
         mark = np.zeros(1, EVENT)
-        mark["time"], mark["kind"] = self._clock_ns(), kind
+        mark["time"], mark["kind"], mark["args"][0, 0] = self._clock_ns(), kind, argument
         self._marks.append(mark)
 
     def _take_marks(self) -> EventBatch:

@@ -12,6 +12,7 @@ from tracer.inspection import Look
 from tracer.model import sections
 from tracer.model.activity import Activity
 from tracer.model.follower import Follower
+from tracer.model.span_events import with_object_sizes
 from tracer.report import (
     Caches,
     EventLoss,
@@ -54,6 +55,7 @@ def assemble(facts: ProcessFacts, look: Look | None, watched: Watched, taken_at:
 def _without_memory(facts: ProcessFacts, watched: Watched, taken_at: str) -> Report:
     activity, follower = watched.activity, watched.follower
     log, dropped = activity.log() if activity else (None, 0)
+    until = activity.start + round(watched.seconds * 1e9) if activity else 0
     return Report(
         taken_at=taken_at,
         duration_seconds=watched.seconds,
@@ -80,7 +82,8 @@ def _without_memory(facts: ProcessFacts, watched: Watched, taken_at: str) -> Rep
         overhead=watched.overhead,
         drift=sections.drift(follower, follower.activity.start) if follower else None,
         scavenged_by=activity.scavenged_by_source() if activity else None,
-        gc_cycles=sections.gc_cycles(follower.model, follower.activity.start) if follower else None,
+        gc_cycles=sections.gc_cycles(follower.model, follower.activity, until) if follower else None,
+        span_events=activity.spans.section(until, watched.seconds) if activity else None,
     )
 
 
@@ -115,6 +118,7 @@ def _with_runtime(report: Report, look: Look, runtime: RuntimeSnapshot) -> Repor
         span_states=state_rows(runtime.spans),
         caches=Caches(runtime.caches.rows, runtime.structure.mcentral, runtime.caches.page_rows),
         accounting=join.accounting(look.space, runtime),
+        span_events=with_object_sizes(report.span_events, runtime.class_to_size) if report.span_events else None,
         structure=_structure(look, runtime),
     )
 

@@ -20,7 +20,8 @@ class Kind(IntEnum):
     """What happened. Syscalls < 32 <= process events < 64 <= rare runtime roles < 96 <= frequent ones.
 
     RSS, RSS_PEAK and PAGE_FAULTS are sums over many hits, told now and then: of what the hits were is in no event.
-    SPAN_PROBES_ON and _OFF are the source's own: from when until when it watched for span events.
+    SPAN_PROBES_ON and _OFF are the source's own: from when until when it watched for span events; their first argument
+    is the budget in millionths of the target's time, and whether that was used up.
     """
 
     MMAP = 1

@@ -336,11 +336,26 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class GcCycleSpans:
+    """Spans handed out and taken back from one cycle's start to the next one's.
+
+    `watched_share`: for which share of that time span events were watched for; nothing is added for the rest.
+    """
+
+    allocated: int
+    freed: int
+    allocated_pages: int
+    freed_pages: int
+    watched_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class GcCycleRow:
     """One GC cycle; seconds since the first moment of watching. None: not seen.
 
     `goal` and `heap_before` (HeapAlloc) are of the last look before the cycle, `heap_after` (what it marked) of the
-    first one after it.
+    first one after it. `scavenged_during` and `scavenged_after` are what sysUnused gave back, bytes, until the cycle
+    ended, and from then to the start of the next one.
     """
 
     started: float | None
@@ -348,6 +363,51 @@ class GcCycleRow:
     goal: int | None
     heap_before: int | None
     heap_after: int | None
+    mark_seconds: float | None = None
+    scavenged_during: int | None = None
+    scavenged_after: int | None = None
+    spans: GcCycleSpans | None = None  # None: span events were not watched for
+
+
+@dataclass(frozen=True, slots=True)
+class SpanChurnRow:
+    """Spans of one span class, or of one other use, that came and went while span events were watched for.
+
+    `work_bufs`: spans that are managed by hand and are no stacks. `lives`: spans of which both their beginning and
+    their end were seen; their mean life is short of the truth, as those that live long do not end while one watches.
+    """
+
+    use: Literal["heap", "stacks", "work_bufs"]
+    span_class: int | None  # None: not of the heap
+    size_class: int | None
+    object_size: int | None  # bytes; 0 for large objects
+    noscan: bool | None
+    allocated: int
+    freed: int
+    allocated_pages: int
+    freed_pages: int
+    lives: int
+    mean_life_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpanEvents:
+    """Spans that came and went. Counts are of `watched_seconds` only, `watched_share` of the whole time of watching.
+
+    The probes were on for `windows` stretches of time, of which `stops` ended because they had used up their `budget`
+    (share of the target's time).
+    """
+
+    watched_seconds: float
+    watched_share: float
+    windows: int
+    stops: int
+    budget: float
+    allocated: int
+    freed: int
+    allocated_pages: int
+    freed_pages: int
+    classes: list[SpanChurnRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,6 +548,7 @@ class Report:
     drift: Drift | None = None  # None: nothing was compared
     scavenged_by: dict[str, EventCount] | None = None  # what sysUnused gave back, by who asked for it
     gc_cycles: list[GcCycleRow] | None = None  # the last ones; None: they could not be seen
+    span_events: SpanEvents | None = None  # None: not watched for
     rebuilt: list[RebuiltRange] | None = None  # only of logs made by others: what their events say is mapped
 
     def to_dict(self) -> JsonObject:

@@ -18,6 +18,8 @@ from tracer.model.explained import Explained, RoleJoin
 from tracer.model.madvise import advice_name
 from tracer.model.sizes import call_bytes, failed_calls, grouped_sums, role_bytes
 from tracer.model.sources_of_scavenging import scavenge_source
+from tracer.model.span_events import SpanChurn
+from tracer.model.timeline import Timeline
 from tracer.report import EventCount, LoggedEvent, Transition
 
 # runtime/mem.go: the legal transitions between region states.
@@ -59,12 +61,15 @@ class Activity:
         self._transitions: dict[tuple[Kind, str | None], list[int]] = defaultdict(lambda: [0, 0])
         self._scavenged: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         self._break: int | None = None
+        self.spans = SpanChurn()
+        self.timeline = Timeline()
         self.remap_grown = 0  # bytes that mremap added to regions
         self.remap_shrunk = 0
 
     def mark_start(self, time_ns: int) -> None:
         """Set the moment (CLOCK_MONOTONIC ns) that the log counts from; else the first event's."""
         self._log.start = time_ns
+        self.spans.mark_start(time_ns)
         self._started = True
 
     @property
@@ -134,6 +139,8 @@ class Activity:
         self._count_transitions(batch, sizes)
         self._take_back_failed(failed, explained)
         self._log.feed(batch, sizes, failed, explained)
+        self.spans.feed(batch)
+        self.timeline.feed(batch)
 
     def _count_breaks(self, batch: EventBatch, sizes: NDArray[np.uint64], failed: NDArray[np.bool_]) -> None:
         """Size the brk calls. They return the break, moved or not: one failed if that is not what was asked."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from tracer.model.activity import Activity
 from tracer.model.follower import Follower
 from tracer.model.space import AddressSpaceModel
+from tracer.model.span_events import Windows
 from tracer.model.states import STATE_NAMES
-from tracer.report import Drift, EventLoss, GcCycleRow, IllegalTransition, StateDrift
+from tracer.model.timeline import Period
+from tracer.report import Drift, EventLoss, GcCycleRow, GcCycleSpans, IllegalTransition, StateDrift
 
 
 def event_loss(follower: Follower, lost: int) -> EventLoss:
@@ -50,13 +55,34 @@ def illegal_transitions(model: AddressSpaceModel, start: int) -> list[IllegalTra
     ]
 
 
-def gc_cycles(model: AddressSpaceModel, start: int) -> list[GcCycleRow]:
-    """Return the last GC cycles in order of time; what came while the probes were being attached is at 0."""
+def gc_cycles(model: AddressSpaceModel, activity: Activity, until: int) -> list[GcCycleRow]:
+    """Return the last GC cycles in order of time; what came while the probes were being attached is at 0.
 
-    def seconds(time: int | None) -> float | None:
-        return None if time is None else max(time - start, 0) / 1e9
+    `until`: the moment of the report, CLOCK_MONOTONIC ns.
+    """
+    start, periods, windows = activity.start, activity.timeline.periods(), activity.spans.windows
+    rows = []
+    for cycle in model.cycles.cycles:
+        began, ended = (None if at is None else max(at - start, 0) / 1e9 for at in (cycle.started, cycle.ended))
+        row = GcCycleRow(began, ended, cycle.goal, cycle.heap_before, cycle.heap_after)
+        if cycle.started is not None and cycle.ended is not None:
+            row = replace(row, mark_seconds=max(cycle.ended - cycle.started, 0) / 1e9)
+        period = periods.get(cycle.started or cycle.ended or 0)
+        rows.append(row if period is None else _with_period(row, period, windows, until))
+    return rows
 
-    return [
-        GcCycleRow(seconds(cycle.started), seconds(cycle.ended), cycle.goal, cycle.heap_before, cycle.heap_after)
-        for cycle in model.cycles.cycles
-    ]
+
+def _with_period(row: GcCycleRow, period: Period, windows: Windows, until: int) -> GcCycleRow:
+    during, after = period.scavenged
+    share = windows.share(period.begun, period.until or until)
+    return replace(
+        row,
+        scavenged_during=during if row.started is not None else None,
+        scavenged_after=after if row.ended is not None else None,
+        spans=_spans(period, share) if windows.count else None,
+    )
+
+
+def _spans(period: Period, watched_share: float) -> GcCycleSpans:
+    (allocated, freed), (allocated_pages, freed_pages) = period.spans, period.pages
+    return GcCycleSpans(allocated, freed, allocated_pages, freed_pages, watched_share)
