@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import sys
 import traceback
+from importlib import import_module
 from typing import NoReturn
 
 import click
 
 from tracer import __version__
-from tracer.cli.doctor import doctor
-from tracer.cli.record import record
-from tracer.cli.replay import replay
-from tracer.cli.snapshot import snapshot
-from tracer.cli.trace import trace
 from tracer.errors import EXIT_FAILED, EXIT_USAGE, GomemError
+
+_COMMANDS = ("trace", "snapshot", "record", "replay", "serve", "doctor")
 
 
 class Gomem(click.Group):
-    """The group of all commands; prints errors in one or two lines, a traceback only with --debug."""
+    """The group of all commands, each imported when it is asked for: none shall wait for what another needs.
+
+    Prints errors in one or two lines, a traceback only with --debug.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, in the order of the help page."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return the command of that name, which is in the module of the same name."""
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"tracer.cli.{name}"), name)
+        return command
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command, and turn every error into its line and its exit code."""
@@ -52,11 +64,5 @@ def main(debug: bool) -> None:
     """
     del debug
 
-
-main.add_command(trace)
-main.add_command(snapshot)
-main.add_command(record)
-main.add_command(replay)
-main.add_command(doctor)
 
 __all__ = ["EXIT_USAGE", "main"]

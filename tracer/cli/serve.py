@@ -1,0 +1,206 @@
+"""`gomem serve`: follow processes, and serve what is known of them to Prometheus and to people."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import click
+
+from bpf.shared_source import SharedSource
+from exporters.prometheus.catalog import MetricOptions
+from exporters.prometheus.scrape import Scrapes
+from exporters.web.addresses import DEFAULT_PORT, parse_address
+from exporters.web.server import Server
+from exporters.web.webconfig import load_web_config
+from tracer.cli.options import Command, Seconds, say, stop_signals
+from tracer.discovery.discovery import Discovery
+from tracer.discovery.selection import parse_selection
+from tracer.errors import BackendUnavailable, NotPermitted, UsageError
+from tracer.fleet.fleet import Fleet, Settings
+from tracer.fleet.view import FleetView
+from tracer.report import Limit
+
+Backend = Literal["auto", "bpf", "procfs"]
+_CONDITIONS = ("exe", "container", "cgroup", "uid", "label")
+_FEWEST_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """The event source, or None, and why."""
+
+    source: SharedSource | None
+    reason: str
+    limits: tuple[Limit, ...] = ()
+
+
+def _selection_options(command: Command) -> Command:
+    """Add the options that choose processes."""
+    helps = {
+        "exe": "Follow programs of this name, or of this path if it has a slash (glob; repeatable).",
+        "container": "Follow what runs in this container: the beginning of its id, or its Kubernetes name.",
+        "cgroup": "Follow what is in this cgroup (glob of the path, for example '/system.slice/*').",
+        "uid": "Follow processes of this user id.",
+        "label": "Follow pods with this label, or by namespace=, pod=, container=, node= (glob of the value).",
+    }
+    for kind in reversed(_CONDITIONS):
+        metavar = "KEY=VALUE" if kind == "label" else kind.upper()
+        command = click.option(
+            f"--exclude-{kind}", multiple=True, metavar=metavar, help=f"Leave out what --{kind} would choose."
+        )(command)
+    for kind in reversed(_CONDITIONS):
+        metavar = "KEY=VALUE" if kind == "label" else kind.upper()
+        command = click.option(f"--{kind}", multiple=True, metavar=metavar, help=helps[kind])(command)
+    return click.option(
+        "--pid", "pids", type=int, multiple=True, metavar="PID", help="Follow this process (repeatable)."
+    )(command)
+
+
+@click.command(short_help="Export the memory of Go processes to Prometheus.")
+@click.option(
+    "--listen", multiple=True, default=(f"127.0.0.1:{DEFAULT_PORT}",), show_default=True, metavar="ADDRESS",
+    help="Where to serve HTTP: HOST:PORT, :PORT for all addresses, or unix:/PATH (repeatable).",
+)  # fmt: skip
+@_selection_options
+@click.option(
+    "--interval", type=Seconds(), default=15.0, show_default=True, metavar="SECONDS",
+    help="How often each process is looked at; more seldom when --cpu-budget is used up.",
+)  # fmt: skip
+@click.option(
+    "--cpu-budget", type=click.FloatRange(0.001, 64), default=0.05, show_default=True, metavar="CPUS",
+    help="How much of one CPU gomem may use, all told.",
+)  # fmt: skip
+@click.option(
+    "--max-targets", type=click.IntRange(1, 10_000), default=500, show_default=True,
+    help="How many processes are followed at once; more wait, and are counted.",
+)  # fmt: skip
+@click.option(
+    "--backend", type=click.Choice(["auto", "bpf", "procfs"]), default="auto", show_default=True,
+    help="bpf sees events and states; procfs sees states only; auto takes bpf where it works.",
+)  # fmt: skip
+@click.option(
+    "--compat", type=click.Choice(["go-collector"]),
+    help="Also export the go_* and process_* names of Prometheus' Go client, for programs that export nothing.",
+)  # fmt: skip
+@click.option(
+    "--size-classes/--no-size-classes", default=False, show_default=True,
+    help="Export spans, objects and free slots by size class (up to some 400 series more for each process).",
+)  # fmt: skip
+@click.option(
+    "--reports/--no-reports", default=False, show_default=True,
+    help="Serve each process's whole report, with its command line, as JSON at /targets/PID/report.json.",
+)  # fmt: skip
+@click.option(
+    "--web-config", type=click.Path(dir_okay=False), metavar="FILE",
+    help="TLS, client certificates and passwords, in the style of Prometheus' exporters (YAML).",
+)  # fmt: skip
+def serve(
+    listen: tuple[str, ...],
+    pids: tuple[int, ...],
+    interval: float,
+    cpu_budget: float,
+    max_targets: int,
+    backend: Backend,
+    compat: str | None,
+    size_classes: bool,
+    reports: bool,
+    web_config: str | None,
+    **conditions: tuple[str, ...],
+) -> None:
+    r"""Follow Go processes and export what is known of them to Prometheus.
+
+    With no choice, all Go processes that can be seen are followed: of a node, or of a pod whose containers share
+    their PID namespace. They need no change and no restart.
+
+    \b
+        gomem serve --pid 4711
+        gomem serve --exe 'checkout*' --listen :9469 --web-config web.yml
+        gomem serve --exclude-uid 0 --compat go-collector
+    """
+    if interval < _FEWEST_SECONDS:
+        raise UsageError(f"--interval {interval:g}: too often", f"give at least {_FEWEST_SECONDS:g} seconds")
+    selection = parse_selection(
+        pids=pids,
+        include={kind: conditions[kind] for kind in _CONDITIONS},
+        exclude={kind: conditions[f"exclude_{kind}"] for kind in _CONDITIONS},
+    )
+    addresses = [parse_address(text) for text in listen]
+    config = load_web_config(web_config) if web_config is not None else None
+    newest = _Newest()
+    scrapes = Scrapes(newest.view, MetricOptions(size_classes=size_classes, go_collector=compat is not None))
+
+    def metrics(accept: str) -> tuple[bytes, str]:
+        answer = scrapes.answer(accept)
+        return answer.body, answer.content_type
+
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_signals())
+        discovery = Discovery(selection)
+        discovery.start()
+        stack.callback(discovery.stop)
+        # The address first: it is what a second gomem on the machine fails at, and costs nothing.
+        server = Server(addresses, newest.view, metrics, config, reports, log=say)
+        server.start()
+        stack.callback(server.stop)
+        events = stack.enter_context(_events(backend))
+        settings = Settings(interval, cpu_budget, max_targets)
+        fleet = Fleet(
+            discovery, events.source, events.reason, settings, newest.publish, events.limits, complain=_complain
+        )
+        for address in server.addresses:
+            say(f"serving {address}/")
+        say(f"events: {'bpf' if events.source else 'none'} ({events.reason}); processes by {discovery.mode}")
+        fleet.run(stop)
+    say("stopped")
+
+
+class _Newest:
+    """The newest view: one thread writes it, any may read it."""
+
+    def __init__(self) -> None:
+        self._view: FleetView | None = None
+
+    def publish(self, view: FleetView) -> None:
+        """Take a new view."""
+        self._view = view
+
+    def view(self) -> FleetView | None:
+        """Return the newest view, None before the first."""
+        return self._view
+
+
+@contextmanager
+def _events(backend: Backend) -> Iterator[_Events]:
+    """Start the event source that was asked for, or with "auto" the best that works; stop it behind the block."""
+    if backend == "procfs":
+        yield _Events(None, "asked for", (_no_events("asked for: --backend procfs", "use --backend auto"),))
+        return
+    source = SharedSource()
+    try:
+        source.start()
+    except (BackendUnavailable, NotPermitted) as error:
+        if backend == "bpf":
+            raise
+        why = f"BPF does not work here: {error.what}"
+        yield _Events(None, why, (_no_events(why, error.fix),))
+        return
+    try:
+        yield _Events(source, "the best that works here" if backend == "auto" else "asked for")
+    finally:
+        source.stop()
+
+
+def _no_events(why: str, fix: str) -> Limit:
+    return Limit("what happens between two looks", why, fix)
+
+
+def _complain(pid: int, error: Exception) -> None:
+    say(f"failed at process {pid}, which is left alone for a while; please report this:")
+    traceback.print_exception(error, file=sys.stderr)
+
+
