@@ -92,12 +92,23 @@ static __always_inline u32 target_thread(struct target **target)
 #endif
 }
 
+static __always_inline void forget_call(u64 *thread)
+{
+	pending.delete(thread);
+}
+
 /* What only many targets need. */
 #define executing_thread(ctx, target) target_thread(target)
 #define exiting_leader(target) (target_thread(target) == TARGET_TGID ? TARGET_TGID : 0)
 #define is_paused(target, which) 0
 #define is_over_budget(target, kind) 0
 #define address_to(target, record)
+#define mark_under_way(thread, change)
+#ifdef PIDNS_INO
+#define may_be_under_way(thread) 1
+#else
+#define may_be_under_way(thread) ((thread) >> 32 == TARGET_TGID)
+#endif
 #endif
 
 /* Room for an event of a target, which is all zeros but for who and what; NULL when it is lost, and counted. */
@@ -186,6 +197,8 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	key = bpf_get_current_pid_tgid();
 	if (pending.update(&key, &call))
 		count(target, LOST_PENDING);
+	else
+		mark_under_way(key, 1);
 	return 0;
 }
 
@@ -219,19 +232,14 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	struct pending *call;
 	struct event *event;
 
-	/* Only threads of targets are in the map; where a test is cheaper, it spares the others the look. */
-#ifdef MANY_TARGETS
-	if (!is_memory_syscall((struct pt_regs *)ctx->args[0]))
+	/* Only threads of targets are in the map; a cheaper test spares the others the look. */
+	if (!may_be_under_way(key))
 		return 0;
-#elif !defined(PIDNS_INO)
-	if (key >> 32 != TARGET_TGID)
-		return 0;
-#endif
 	call = pending.lookup(&key);
 	if (!call)
 		return 0;
 	if (!target_thread(&target)) {
-		pending.delete(&key);
+		forget_call(&key);
 		return 0;
 	}
 	count(target, SYSCALL_HITS + (call->kind & 63));
@@ -252,7 +260,7 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 		}
 		submit(event);
 	}
-	pending.delete(&key);
+	forget_call(&key);
 	return 0;
 }
 
@@ -296,7 +304,7 @@ int on_exit_of_group(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!target_thread(&target))
 		return 0;
-	pending.delete(&call);
+	forget_call(&call);
 	if (!(ctx->args[1] & 255))
 		return 0;
 	key = target->key;
