@@ -2,6 +2,6 @@
 
 from exporters.prometheus.catalog import MetricOptions
 from exporters.prometheus.collector import FleetCollector
-from exporters.prometheus.scrape import Answer, Scrapes
+from exporters.prometheus.scrape import Scrapes
 
-__all__ = ["Answer", "FleetCollector", "MetricOptions", "Scrapes"]
+__all__ = ["FleetCollector", "MetricOptions", "Scrapes"]

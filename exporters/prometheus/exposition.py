@@ -13,6 +13,7 @@ from typing import Any
 from exporters.prometheus.families import Family
 from exporters.prometheus.metric import Metric, MetricType
 
+END = b"# EOF\n"
 _QUOTED = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 
 
@@ -41,8 +42,7 @@ def openmetrics(families: Sequence[Family]) -> bytes:
         if metric.unit and name.endswith(metric.unit):
             lines.append(f"# UNIT {name} {metric.unit}\n")
         lines += _samples(family)
-    lines.append("# EOF\n")
-    return "".join(lines).encode()
+    return "".join(lines).encode() + END
 
 
 def _samples(family: Family) -> Iterator[str]:

@@ -1,20 +1,21 @@
-"""Answers to scrapes: what was rendered once for a view, in the format and the coding that the scraper asked for."""
+"""Answers to scrapes: what was rendered once for a view, in the format that the scraper asked for."""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from threading import Lock
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
 from exporters.prometheus.catalog import MetricOptions
-from exporters.prometheus.exposition import classic, openmetrics
+from exporters.prometheus.exposition import END, classic, openmetrics
 from exporters.prometheus.families import Family, HighWater, families
 from tracer.fleet.view import FleetView
 
 CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-_WRITERS = {CLASSIC: classic, OPENMETRICS: openmetrics}
 _TYPES = {
     "application/openmetrics-text": OPENMETRICS,
     "text/plain": CLASSIC,
@@ -22,57 +23,64 @@ _TYPES = {
     "*/*": CLASSIC,
 }
 _MOST_ACCEPTED = 32  # of a header that anybody may send
-_FAST = 1  # gzip level: twice the speed of the default for a tenth more bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The body of an answer and the headers that describe it; `content_encoding` is "gzip" or ""."""
-
-    body: bytes
-    content_type: str
-    content_encoding: str
 
 
 class Scrapes:
     """Renders each view once for all scrapers, however many ask at the same time."""
 
-    def __init__(self, view: Callable[[], FleetView | None], options: MetricOptions | None = None) -> None:
-        """`view` returns the newest view, None before the first."""
+    def __init__(
+        self,
+        view: Callable[[], FleetView | None],
+        options: MetricOptions | None = None,
+        beside: Sequence[Collector] = (),
+    ) -> None:
+        """`view` returns the newest view, None before the first.
+
+        The metrics of the collectors `beside` are taken when a view is rendered, and are of that moment.
+        """
         self._view = view
         self._options = options or MetricOptions()
+        self._beside = CollectorRegistry()
+        for collector in beside:
+            self._beside.register(collector)
         self._high_water = HighWater()
         self._lock = Lock()
         self._rendered: FleetView | None = None
         self._families: list[Family] | None = None
-        self._bodies: dict[tuple[str, bool], bytes] = {}
-        self._asked: set[tuple[str, bool]] = set()
+        self._bodies: dict[str, bytes] = {}
+        self._asked: set[str] = set()
 
-    def answer(self, accept: str | None = None, accept_encoding: str | None = None) -> Answer:
-        """Answer a request with these headers, at once if the newest view was rendered already."""
-        wanted = content_type(accept), _takes_gzip(accept_encoding)
+    def answer(self, accept: str | None = None) -> tuple[bytes, str]:
+        """Return the body and the content type for an Accept header, at once if the newest view was rendered already.
+
+        As long as the view is the same one, the body is the same object.
+        """
+        wanted = content_type(accept)
         with self._lock:
             self._asked.add(wanted)
-            body = self._body(*wanted)
-        return Answer(body, wanted[0], "gzip" if wanted[1] else "")
+            return self._body(wanted), wanted
 
     def prepare(self) -> None:
-        """Render the newest view as scrapers have asked before; to be called when a view was published."""
+        """Render the newest view in the formats that were asked for before; to be called when a view was published."""
         with self._lock:
             for wanted in self._asked:
-                self._body(*wanted)
+                self._body(wanted)
 
-    def _body(self, kind: str, zipped: bool) -> bytes:
+    def _body(self, wanted: str) -> bytes:
         view = self._view()
         if self._families is None or view is not self._rendered:
             self._families = families(view, self._options, self._high_water)
             self._rendered = view
             self._bodies.clear()
-        body = self._bodies.get((kind, zipped))
+        body = self._bodies.get(wanted)
         if body is None:
-            body = gzip.compress(self._body(kind, False), _FAST, mtime=0) if zipped else _WRITERS[kind](self._families)
-            self._bodies[kind, zipped] = body
+            body = self._bodies[wanted] = self._write(self._families, wanted)
         return body
+
+    def _write(self, made: Sequence[Family], wanted: str) -> bytes:
+        write_others, _ = choose_encoder(wanted)
+        others = write_others(self._beside)
+        return (classic(made) if wanted == CLASSIC else openmetrics(made).removesuffix(END)) + others
 
 
 def content_type(accept: str | None) -> str:
@@ -89,14 +97,6 @@ def content_type(accept: str | None) -> str:
 def _version_fits(offered: str, parameters: list[str]) -> bool:
     versions = [word.removeprefix("version=") for word in parameters if word.startswith("version=")]
     return not versions or f"version={versions[0]};" in offered
-
-
-def _takes_gzip(accept_encoding: str | None) -> bool:
-    for part in (accept_encoding or "").split(",")[:_MOST_ACCEPTED]:
-        name, *parameters = (word.strip().lower() for word in part.split(";"))
-        if name in ("gzip", "*"):
-            return _weight(parameters) > 0
-    return False
 
 
 def _weight(parameters: list[str]) -> float:

@@ -38,7 +38,7 @@ def _read(text: str, parse: Callable[[str], Iterable[Metric]]) -> list[tuple[obj
 
 
 def _text(shown: FleetView | None, kind: str, options: MetricOptions | None = None) -> str:
-    return Scrapes(lambda: shown, options).answer(FORMATS[kind][0]).body.decode()
+    return Scrapes(lambda: shown, options).answer(FORMATS[kind][0])[0].decode()
 
 
 @pytest.mark.parametrize("kind", FORMATS)

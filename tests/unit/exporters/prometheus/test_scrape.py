@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import threading
-from dataclasses import replace
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
 from exporters.prometheus import MetricOptions, Scrapes
 from exporters.prometheus import scrape as module
@@ -68,7 +69,7 @@ def test_a_view_is_rendered_once_for_many_scrapers_at_the_same_time(rendered: li
 
     def scrape() -> None:
         start.wait()
-        bodies.append(scrapes.answer(PROMETHEUS_2, "gzip").body)
+        bodies.append(scrapes.answer(PROMETHEUS_2)[0])
 
     threads = [threading.Thread(target=scrape) for _ in range(8)]
     for thread in threads:
@@ -83,9 +84,9 @@ def test_a_view_is_rendered_once_for_many_scrapers_at_the_same_time(rendered: li
 def test_a_new_view_is_rendered_anew(rendered: list[FleetView | None]) -> None:
     newest = [view(target(whole(), looks=1))]
     scrapes = Scrapes(lambda: newest[0])
-    first = scrapes.answer().body
+    first = scrapes.answer()[0]
     newest[0] = view(target(whole(), looks=2))
-    second = scrapes.answer().body
+    second = scrapes.answer()[0]
     assert b"\ngomem_looks_total{pid=\"100\",process=\"orders\"} 1\n" in first
     assert b"\ngomem_looks_total{pid=\"100\",process=\"orders\"} 2\n" in second
     assert len(rendered) == 2
@@ -94,21 +95,20 @@ def test_a_new_view_is_rendered_anew(rendered: list[FleetView | None]) -> None:
 def test_what_scrapers_asked_for_is_prepared_when_a_view_is_published(rendered: list[FleetView | None]) -> None:
     newest: list[FleetView | None] = [None]
     scrapes = Scrapes(lambda: newest[0])
-    scrapes.answer(PROMETHEUS_2, "gzip")
+    scrapes.answer(PROMETHEUS_2)
     newest[0] = view(target(whole()))
     scrapes.prepare()
     assert rendered == [None, newest[0]]
-    scrapes.answer(PROMETHEUS_2, "gzip")
+    scrapes.answer(PROMETHEUS_2)
     assert len(rendered) == 2
 
 
-@pytest.mark.parametrize(
-    ("header", "zipped"),
-    [("gzip", True), ("deflate, gzip;q=0.5", True), ("gzip;q=0", False), ("br", False), (None, False), ("*", True)],
-)
-def test_the_body_is_zipped_for_those_who_take_it(header: str | None, zipped: bool) -> None:
-    shown = view(replace(target(whole())))
-    scrapes = Scrapes(lambda: shown)
-    plain, answer = scrapes.answer(), scrapes.answer(None, header)
-    assert answer.content_encoding == ("gzip" if zipped else "")
-    assert (gzip.decompress(answer.body) if zipped else answer.body) == plain.body
+@pytest.mark.parametrize("accept", ["text/plain", PROMETHEUS_2])
+def test_metrics_of_others_stand_beside_them(accept: str) -> None:
+    others = CollectorRegistry()
+    Counter("gomem_http_requests", "Requests.", registry=others).inc()
+    shown = view(target(whole()))
+    body, kind = Scrapes(lambda: shown, beside=[others]).answer(accept)
+    parse = parse_classic if kind == CLASSIC else parse_openmetrics
+    names = {sample.name for family in parse(body.decode()) for sample in family.samples}
+    assert {"gomem_http_requests_total", "gomem_process_resident_bytes", "gomem_build_info"} <= names
