@@ -20,17 +20,19 @@ _QUOTED = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 def classic(families: Sequence[Family]) -> bytes:
     """Return the families in Prometheus' text format 0.0.4."""
     lines: list[str] = []
+    owners: dict[tuple[str, ...], str] = {}
     for family in families:
         metric = family.metric
         kind = MetricType.GAUGE if metric.type is MetricType.INFO else metric.type
         lines.append(f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {kind}\n")
-        lines += _samples(family)
+        lines += _samples(family, owners)
     return "".join(lines).encode()
 
 
 def openmetrics(families: Sequence[Family]) -> bytes:
     """Return the families in the OpenMetrics 1.0 text format."""
     lines: list[str] = []
+    owners: dict[tuple[str, ...], str] = {}
     gauges = {family.metric.name for family in families if family.metric.type is MetricType.GAUGE}
     for family in families:
         metric = family.metric
@@ -41,13 +43,13 @@ def openmetrics(families: Sequence[Family]) -> bytes:
         lines.append(f"# HELP {name} {metric.help}\n# TYPE {name} {kind}\n")
         if metric.unit and name.endswith(metric.unit):
             lines.append(f"# UNIT {name} {metric.unit}\n")
-        lines += _samples(family)
+        lines += _samples(family, owners)
     return "".join(lines).encode() + END
 
 
-def _samples(family: Family) -> Iterator[str]:
+def _samples(family: Family, owners: dict[tuple[str, ...], str]) -> Iterator[str]:
+    """Yield the lines; `owners` keeps the first labels of each process from one family to the next."""
     metric = family.metric
-    owners: dict[tuple[str, ...], str] = {}
     rests: dict[tuple[str, ...], tuple[str, str]] = {}
     for owner, values, more, value in family.rows:
         begin = owners.get(owner)
