@@ -9,14 +9,15 @@ them. A byte that no event touched meanwhile has one such value. That waits unti
 
 What still differs may be a moment that two reads of the target fell apart by (a new chunk that is mapped and not yet
 linked), or an event that is late (a long munmap, a thread that was put aside before its call returned). It is a
-suspicion until the next look, which should come soon, shows the same difference in the same bytes, and no event fell
-on them in between; then it is drift, counted once, and the model takes over what was seen. After events were lost, the
-model takes over at once whatever the next look shows differently; that is a resync.
+suspicion until PROVEN_BY looks, which should come soon, have shown the same difference in the same bytes, and no event
+fell on them in between; then it is drift, counted once, and the model takes over what was seen. What a call explains
+that had begun by then and ends still later is taken back. After events were lost, the model takes over at once whatever
+the next two looks show differently; that is a resync.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from tracer.events import EventBatch, no_events
 from tracer.kernel.ranges import normalise
 from tracer.model.activity import Activity
-from tracer.model.drift import Columns, Row, bytes_of, common, compare, divide
+from tracer.model.drift import Columns, Row, bytes_of, compare, divide
 from tracer.model.explained import RoleJoin
 from tracer.model.mappings import GROWSDOWN, MAPPED, SHOWN, MappingModel
 from tracer.model.mappings import UNKNOWN as UNKNOWN_MAPPING
@@ -34,15 +35,19 @@ from tracer.model.sight import Sight
 from tracer.model.space import AddressSpaceModel
 from tracer.model.states import STATE_MASK
 from tracer.model.states import UNKNOWN as UNKNOWN_STATE
-from tracer.model.steps import Piece, Steps
+from tracer.model.steps import Steps
+from tracer.model.suspects import PROVEN_BY, Charges, Side, Values
 
 HOLD = 20_000_000  # ns for which an event waits for earlier ones of other CPUs
 SLACK = 15_000_000  # ns; less than HOLD, so that what may touch a look has not been applied when it begins
 _ARRIVAL = 30_000_000  # ns from the end of the slack until its events have arrived
 _PIECE = 1 << 18  # events that are joined at once
-_MOST_RECORDED = 1 << 18  # changes between two looks; behind more of them nothing is suspected any longer
-
-Values = NDArray[np.int64]
+_FOREVER = (1 << 63) - 1
+# A byte that an event changed during the first look after a loss may have been changed again by one that was lost, and
+# what was seen is taken for the earlier of the two: the second look tells.
+_MENDED_BY = 2  # looks
+_MANY = 1000  # pieces; from so many on it is cheaper to make the whole function anew
+_MOST_EXAMPLES = 20
 
 
 @dataclass(slots=True)
@@ -65,46 +70,6 @@ class Found:
         return self.mappings + sum(self.states.values())
 
 
-@dataclass(slots=True)
-class _Side:
-    """One of the two maps that are compared: what it needs to be."""
-
-    map: Callable[[], Steps]
-    shown: Callable[[Values], Values]
-    unknown: int
-    suspects: list[Row] = field(default_factory=list)
-    since: list[Piece] = field(default_factory=list)  # what changed between the last two looks, with suspects
-    lossy: bool = False
-
-    def begin_recording(self) -> None:
-        """Record changes from now on, for a comparison."""
-        steps = self.map()
-        self.since = steps.recording or []
-        steps.recording = []
-
-    def end_recording(self) -> None:
-        """End that; go on recording what happens to suspects."""
-        self.since = []
-        self.map().recording = [] if self.suspects else None
-
-    def bound_recording(self) -> None:
-        """Give up suspects if too much happens until the next look."""
-        steps = self.map()
-        if steps.recording is not None and len(steps.recording) > _MOST_RECORDED:
-            self.suspects, steps.recording = [], None
-
-    def recorded(self) -> list[Piece]:
-        """Return the recorded changes, of their values what is shown."""
-        changed = self.map().recording or []
-        values = self.shown(np.array([value for _, _, value in changed], np.int64)).tolist()
-        return [(start, end, value) for (start, end, _), value in zip(changed, values, strict=True)]
-
-    def untouched_suspects(self) -> list[Row]:
-        """Return the parts of the suspects that no event has fallen on since."""
-        changed = [*self.since, *(self.map().recording or [])]
-        return divide(self.suspects, normalise(*_columns([piece[:2] for piece in changed])))[1]
-
-
 class Follower:
     """Feeds activity and model with one pass over the events, in order of time."""
 
@@ -118,8 +83,10 @@ class Follower:
         self._sight: Sight | None = None
         self._lost = 0
         self._follows_states = follows_states
-        self._mappings = _Side(lambda: model.mappings.map, shown_mapping, UNKNOWN_MAPPING)
-        self._states = _Side(lambda: model.states.map, shown_state, UNKNOWN_STATE)
+        self._looked: deque[int] = deque(maxlen=PROVEN_BY)  # when the last looks that were compared ended
+        self._charges = Charges()
+        self._mappings = Side(lambda: model.mappings.map, shown_mapping, UNKNOWN_MAPPING)
+        self._states = Side(lambda: model.states.map, shown_state, UNKNOWN_STATE)
 
     @property
     def pending(self) -> bool:
@@ -128,8 +95,9 @@ class Follower:
 
     @property
     def suspicious(self) -> bool:
-        """Whether another look should come soon, to tell drift from a moment's unrest."""
-        return not self.pending and bool(self._mappings.suspects or self._states.suspects)
+        """Whether another look should come soon: to tell drift from a moment's unrest, or to mend a loss."""
+        sides = (self._mappings, self._states) if self._follows_states else (self._mappings,)
+        return not self.pending and any(side.suspicious for side in sides)
 
     def feed(self, batch: EventBatch, now: int, lost: int = 0) -> None:
         """Take the next events; all that happened before `now` (CLOCK_MONOTONIC ns) are among those fed by now.
@@ -138,7 +106,7 @@ class Follower:
         """
         if lost > self._lost:
             self._lost = lost
-            self._mappings.lossy = self._states.lossy = True
+            self._mappings.lossy = self._states.lossy = _MENDED_BY
         if len(batch):
             self._held = np.concatenate((self._held, batch)) if len(self._held) else batch
             times = self._held["time"]
@@ -149,7 +117,7 @@ class Follower:
             for side in (self._mappings, self._states):
                 side.bound_recording()
         elif now >= self._sight.ended + SLACK + _ARRIVAL:
-            self._settle(self._sight)
+            self._settle(self._sight, now - HOLD)
 
     def look(self, sight: Sight) -> None:
         """Take a look that was just taken. It is compared once the events of its time have been fed.
@@ -161,16 +129,16 @@ class Follower:
     def flush(self) -> None:
         """Take all that is held back: no more events will come."""
         if self._sight is not None:
-            self._settle(self._sight)
+            self._settle(self._sight, _FOREVER)
         self._apply(np.ones(len(self._held), np.bool_))
 
-    def _settle(self, sight: Sight) -> None:
+    def _settle(self, sight: Sight, complete: int) -> None:
+        """Compare a look; all that happened before `complete` has arrived."""
         self._sight = None
-        began = np.where(self._held["entered"] > 0, self._held["entered"], self._held["time"])
         maps, states = self.model.mappings.map, self.model.states.map
         for side in (self._mappings, self._states):
             side.begin_recording()
-        self._apply(began <= np.uint64(sight.ended + SLACK))
+        self._apply(self._held["time"] <= np.uint64(min(self._touching_until(sight), complete)))
         if not maps.full:
             self._compare_mappings(sight)
         if self._follows_states and sight.states is not None and not states.full:
@@ -179,6 +147,16 @@ class Follower:
             side.end_recording()
         self.model.learn(sight)
 
+    def _touching_until(self, sight: Sight) -> int:
+        """Return when the last call ended that began before the look had ended.
+
+        Calls that began after the look and ended before then go with it: to leave them out would be to apply them after
+        a call that was carried out later.
+        """
+        until = sight.ended + SLACK
+        began = np.where(self._held["entered"] > 0, self._held["entered"], self._held["time"])
+        return int(np.max(self._held["time"][began <= np.uint64(until)], initial=until))
+
     def _apply(self, which: NDArray[np.bool_]) -> None:
         batch, self._held = self._held[which], self._held[~which]
         for start in range(0, len(batch), _PIECE):
@@ -186,6 +164,7 @@ class Follower:
             explained = self._join.feed(piece)
             self.activity.feed(piece, explained)
             self.model.apply(piece, explained)
+            self.found.mappings -= self._charges.explained(piece)
 
     def _compare_mappings(self, sight: Sight) -> None:
         side, found, model = self._mappings, self.found, self.model.mappings
@@ -204,11 +183,14 @@ class Follower:
         found.stack_growth += bytes_of(grown)
         found.unsure += bytes_of(unsure)
         model.unsure.clear()
-        wrong = self._wrong(side, drift)
+        wrong = side.proven(drift)
+        self._looked.append(sight.ended)
         if side.lossy:
-            found.resyncs += 1
+            found.resyncs += side.lossy == _MENDED_BY
             found.after_loss += bytes_of(wrong)
-            side.lossy = False
+            side.lossy -= 1
+        else:
+            self._charges.add(self._looked[0], wrong)
         _take_over(model.map, raw, [*unknown, *grown, *unsure, *wrong])
         model.adjust_break(sight.heap_end, first or bool(wrong))
         found.mappings += bytes_of(wrong)
@@ -218,28 +200,18 @@ class Follower:
     def _compare_states(self, look: Columns) -> None:
         side, found, steps = self._states, self.found, self.model.states.map
         differences = compare(_shown(steps.columns(), side.shown), look, side.recorded(), side.unknown)
-        wrong = self._wrong(side, differences.drift)
+        wrong = side.proven(differences.drift)
         if side.lossy:
             found.after_loss += bytes_of(wrong)
-            side.lossy = False
+            side.lossy -= 1
         _take_over(steps, look, [*differences.unknown, *wrong])
         for start, end, ours, theirs in wrong:
             found.states[ours, theirs] += end - start
         found.exact_looks += 1
         self._remember("state", wrong)
 
-    @staticmethod
-    def _wrong(side: _Side, drift: list[Row]) -> list[Row]:
-        """Return what is proven to be wrong; the rest waits for the next look."""
-        if side.lossy:
-            side.suspects = []
-            return drift
-        wrong = common(side.untouched_suspects(), drift)
-        side.suspects = divide(drift, normalise(*_columns([row[:2] for row in wrong])))[1]
-        return wrong
-
     def _remember(self, what: str, rows: list[Row]) -> None:
-        room = 20 - len(self.found.examples)
+        room = _MOST_EXAMPLES - len(self.found.examples)
         for start, end, ours, theirs in rows[:room]:
             self.found.examples.append(f"{what} {start:#x}-{end:#x}: {ours} in the model, {theirs} seen")
 
@@ -275,7 +247,8 @@ def _stack_growth(model: MappingModel, drift: list[Row]) -> tuple[list[Row], lis
 
 def _take_over(steps: Steps, look: Columns, rows: list[Row]) -> None:
     """Let the model have what the look says of some bytes, with all bits of its values."""
-    if not rows:
+    if len(rows) > _MANY:
+        _take_over_many(steps, look, rows)
         return
     for start, end, _, _ in rows:
         first = int(np.searchsorted(look[0], np.uint64(start), side="right")) - 1
@@ -283,3 +256,15 @@ def _take_over(steps: Steps, look: Columns, rows: list[Row]) -> None:
         cuts = [start, *look[0][first + 1 : last].tolist(), end]
         for low, high, value in zip(cuts[:-1], cuts[1:], look[1][first:last].tolist(), strict=True):
             steps.assign(low, high, value)
+
+
+def _take_over_many(steps: Steps, look: Columns, rows: list[Row]) -> None:
+    """Do the same at once: make a new function of both."""
+    ranges = normalise([row[0] for row in rows], [row[1] for row in rows])
+    model = steps.columns()
+    points = np.unique(np.concatenate((model[0], look[0], ranges.start, ranges.end)))
+    ours, theirs = (one[1][np.searchsorted(one[0], points, side="right") - 1] for one in (model, look))
+    inside = np.searchsorted(ranges.start, points, side="right") > np.searchsorted(ranges.end, points, side="right")
+    values = np.where(inside, theirs, ours)
+    keep = np.append(True, values[1:] != values[:-1])
+    steps.load(points[keep].tolist(), values[keep].tolist())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 
 from tracer.events import Kind
 from tracer.model.steps import Piece, Steps
@@ -19,6 +20,8 @@ MAPPED, READABLE, WRITABLE, EXECUTABLE, SHARED, FILE, GROWSDOWN, UNKNOWN = (1 <<
 UNMAPPED = 0
 ACCESS = READABLE | WRITABLE | EXECUTABLE
 SHOWN = MAPPED | ACCESS | SHARED | FILE
+
+Args = tuple[int, ...]  # the first five arguments of a system call
 
 ADDRESS_SPACE = 1 << 57  # above are the kernel's addresses, also with five levels of page tables
 _HEAP = MAPPED | READABLE | WRITABLE
@@ -61,7 +64,7 @@ class MappingModel:
         self._overtaken: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_OVERTAKEN)
         self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_RECENT)
         self._latest = 0
-        self._done: dict[int, Callable[[int, int, list[int], int], None]] = {
+        self._done: dict[int, Callable[[int, int, Args, int], None]] = {
             Kind.MMAP: self._mmap,
             Kind.MUNMAP: self._munmap,
             Kind.MPROTECT: self._mprotect,
@@ -89,7 +92,7 @@ class MappingModel:
         self._break = None
         self.reset([], None, UNKNOWN)
 
-    def apply(self, kind: int, entered: int, exited: int, args: list[int], result: int) -> None:
+    def apply(self, kind: int, entered: int, exited: int, args: Args, result: int) -> None:
         """Apply one call. Most that fail change nothing; those that may have are kept in `unsure`."""
         if _ALL_ERRNOS <= result < 0:
             self._failed(kind, args, -result)
@@ -101,30 +104,18 @@ class MappingModel:
     def _up(self, size: int) -> int:
         return size + self._page - 1 & -self._page
 
-    def _mmap(self, entered: int, exited: int, args: list[int], result: int) -> None:
-        flags = args[3]
-        page = self._page
-        if flags & _MAP_HUGETLB and flags & _MAP_ANONYMOUS:
-            page = 1 << (flags >> _HUGE_SHIFT & _HUGE_MASK or _DEFAULT_HUGE)
+    def _mmap(self, entered: int, exited: int, args: Args, result: int) -> None:
+        value, page, fixed = mapping_of(args[2], args[3])
+        page = page or self._page
         low, high = result, result + (args[1] + page - 1 & -page)
-        shared = flags & _MAP_TYPE in (_MAP_SHARED, _MAP_SHARED_VALIDATE)
-        value = MAPPED | access(args[2])
-        if shared:
-            value |= SHARED
-        # Shared anonymous memory and huge pages are files of the kernel's own (/dev/zero, /anon_hugepage).
-        if not flags & _MAP_ANONYMOUS or shared or flags & _MAP_HUGETLB:
-            value |= FILE
-        if flags & _MAP_GROWSDOWN:
-            value |= GROWSDOWN
-        fixed = flags & (_MAP_FIXED | _MAP_FIXED_NOREPLACE) == _MAP_FIXED
-        self._order(entered, exited, low, high, _FIXED if fixed else _CHOSEN)
-        if not fixed:
+        if not 0 <= low < high <= ADDRESS_SPACE:
+            return
+        if fixed:
+            self._order(entered, exited, low, high, _FIXED)
+        else:
+            self._order(entered, exited, low, high, _CHOSEN)
             self._expect_free(exited, low, high)
-        self._put(low, high, value)
-
-    def _put(self, low: int, high: int, value: int) -> None:
-        if 0 <= low < high <= ADDRESS_SPACE:
-            self.map.assign(low, high, value)
+        self.map.assign(low, high, value)
 
     def _expect_free(self, time: int, low: int, high: int) -> None:
         """Note what the model still has where the kernel chose to put something: another thread is unmapping it."""
@@ -137,10 +128,11 @@ class MappingModel:
     def _take_away(self, entered: int, low: int, high: int) -> None:
         if not 0 <= low < high <= ADDRESS_SPACE:
             return
-        for start, end, _ in sorted(self._displaced_since(entered, low, high)):
-            if start > low:
-                self.map.assign(low, start, UNMAPPED)
-            low = max(low, end)
+        if self._overtaken:
+            for start, end, _ in sorted(self._displaced_since(entered, low, high)):
+                if start > low:
+                    self.map.assign(low, start, UNMAPPED)
+                low = max(low, end)
         if low < high:
             self.map.assign(low, high, UNMAPPED)
 
@@ -161,13 +153,13 @@ class MappingModel:
             low = max(low, end)
         return low >= high
 
-    def _munmap(self, entered: int, exited: int, args: list[int], result: int) -> None:
+    def _munmap(self, entered: int, exited: int, args: Args, result: int) -> None:
         low = args[0]
         high = low + self._up(args[1])
         self._order(entered, exited, low, high, _UNMAPS)
         self._take_away(entered, low, high)
 
-    def _mprotect(self, entered: int, exited: int, args: list[int], result: int) -> None:
+    def _mprotect(self, entered: int, exited: int, args: Args, result: int) -> None:
         low, high = args[0], args[0] + self._up(args[1])
         if args[2] & _PROT_GROWSDOWN and low < ADDRESS_SPACE:
             low = min(low, self.map.piece_at(low)[0])
@@ -181,7 +173,7 @@ class MappingModel:
             if old & MAPPED:
                 self.map.assign(start, end, old & ~ACCESS | now)
 
-    def _failed(self, kind: int, args: list[int], error: int) -> None:
+    def _failed(self, kind: int, args: Args, error: int) -> None:
         """Follow the calls that fail half done: do_mprotect_pkey, mremap_to and mmap_region in the kernel's mm/."""
         low, size = args[0], self._up(args[1])
         if kind == Kind.MPROTECT and error in (errno.ENOMEM, errno.EACCES):
@@ -212,7 +204,7 @@ class MappingModel:
             self.unsure.clear()
         self.unsure.append((low, high))
 
-    def _mremap(self, entered: int, exited: int, args: list[int], result: int) -> None:
+    def _mremap(self, entered: int, exited: int, args: Args, result: int) -> None:
         old_size, new_size = self._up(args[1]), self._up(args[2])
         old, old_end, new_end = args[0], args[0] + old_size, result + new_size
         if not (0 <= old <= old_end <= ADDRESS_SPACE and 0 <= result < new_end <= ADDRESS_SPACE):
@@ -252,17 +244,19 @@ class MappingModel:
             now.assign(start, end, value)
         return now.pieces(low, high)
 
-    def _brk(self, entered: int, exited: int, args: list[int], result: int) -> None:
+    def _brk(self, entered: int, exited: int, args: Args, result: int) -> None:
         """Move the break; the call returns where it is, moved or not."""
         end = self._up(result)
+        if not 0 <= end <= ADDRESS_SPACE:
+            return
         if self._break is not None:
             before = self._up(self._break)
             self._order(entered, exited, min(before, end), max(before, end), _FIXED)
             if end > before:
-                self._put(before, end, _HEAP)
+                self.map.assign(before, end, _HEAP)
             elif end < before:
                 self._take_away(entered, end, before)
-        elif end <= ADDRESS_SPACE:
+        else:
             # The first break that is seen may be anywhere above the last mapping: where it began is not known.
             start, _, value = self.map.piece_at(max(end - 1, 0))
             if value == UNMAPPED:
@@ -283,6 +277,24 @@ class MappingModel:
         if exited > self._latest:
             self._latest = exited
         self._recent.append((low, high, exited, does))
+
+
+@lru_cache(1024)
+def mapping_of(prot: int, flags: int) -> tuple[int, int, bool]:
+    """Return what an mmap makes: a byte's value, the size of its pages or 0 for that of the OS, is its place fixed."""
+    page = 0
+    if flags & _MAP_HUGETLB and flags & _MAP_ANONYMOUS:
+        page = 1 << (flags >> _HUGE_SHIFT & _HUGE_MASK or _DEFAULT_HUGE)
+    shared = flags & _MAP_TYPE in (_MAP_SHARED, _MAP_SHARED_VALIDATE)
+    value = MAPPED | access(prot)
+    if shared:
+        value |= SHARED
+    # Shared anonymous memory and huge pages are files of the kernel's own (/dev/zero, /anon_hugepage).
+    if not flags & _MAP_ANONYMOUS or shared or flags & _MAP_HUGETLB:
+        value |= FILE
+    if flags & _MAP_GROWSDOWN:
+        value |= GROWSDOWN
+    return value, page, flags & (_MAP_FIXED | _MAP_FIXED_NOREPLACE) == _MAP_FIXED
 
 
 def access(prot: int) -> int:

@@ -34,10 +34,12 @@ class Cover:
 
     def steps(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Return the same as Steps.columns: starts and values from address 0 to 2^64, 0 between the ranges."""
+        if not len(self.start):
+            return np.zeros(1, np.uint64), np.zeros(1, np.int64)
         gap = np.append(self.start[1:] != self.end[:-1], True)
         starts = np.concatenate((np.zeros(1, np.uint64), self.start, self.end[gap]))
         values = np.concatenate((np.zeros(1, np.int64), self.value, np.zeros(int(gap.sum()), np.int64)))
-        if len(self.start) and self.start[0] == 0:
+        if self.start[0] == 0:
             starts, values = starts[1:], values[1:]
         order = np.argsort(starts, kind="stable")
         return starts[order], values[order]
@@ -74,7 +76,7 @@ class Sight:
         kernel, runtime = look.kernel, look.runtime
         mappings = kernel.mappings
         maps_began, ended = kernel.mappings_read
-        value = _mapping_values(mappings)
+        value = mapping_values(mappings)
         heap = [end for end, name in zip(mappings.end.tolist(), mappings.name, strict=True) if name == "[heap]"]
         cover = Cover(mappings.start, mappings.end, value)
         heap_end = max(heap, default=None)
@@ -96,7 +98,8 @@ class Sight:
         )
 
 
-def _mapping_values(mappings: Mappings) -> NDArray[np.int64]:
+def mapping_values(mappings: Mappings) -> NDArray[np.int64]:
+    """Return what /proc/PID/maps shows of each mapping as a value of the model; the kernel's own count as unknown."""
     value = np.full(len(mappings), MAPPED, np.int64)
     for flag, column in (
         (READABLE, mappings.readable),

@@ -17,7 +17,7 @@ from tracer.events import EventBatch, Kind
 from tracer.model.callers import Callers, Symbolize
 from tracer.model.explained import Explained, RoleJoin
 from tracer.model.gc_cycles import GcCycles
-from tracer.model.mappings import MAPPED, MappingModel
+from tracer.model.mappings import MAPPED, Args, MappingModel
 from tracer.model.sight import Sight
 from tracer.model.sizes import failed_calls
 from tracer.model.states import NONE, PREPARED, READY, RESERVED, STATE_BITS, STATE_MASK, Anomaly, StateModel
@@ -115,9 +115,12 @@ class AddressSpaceModel:
             return
         owners = self._owners(batch, rows)
         failed = failed_calls(batch)
-        columns = [batch[name][rows].tolist() for name in ("kind", "entered", "time", "args", "result")]
+        columns = [batch[name][rows].tolist() for name in ("kind", "entered", "time", "result")]
+        # A tuple at a time: thousands of lists at once would keep Python's collector busy.
+        all_args = zip(*(batch["args"][rows, number].tolist() for number in range(5)), strict=True)
         apply_call, apply_role = self.mappings.apply, self.states.apply
-        for row, owner, kind, entered, time, args, result in zip(rows.tolist(), owners, *columns, strict=True):
+        every = zip(rows.tolist(), owners, all_args, *columns, strict=True)
+        for row, owner, args, kind, entered, time, result in every:
             if kind < 32:
                 apply_call(kind, entered, time, args, result)
                 if row in by_call:
@@ -195,7 +198,7 @@ class AddressSpaceModel:
             if role is Kind.RESERVE and _ARENA_MAKER in self._callers.chains[owner].callers:
                 self._arenas[result] = size
 
-    def _other(self, kind: int, time: int, args: list[int], owner: int) -> None:
+    def _other(self, kind: int, time: int, args: Args, owner: int) -> None:
         if kind == Kind.GC_START:
             self.cycles.start(time)
         elif kind == Kind.GC_DONE:

@@ -34,7 +34,10 @@ _FROM = {
     Kind.ALLOC: (NONE,),
     Kind.FREE: (NONE, RESERVED, PREPARED, READY),
 }
-_LEGAL = {kind: frozenset((*states, UNKNOWN)) for kind, states in _FROM.items()}
+# By kind: the state that it leads to, and for each state a bit whether it may come from there.
+_RULES = {
+    int(kind): (_BECOMES[kind], sum(1 << state for state in (*states, UNKNOWN))) for kind, states in _FROM.items()
+}
 # Where a region is again when the system call of its transition failed.
 _BACK = {Kind.MAP: RESERVED, Kind.USED: PREPARED, Kind.UNUSED: READY, Kind.FAULT: READY}
 
@@ -81,11 +84,10 @@ class StateModel:
         low, high = address & -page, address + size + page - 1 & -page
         if not 0 < low < high <= _ADDRESS_SPACE:
             return
-        state = _BECOMES[kind]
+        state, legal = _RULES[kind]
         old = self.map.assign(low, high, owner << STATE_BITS | state if state else NONE)
-        legal = _LEGAL[kind]
         for value in old:
-            if value & STATE_MASK not in legal:
+            if not legal >> (value & STATE_MASK) & 1:
                 self._note(kind, time, low, high, old, owner)
                 break
 

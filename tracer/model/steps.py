@@ -52,6 +52,10 @@ class Steps:
                 if not values or values[-1] != now:
                     starts.append(at)
                     values.append(now)
+        self.load(starts, values)
+
+    def load(self, starts: list[int], values: list[int]) -> None:
+        """Take another function whole, as its columns; the first piece starts at 0."""
         self._rebuild(0, len(self._heads), starts, values)
 
     def __len__(self) -> int:
@@ -74,38 +78,30 @@ class Steps:
         block = bisect_right(heads, low) - 1
         if block + 1 < len(heads) and high >= heads[block + 1]:
             return self._assign_across(block, low, high, value)
-        starts, values = self._starts[block], self._values[block]
-        first = bisect_right(starts, low) - 1
-        last = first + 1
-        if last < len(starts) and starts[last] < high:
-            last = bisect_left(starts, high, last + 1)
-        old = values[first:last]
-        if last - first == 1:
-            if old[0] == value:
-                return old
-            whole = first and last < len(starts) and starts[first] == low and starts[last] == high
-            if whole and values[first - 1] != value != values[last]:
-                # The case of every region that changes back and forth.
-                values[first] = value
-                return old
-        self._splice(starts, values, first, last, low, high, value)
+        starts = self._starts[block]
+        old = _replace(starts, self._values[block], low, high, value)
         if len(starts) > 2 * _LOAD:
-            self._rebuild(block, block + 1, starts, values)
+            self._rebuild(block, block + 1, starts, self._values[block])
         return old
 
     def pieces(self, low: int = 0, high: int = END) -> list[Piece]:
         """Return what covers [low, high), cut at its borders."""
+        if low >= high:
+            return []
+        block = bisect_right(self._heads, low) - 1
+        starts, values = self._starts[block], self._values[block]
+        at = bisect_right(starts, low) - 1
+        if at + 1 < len(starts) and high <= starts[at + 1]:
+            return [(low, high, values[at])]
         found: list[Piece] = []
-        for start, value in self._from(low):
+        begin, value = low, values[at]
+        for start, now in self._from(block, at + 1):
             if start >= high:
                 break
-            start = max(start, low)
-            if found:
-                before = found[-1]
-                if before[2] == value:
-                    continue
-                found[-1] = (before[0], start, before[2])
-            found.append((start, high, value))
+            if now != value:
+                found.append((begin, start, value))
+                begin, value = start, now
+        found.append((begin, high, value))
         return found
 
     def piece_at(self, address: int) -> Piece:
@@ -117,7 +113,7 @@ class Steps:
             block -= 1
             at = len(self._starts[block]) - 1
             start = self._starts[block][at]
-        end = next((begin for begin, now in self._from(address) if begin > address and now != value), END)
+        end = next((begin for begin, now in self._from(block, at) if begin > address and now != value), END)
         return start, end, value
 
     def columns(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -127,44 +123,16 @@ class Steps:
         keep = np.append(True, values[1:] != values[:-1])
         return starts[keep], values[keep]
 
-    def _from(self, low: int) -> Iterator[tuple[int, int]]:
-        block = bisect_right(self._heads, low) - 1
-        at = bisect_right(self._starts[block], low) - 1
-        while block < len(self._starts):
-            starts, values = self._starts[block], self._values[block]
-            for index in range(at, len(starts)):
-                yield starts[index], values[index]
-            block, at = block + 1, 0
-
-    @staticmethod
-    def _splice(
-        starts: list[int], values: list[int], first: int, last: int, low: int, high: int, value: int
-    ) -> None:
-        """Replace the pieces first..last, which cover [low, high); a list's first start stays where it is."""
-        behind = values[last - 1]
-        before: int | None
-        if starts[first] < low:
-            before, first = values[first], first + 1
-        else:
-            before = values[first - 1] if first else None
-        new_starts, new_values = ([], []) if before == value else ([low], [value])
-        if last < len(starts) and starts[last] == high:
-            if values[last] == value:
-                last += 1
-        elif behind != value and high < END:
-            new_starts.append(high)
-            new_values.append(behind)
-        starts[first:last] = new_starts
-        values[first:last] = new_values
+    def _from(self, block: int, at: int) -> Iterator[tuple[int, int]]:
+        yield from zip(self._starts[block][at:], self._values[block][at:], strict=True)
+        for starts, values in zip(self._starts[block + 1 :], self._values[block + 1 :], strict=True):
+            yield from zip(starts, values, strict=True)
 
     def _assign_across(self, block: int, low: int, high: int, value: int) -> list[int]:
         until = bisect_right(self._heads, high)
         starts = [start for one in self._starts[block:until] for start in one]
         values = [now for one in self._values[block:until] for now in one]
-        first = bisect_right(starts, low) - 1
-        last = bisect_left(starts, high, first + 1)
-        old = values[first:last]
-        self._splice(starts, values, first, last, low, high, value)
+        old = _replace(starts, values, low, high, value)
         self._rebuild(block, until, starts, values)
         return old
 
@@ -175,3 +143,41 @@ class Steps:
         self._starts[block:until] = [starts[cut : cut + _LOAD] for cut in cuts]
         self._values[block:until] = [values[cut : cut + _LOAD] for cut in cuts]
         self.full = len(self._heads) > self._most_blocks
+
+
+def _replace(starts: list[int], values: list[int], low: int, high: int, value: int) -> list[int]:
+    """Set [low, high) to `value` in the columns of a function; return what was there.
+
+    The first start stays, so that a block keeps its head.
+    """
+    count = len(starts)
+    first = bisect_right(starts, low) - 1
+    last = first + 1
+    if last < count and starts[last] < high:
+        last = bisect_left(starts, high, last + 1)
+    old = values[first:last]
+    if starts[first] < low:
+        if last == first + 1 and old[0] == value:
+            return old
+        merges = old[0] == value
+        first += 1
+    else:
+        merges = first > 0 and values[first - 1] == value
+    ends_here = last < count and starts[last] == high
+    if ends_here:
+        if values[last] == value:
+            last += 1
+        elif not merges and last == first + 1 and starts[first] == low:
+            # One whole piece, the case of every region that changes back and forth.
+            values[first] = value
+            return old
+    if merges:
+        new_starts, new_values = [], []
+    else:
+        new_starts, new_values = [low], [value]
+    if not ends_here and old[-1] != value and high < END:
+        new_starts.append(high)
+        new_values.append(old[-1])
+    starts[first:last] = new_starts
+    values[first:last] = new_values
+    return old

@@ -47,3 +47,25 @@ def mremap(at: int, old: int, old_pages: int, new_pages: int, result: int, flags
            entered: int | None = None, tid: int = 1) -> np.void:  # fmt: skip
     args = old, old_pages * PAGE, new_pages * PAGE, flags, result if flags & 2 else 0
     return event(Kind.MREMAP, at, *args, result=result, entered=entered, tid=tid)
+
+
+def churn(count: int, random: np.random.Generator, slots: int = 20_000) -> EventBatch:
+    """Return a busy runtime's and a busy program's events: half of each, in `slots` places of 64 KB."""
+    events = np.zeros(count, EVENT)
+    kinds = np.array([Kind.USED, Kind.UNUSED, Kind.MADVISE, Kind.MMAP, Kind.MUNMAP, Kind.MPROTECT])
+    events["kind"] = random.choice(kinds, count, p=[0.2, 0.15, 0.15, 0.2, 0.15, 0.15])
+    events["time"] = np.arange(1, count + 1) * 1000
+    is_call = events["kind"] < Kind.EXEC
+    events["entered"] = np.where(is_call, events["time"] - 500, 0)
+    events["tid"] = random.integers(1, 9, count)
+    address = random.integers(0, slots, count, dtype=np.uint64) * np.uint64(16 * PAGE)
+    heap = np.isin(events["kind"], (Kind.USED, Kind.UNUSED, Kind.MADVISE))
+    address += np.where(heap, np.uint64(0xC0_0000_0000), np.uint64(0x7F00_0000_0000))
+    events["args"][:, 0] = address
+    events["args"][:, 1] = PAGE * random.integers(1, 17, count, dtype=np.uint64)
+    events["args"][:, 2] = np.where(events["kind"] == Kind.MPROTECT, READ, READ | WRITE)
+    events["args"][:, 3] = PRIVATE | ANONYMOUS | FIXED
+    events["result"] = np.where(events["kind"] == Kind.MMAP, address, 0).astype(np.int64)
+    events["depth"] = 6
+    events["stack"] = random.integers(0x400000, 0x500000, (100, 16), dtype=np.uint64)[random.integers(0, 100, count)]
+    return events

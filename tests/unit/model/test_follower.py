@@ -1,0 +1,401 @@
+"""The follower: events held until they are in order, looks compared at the right time, losses, suspicions, resyncs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.model.events import (
+    ANONYMOUS,
+    GROWSDOWN,
+    PAGE,
+    PRIVATE,
+    READ,
+    batch,
+    event,
+    mmap,
+    mprotect,
+    mremap,
+    munmap,
+)
+from tracer.events import Kind, no_events
+from tracer.model.activity import Activity
+from tracer.model.follower import HOLD, SLACK, Follower
+from tracer.model.mappings import GROWSDOWN as GROWSDOWN_BIT
+from tracer.model.mappings import MAPPED, READABLE, UNKNOWN, WRITABLE
+from tracer.model.sight import Cover, Sight
+from tracer.model.space import AddressSpaceModel
+from tracer.model.states import PREPARED, READY, RESERVED
+
+MS = 1_000_000
+BASE = 0x7F00_0000_0000
+HEAP = 0xC0_0000_0000
+RW = MAPPED | READABLE | WRITABLE
+SETTLED = 100 * MS
+Row = tuple[int, int, int]
+
+
+def cover(rows: Sequence[Row]) -> Cover:
+    starts, ends, values = ([row[column] for row in sorted(rows)] for column in range(3))
+    return Cover(np.array(starts, np.uint64), np.array(ends, np.uint64), np.array(values, np.int64))
+
+
+def sight(at: int, mappings: Sequence[Row], states: Sequence[Row] | None = (), heap_end: int | None = None) -> Sight:
+    """Return a look that took from `at` for one ms."""
+    return Sight(at, at, at + MS, cover(mappings), heap_end, None if states is None else cover(states))
+
+
+def rows(*ranges: tuple[int, int, int]) -> list[Row]:
+    """Return (first page, pages, value) as rows of addresses."""
+    return [(BASE + first * PAGE, BASE + (first + count) * PAGE, value) for first, count, value in ranges]
+
+
+def follower(*, states: bool = True) -> Follower:
+    activity = Activity(lambda address: None)
+    return Follower(activity, AddressSpaceModel(callers=activity.callers), follows_states=states)
+
+
+def looked(one: Follower, look: Sight, *events: np.void, lost: int = 0) -> Follower:
+    """Let the follower have a look, the events around it, and the time to compare them."""
+    one.look(look)
+    one.feed(batch(*events) if events else no_events(), look.ended + SETTLED, lost)
+    assert not one.pending
+    return one
+
+
+def test_the_first_look_is_what_the_model_starts_from() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW)), [(HEAP, HEAP + PAGE, READY)]))
+    assert one.model.mappings.map.at(BASE) == RW
+    assert one.model.virtual().total == 4 * PAGE
+    assert one.model.states.map.at(HEAP) == READY
+    assert (one.found.looks, one.found.exact_looks, one.found.drift, one.found.resyncs) == (1, 1, 0, 0)
+    assert not one.suspicious
+
+
+def test_the_model_follows_events_between_looks() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
+    one.feed(batch(munmap(300 * MS, BASE, 1), mprotect(301 * MS, BASE + PAGE, 1, READ)), 400 * MS)
+    looked(one, sight(500 * MS, rows((1, 1, MAPPED | READABLE), (2, 2, RW))))
+    assert (one.found.looks, one.found.drift) == (2, 0)
+    assert not one.suspicious
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_call_during_a_look_may_or_may_not_be_seen(before: bool) -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
+    look = sight(500 * MS, rows((0, 4, RW)) if before else rows((1, 3, RW)))
+    looked(one, look, munmap(500 * MS + 500_000, BASE, 1))
+    assert not one.suspicious
+    assert one.model.mappings.map.at(BASE) == 0, "the last event is right, whatever was seen"
+
+
+def test_a_byte_that_changes_twice_during_a_look_may_be_seen_in_between() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 1, RW))))
+    calls = mprotect(500 * MS + 100, BASE, 1, READ), mprotect(500 * MS + 200, BASE, 1, 0)
+    looked(one, sight(500 * MS, rows((0, 1, MAPPED | READABLE))), *calls)
+    assert not one.suspicious
+    looked(one, sight(900 * MS, rows((0, 1, MAPPED | READABLE))))
+    assert one.suspicious, "now nothing changed, and it should be PROT_NONE"
+
+
+def test_a_call_that_began_before_the_look_and_ended_long_after_is_waited_for() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
+    one.look(sight(500 * MS, rows((1, 3, RW))))
+    one.feed(no_events(), 510 * MS)
+    assert one.pending
+    one.feed(batch(munmap(530 * MS, BASE, 1, entered=499 * MS)), 600 * MS)
+    assert not one.pending
+    assert not one.suspicious
+
+
+def test_calls_that_end_while_one_from_the_look_is_under_way_keep_their_order() -> None:
+    one = looked(follower(), sight(100 * MS, []))
+    # The kernel gives the third call a place that the first two, which began after the look, have made free.
+    calls = (
+        mmap(520 * MS, BASE, 8, entered=519 * MS),
+        munmap(522 * MS, BASE, 4, entered=521 * MS),
+        mmap(523 * MS, BASE + 2 * PAGE, 2, entered=501 * MS, tid=2),
+    )
+    looked(one, sight(500 * MS, []), *calls)
+    one.flush()
+    assert one.model.mappings.map.pieces(BASE, BASE + 8 * PAGE) == [
+        (BASE, BASE + 2 * PAGE, 0), (BASE + 2 * PAGE, BASE + 8 * PAGE, RW),
+    ]  # fmt: skip
+    assert (one.model.mappings.unordered, one.found.drift) == (0, 0)
+
+
+def test_a_call_from_a_look_that_ended_just_now_waits_for_others_of_its_time() -> None:
+    one = looked(follower(), sight(100 * MS, []))
+    one.look(sight(500 * MS, rows((2, 2, RW))))
+    one.feed(batch(mmap(590 * MS, BASE + 2 * PAGE, 2, entered=501 * MS)), 600 * MS)
+    assert one.suspicious
+    one.feed(batch(mmap(588 * MS, BASE, 8, tid=2), munmap(589 * MS, BASE, 4, tid=2)), 700 * MS)
+    looked(one, sight(900 * MS, rows((2, 6, RW))))
+    assert (one.found.drift, one.suspicious) == (0, False)
+
+
+def test_what_happens_after_a_look_does_not_count_for_it() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
+    looked(one, sight(500 * MS, rows((0, 4, RW))), munmap(501 * MS + SLACK + 10, BASE, 1))
+    assert one.model.mappings.map.at(BASE) == RW
+    assert not one.suspicious
+    one.flush()
+    assert one.model.mappings.map.at(BASE) == 0
+
+
+def test_a_clock_that_is_a_little_ahead_or_behind_is_no_drift() -> None:
+    for skew in (-SLACK // 2, SLACK // 2):
+        one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
+        seen = rows((1, 3, RW)) if skew > 0 else rows((0, 4, RW))
+        edge = 501 * MS if skew > 0 else 500 * MS
+        one.feed(no_events(), 495 * MS)
+        looked(one, sight(500 * MS, seen), munmap(edge + skew, BASE, 1))
+        assert not one.suspicious, skew
+
+
+def test_a_difference_is_drift_when_three_looks_have_it() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW)), [(HEAP, HEAP + 4 * PAGE, READY)]))
+    wrong = rows((0, 3, RW)), [(HEAP, HEAP + PAGE, PREPARED), (HEAP + PAGE, HEAP + 4 * PAGE, READY)]
+    looked(one, sight(500 * MS, *wrong))
+    assert one.suspicious
+    assert one.found.drift == 0
+    looked(one, sight(600 * MS, *wrong))
+    assert one.suspicious
+    assert one.found.drift == 0
+    looked(one, sight(700 * MS, *wrong))
+    assert (one.found.mappings, dict(one.found.states)) == (PAGE, {(READY, PREPARED): PAGE})
+    assert one.found.drift == 2 * PAGE
+    assert not one.suspicious
+    looked(one, sight(900 * MS, *wrong))
+    assert one.found.drift == 2 * PAGE, "the model has taken over what was seen"
+    assert one.found.resyncs == 0
+
+
+def test_a_difference_that_passes_was_none() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
+    looked(one, sight(500 * MS, rows((0, 3, RW))))
+    assert one.suspicious
+    looked(one, sight(700 * MS, rows((0, 4, RW))))
+    assert not one.suspicious
+    assert one.found.drift == 0
+    assert one.model.mappings.map.recording is None
+
+
+def test_a_difference_that_events_fell_on_is_suspected_anew() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
+    looked(one, sight(500 * MS, rows((0, 3, RW))))
+    one.feed(batch(munmap(650 * MS, BASE + 3 * PAGE, 1), mmap(651 * MS, BASE + 3 * PAGE, 1)), 680 * MS)
+    looked(one, sight(700 * MS, rows((0, 3, RW))))
+    assert one.found.drift == 0
+    assert one.suspicious
+    looked(one, sight(800 * MS, rows((0, 3, RW))))
+    assert one.found.drift == 0
+    looked(one, sight(900 * MS, rows((0, 3, RW))))
+    assert one.found.drift == PAGE
+
+
+def differing(one: Follower, *looks: Sequence[Row]) -> Follower:
+    """Let the follower have looks from 500 ms on, one every 100 ms."""
+    for number, seen in enumerate(looks):
+        looked(one, sight((500 + number * 100) * MS, seen))
+    return one
+
+
+def test_a_difference_that_grows_is_proven_in_parts() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
+    differing(one, rows((0, 3, RW)), rows((0, 2, RW)), rows((0, 2, RW)))
+    assert one.found.drift == PAGE
+    assert one.suspicious
+    looked(one, sight(900 * MS, rows((0, 2, RW))))
+    assert (one.found.drift, one.suspicious) == (2 * PAGE, False)
+
+
+def test_what_a_call_does_that_ends_long_after_the_looks_is_no_drift() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 8, RW))))
+    differing(one, *[rows((0, 2, RW), (6, 2, RW))] * 3)
+    assert one.found.drift == 4 * PAGE
+    one.feed(batch(munmap(1500 * MS, BASE + 3 * PAGE, 3, entered=499 * MS)), 2000 * MS)
+    assert one.found.drift == PAGE, "the page before is not explained"
+    one.feed(batch(mprotect(2100 * MS, BASE + 2 * PAGE, 1, READ, entered=650 * MS)), 2200 * MS)
+    assert one.found.drift == PAGE, "this call began after the first look had it"
+    looked(one, sight(2300 * MS, rows((0, 2, RW), (6, 2, RW))))
+    assert (one.found.drift, one.suspicious) == (PAGE, False)
+
+
+def test_a_long_mremap_explains_both_of_its_places() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
+    differing(one, *[rows((20, 8, RW))] * 3)
+    assert one.found.drift == 12 * PAGE
+    one.feed(batch(mremap(1500 * MS, BASE, 4, 8, BASE + 20 * PAGE, entered=499 * MS)), 2000 * MS)
+    assert one.found.drift == 0
+
+
+def test_a_call_that_failed_explains_nothing() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 1, RW))))
+    differing(one, *[[]] * 3)
+    one.feed(batch(munmap(1500 * MS, BASE, 1, entered=499 * MS, result=-22)), 2000 * MS)
+    assert one.found.drift == PAGE
+
+
+def test_a_call_with_impossible_arguments_explains_no_more_than_there_is() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 1, RW))))
+    differing(one, *[[]] * 3)
+    every = event(Kind.MUNMAP, 1500 * MS, 0, (1 << 64) - 1, entered=1)
+    one.feed(batch(every, event(Kind.MREMAP, 1501 * MS, 1 << 63, 1 << 63, 1, entered=1, result=1 << 62)), 2000 * MS)
+    assert one.found.drift == 0
+
+
+def test_after_a_loss_the_model_takes_over_what_it_sees_and_counts_it() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW)), [(HEAP, HEAP + PAGE, READY)]))
+    looked(one, sight(500 * MS, rows((2, 2, RW)), [(HEAP, HEAP + PAGE, RESERVED)]), lost=7)
+    assert (one.found.drift, one.found.after_loss, one.found.resyncs) == (3 * PAGE, 3 * PAGE, 1)
+    assert one.suspicious, "a second look is to mend what the first could not"
+    looked(one, sight(600 * MS, rows((2, 2, RW)), [(HEAP, HEAP + PAGE, RESERVED)]), lost=7)
+    assert not one.suspicious
+    one.feed(batch(munmap(700 * MS, BASE + 2 * PAGE, 1)), 800 * MS, 7)
+    looked(one, sight(900 * MS, rows((3, 1, RW)), [(HEAP, HEAP + PAGE, RESERVED)]), lost=7)
+    assert (one.found.drift, one.found.resyncs) == (3 * PAGE, 1)
+    assert not one.suspicious
+
+
+def test_a_lost_event_behind_one_that_fell_into_the_look_is_mended_by_the_next() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 1, RW))))
+    # The unmapping of the page was seen; that it was mapped again was lost.
+    looked(one, sight(500 * MS, rows((0, 1, RW))), munmap(500 * MS + 10, BASE, 1), lost=1)
+    assert one.model.mappings.map.at(BASE) == 0
+    looked(one, sight(600 * MS, rows((0, 1, RW))), lost=1)
+    assert one.model.mappings.map.at(BASE) == RW
+    assert (one.found.drift, one.found.after_loss, one.found.resyncs) == (PAGE, PAGE, 1)
+
+
+def test_states_wait_for_an_exact_look_after_a_loss() -> None:
+    one = looked(follower(), sight(100 * MS, [], [(HEAP, HEAP + PAGE, READY)]))
+    looked(one, sight(500 * MS, [], None), lost=1)
+    assert (one.found.looks, one.found.exact_looks, one.found.resyncs) == (2, 1, 1)
+    looked(one, sight(900 * MS, [], [(HEAP, HEAP + PAGE, PREPARED)]), lost=1)
+    assert one.found.after_loss == PAGE
+    assert one.model.states.map.at(HEAP) == PREPARED
+
+
+def test_states_are_not_compared_where_the_source_does_not_see_them() -> None:
+    one = looked(follower(states=False), sight(100 * MS, [], [(HEAP, HEAP + PAGE, READY)]))
+    looked(one, sight(500 * MS, [], [(HEAP, HEAP + PAGE, PREPARED)]))
+    assert not one.suspicious
+    assert (one.found.looks, one.found.exact_looks) == (2, 0)
+    assert one.model.virtual().ready is None
+
+
+def test_a_stack_grows_without_an_event() -> None:
+    one = looked(follower(), sight(100 * MS, rows((4, 2, RW | GROWSDOWN_BIT))))
+    looked(one, sight(500 * MS, rows((2, 2, RW), (4, 2, RW | GROWSDOWN_BIT))))
+    assert (one.found.stack_growth, one.found.drift, one.suspicious) == (2 * PAGE, 0, False)
+    flags = PRIVATE | ANONYMOUS | GROWSDOWN
+    one.feed(batch(mmap(700 * MS, BASE + 20 * PAGE, 1, flags=flags)), 800 * MS)
+    seen = rows((2, 4, RW), (19, 2, RW))
+    looked(one, sight(900 * MS, seen))
+    assert (one.found.stack_growth, one.found.drift, one.suspicious) == (3 * PAGE, 0, False)
+
+
+def test_memory_above_a_stack_or_with_another_protection_is_no_growth_of_it() -> None:
+    one = looked(follower(), sight(100 * MS, rows((4, 2, RW | GROWSDOWN_BIT))))
+    looked(one, sight(500 * MS, rows((3, 1, MAPPED | READABLE), (4, 2, RW | GROWSDOWN_BIT), (6, 1, RW))))
+    assert one.found.stack_growth == 0
+    assert one.suspicious
+
+
+def test_what_the_kernel_maps_for_probes_is_no_drift() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 1, RW))))
+    looked(one, sight(500 * MS, rows((0, 1, RW), (8, 1, UNKNOWN))))
+    assert not one.suspicious
+    looked(one, sight(900 * MS, rows((0, 1, RW), (8, 1, UNKNOWN))))
+    assert one.found.drift == 0
+
+
+def test_calls_in_an_unknown_order_are_not_called_drift() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 1, RW))))
+    calls = mprotect(305 * MS, BASE, 1, READ, entered=300 * MS), mprotect(306 * MS, BASE, 1, 0, entered=301 * MS, tid=2)
+    one.feed(batch(*calls), 400 * MS)
+    looked(one, sight(500 * MS, rows((0, 1, MAPPED | READABLE))))
+    assert (one.found.unsure, one.found.drift, one.suspicious) == (PAGE, 0, False)
+    assert one.model.mappings.map.at(BASE) == MAPPED | READABLE
+
+
+def test_the_break_is_known_from_the_look() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW)), heap_end=BASE + 4 * PAGE))
+    one.feed(batch(event(Kind.BRK, 300 * MS, BASE + 6 * PAGE, result=BASE + 6 * PAGE)), 400 * MS)
+    looked(one, sight(500 * MS, rows((0, 6, RW)), heap_end=BASE + 6 * PAGE))
+    assert (one.found.drift, one.suspicious) == (0, False)
+
+
+def test_what_changed_from_unknown_during_the_first_look_may_have_been_anything() -> None:
+    one = looked(follower(), sight(100 * MS, rows((8, 1, RW))), mmap(100 * MS + 10, BASE, 1))
+    assert not one.suspicious
+    assert one.model.mappings.map.at(BASE) == RW
+    assert one.model.mappings.map.at(BASE + 8 * PAGE) == RW
+
+
+def test_a_look_that_comes_while_another_waits_takes_its_place() -> None:
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
+    one.look(sight(500 * MS, []))
+    looked(one, sight(510 * MS, rows((0, 4, RW))))
+    assert (one.found.looks, one.suspicious) == (2, False)
+
+
+def test_suspicions_are_dropped_when_too_much_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.model.suspects._MOST_RECORDED", 10)
+    one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
+    looked(one, sight(500 * MS, rows((0, 3, RW))))
+    calls = [mprotect(600 * MS + at, BASE, 1, at % 8) for at in range(20)]
+    one.feed(batch(*calls), 650 * MS)
+    assert not one.suspicious
+    assert one.model.mappings.map.recording is None
+
+
+def test_flushing_takes_all_that_is_held() -> None:
+    one = follower()
+    one.feed(batch(mmap(100 * MS, BASE, 1)), 100 * MS)
+    assert one.activity.events() == {}
+    one.look(sight(101 * MS, rows((0, 1, RW))))
+    one.flush()
+    assert one.activity.events()["mmap"].count == 1
+    assert (one.found.looks, one.suspicious) == (1, False)
+
+
+NAMES = st.sampled_from(["mmap", "munmap", "mprotect"])
+CALLS = st.lists(
+    st.tuples(NAMES, st.integers(0, 15), st.integers(1, 4), st.integers(0, 7)), min_size=1, max_size=60
+)
+
+
+@settings(max_examples=150)
+@given(CALLS, st.integers(0, 2**32), st.integers(1, 7))
+def test_events_that_come_late_from_other_cpus_lead_to_the_same(
+    calls: list[tuple[str, int, int, int]], seed: int, size: int
+) -> None:
+    events = []
+    for at, (name, first, count, prot) in enumerate(calls, start=1):
+        time, address = 100 * MS + at * MS, BASE + first * PAGE
+        if name == "mmap":
+            events.append(mmap(time, address, count, prot, PRIVATE | ANONYMOUS | 0x10))
+        elif name == "munmap":
+            events.append(munmap(time, address, count))
+        else:
+            events.append(mprotect(time, address, count, prot))
+    expected = AddressSpaceModel.empty()
+    expected.apply(batch(*events))
+    # Every event comes at its time, or up to half of HOLD later.
+    order = random.Random(seed)
+    arrivals = sorted((int(one["time"]) + order.randrange(HOLD // 2), at) for at, one in enumerate(events))
+    one = follower()
+    for start in range(0, len(arrivals), size):
+        some = arrivals[start : start + size]
+        # What arrives later than these happened not long before: so much is sure of what was fed.
+        one.feed(batch(*(events[at] for _, at in some)), some[-1][0] - HOLD // 2)
+    one.flush()
+    assert one.model.mappings.map.pieces() == expected.mappings.map.pieces()
+    assert sum(row.count + row.failed for row in one.activity.events().values()) == len(events)
