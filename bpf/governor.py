@@ -15,7 +15,7 @@ from bpf import cost, uprobes
 from bpf.operands import pack_operands
 from bpf.program import Counter, Program
 from bpf.uprobes import Backend, UprobeSpec
-from tracer.errors import GomemError
+from tracer.errors import BackendUnavailable, GomemError
 from tracer.events import EVENT, EventBatch, Kind, ProbeStatus, no_events
 
 DEFAULT_BUDGET = 0.01  # share of the target's time
@@ -90,7 +90,11 @@ class GovernedUprobes:
     def start(self, program: Program, pid: int, backend: Backend, first: int) -> None:
         """Load the program and put the probes on; `first` is the counter of the first one."""
         self._program, self._pid, self._backend, self._first = program, pid, backend, first
-        self._program_fd = program.span_uprobe("perf" if backend == "perf" else "multi")
+        try:
+            self._program_fd = program.span_uprobe("perf" if backend == "perf" else "multi")
+        except BackendUnavailable as error:
+            self.failure = error.what
+            return
         self._attach()
         self._governor.decide(self._clock_ns() / 1e9, 0)
 

@@ -62,7 +62,7 @@ class BpfSource:
         self.skipped: list[SkippedUprobe] = []  # uprobes that the kernel refused, known after start
         self.uprobe_backend: Backend = uprobe_backend  # after start: the one in use
         self._specs = tuple(uprobes)
-        self._governed = governed
+        self.governed = governed
         self.missing: list[Limit] = []  # of the roles in `residency`, known after start
         self._residency_roles = residency
         self._residency: Residency | None = None
@@ -94,15 +94,15 @@ class BpfSource:
         self._ids = target_ids(self.pid)
         records = self._ring_bytes // RECORD_BYTES
         wake_every = 1 << max(records // 8 // (os.cpu_count() or 1), 1).bit_length() - 1
-        self._program = Program(self._ids, self._ring_bytes, wake_every, spans=self._governed is not None)
+        self._program = Program(self._ids, self._ring_bytes, wake_every, spans=self.governed is not None)
         self._ring = RingBuffer(self._program.ring_fd(), self._ring_bytes)
         self._attach_tracepoints(self._program)
         if self._process_is_gone():  # before its exit could be seen; from here on it is
             raise TargetGone(f"process {self.pid} has exited")
         if self._specs:
             self._attach_uprobes(self._program)
-        if self._governed is not None:
-            self._start_governed(self._program, self._governed)
+        if self.governed is not None:
+            self._start_governed(self._program, self.governed)
         self._program.forget_compiler()
         if self._residency_roles:
             self._residency = Residency(self.pid, self._ids, self._residency_roles)
@@ -153,8 +153,8 @@ class BpfSource:
 
     def _take(self) -> EventBatch:
         if self._ring is not None:
-            if self._governed is not None:
-                self._rest.append(self._governed.tick())
+            if self.governed is not None and not self._process_is_gone():
+                self._rest.append(self.governed.tick())
             self._rest.append(self._translated(self._ring.take()))
             self._take_residency(stop=False)
             self._read_losses()
@@ -214,8 +214,8 @@ class BpfSource:
 
     def stop(self) -> None:
         """Detach everything and free the kernel's memory; keep what was not polled yet. Idempotent."""
-        if self._governed is not None:
-            self._rest.append(self._governed.stop())
+        if self.governed is not None:
+            self._rest.append(self.governed.stop())
         uprobes.close_all(self._held)
         if self._ring is not None:
             self._rest.append(self._translated(self._ring.take()))
@@ -251,7 +251,7 @@ class BpfSource:
         for index, spec in enumerate(self._specs):
             if spec not in refused:
                 found.append(ProbeStatus(spec.role, spec.symbol, program.counter(Counter.HITS + index)))
-        for more in (self._governed, self._residency):
+        for more in (self.governed, self._residency):
             found += more.probes() if more is not None else []
         return found
 

@@ -13,6 +13,7 @@ class OptionalRole(StrEnum):
 
     PAGE_FAULTS = "page-faults"
     RSS = "rss"
+    SPANS = "spans"
 
 
 RESIDENCY_ROLES = frozenset((OptionalRole.PAGE_FAULTS, OptionalRole.RSS))
@@ -20,6 +21,7 @@ RESIDENCY_ROLES = frozenset((OptionalRole.PAGE_FAULTS, OptionalRole.RSS))
 DESCRIPTIONS = {
     OptionalRole.PAGE_FAULTS: "which kinds of mappings are faulted in, counted in the kernel",
     OptionalRole.RSS: "the kernel's own count of resident bytes at each change, with its peak",
+    OptionalRole.SPANS: "spans that come and go, by class and GC cycle, within --budget",
 }
 
 

@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+import numpy as np
+
 from bpf.cost import slowdown
+from bpf.governor import DEFAULT_BUDGET
 from bpf.placing import place
 from bpf.source import BpfSource
 from bpf.uprobes import SkippedUprobe, UprobeSpec
 from tracer.assemble import Watched, assemble
 from tracer.errors import BackendUnavailable, BinaryError, LayoutError, NotPermitted
-from tracer.events import RARE_ROLES, EventBatch, EventSource, Kind
+from tracer.events import RARE_ROLES, EventBatch, EventSource, Kind, no_events
 from tracer.inspection import Inspector, Look
 from tracer.layout.roles import resolve_roles
 from tracer.model.activity import Activity
@@ -29,6 +32,7 @@ from tracer.recording.recorder import Recorder
 from tracer.report import Limit, Overhead, ProbeRow, ProcessFacts, Report
 from tracer.sources.launch import AfterExec, Launched
 from tracer.sources.strace import StraceSource
+from tracer.span_probes import failed, governed_spans
 from tracer.watch import Watch
 
 Backend = Literal["bpf", "strace", "procfs"]
@@ -82,28 +86,35 @@ def start_source(
     program: GoProgram,
     launched: Launched | None,
     optional: Set[OptionalRole] = frozenset(),
+    budget: float = DEFAULT_BUDGET,
 ) -> Plan:
     """Start the source that was asked for, or with "auto" the best that works.
 
     "auto" never falls back to strace on a running process: ptrace would stop it at every system call, which nobody
     asked for. A program that was launched to be traced may be slowed. Raises BackendUnavailable or NotPermitted
-    with the reason when the source named does not work. Of the `optional` roles only BPF has any.
+    with the reason when the source named does not work. Of the `optional` roles only BPF has any; those
+    that are governed may take `budget`, a share of the target's time.
     """
-    plan = _start_source(choice, pid, program, launched, optional)
+    plan = _start_source(choice, pid, program, launched, optional, budget)
     if plan.backend != "bpf":
         plan.limits += not_seen(optional, f"the backend {plan.backend} does not see it")
     return plan
 
 
 def _start_source(
-    choice: Choice, pid: int, program: GoProgram, launched: Launched | None, optional: Set[OptionalRole]
+    choice: Choice,
+    pid: int,
+    program: GoProgram,
+    launched: Launched | None,
+    optional: Set[OptionalRole],
+    budget: float,
 ) -> Plan:
     if choice == "procfs":
         return Plan("procfs", "asked for", None, limits=[_NO_EVENTS])
     if choice == "strace":
         return _strace(pid, "asked for", launched)
     try:
-        return _bpf(pid, program, "the best that works here" if choice == "auto" else "asked for", optional)
+        return _bpf(pid, program, "the best that works here" if choice == "auto" else "asked for", optional, budget)
     except (BackendUnavailable, NotPermitted) as error:
         if choice == "bpf":
             raise
@@ -118,14 +129,16 @@ def _start_source(
     return Plan("procfs", why_not_bpf, None, limits=limits)
 
 
-def _bpf(pid: int, program: GoProgram, reason: str, optional: Set[OptionalRole] = frozenset()) -> Plan:
+def _bpf(pid: int, program: GoProgram, reason: str, optional: Set[OptionalRole], budget: float) -> Plan:
     limits: list[Limit] = []
     specs = uprobes_for(program, limits)
-    source = BpfSource(pid, specs, residency=RESIDENCY_ROLES & optional)
+    governed = governed_spans(program, budget, limits) if OptionalRole.SPANS in optional else None
+    source = BpfSource(pid, specs, governed=governed, residency=RESIDENCY_ROLES & optional)
     source.start()
     limits += skipped_limits(source.skipped)
     limits += source.missing
-    return Plan("bpf", reason, source, specs, limits, sees_all_states(specs, source.skipped, limits))
+    sees_states = sees_all_states(specs, source.skipped, limits)
+    return Plan("bpf", reason, source, [*specs, *(governed.specs if governed else ())], limits, sees_states)
 
 
 def skipped_limits(skipped: Sequence[SkippedUprobe]) -> list[Limit]:
@@ -160,12 +173,16 @@ class FromExec:
 
     def __init__(self) -> None:
         self._after = AfterExec()
+        self._marks = no_events()
 
     def __call__(self, batch: EventBatch) -> EventBatch:
-        """Return the events behind the first EXEC."""
-        known = self._after.seen
+        """Return the events behind the first EXEC; what was being watched for by then is watched for from it on."""
+        if self._after.seen:
+            return batch
+        self._marks = np.concatenate((self._marks, batch[batch["kind"] == Kind.SPAN_PROBES_ON]))[-1:]
         batch = self._after.filter(batch)
-        return batch[1:] if self._after.seen and not known else batch
+        self._marks["time"] = batch["time"][:1]
+        return np.concatenate((self._marks, batch[1:])) if self._after.seen else batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +306,9 @@ def snapshot_target(inspector: Inspector, *, freeze: bool = False) -> Report:
 
 
 def _broken_off(source: EventSource | None) -> list[Limit]:
-    """Return a limit if strace ended although the target lives on."""
+    """Return a limit if strace ended although the target lives on, or the kernel refused governed probes."""
+    if isinstance(source, BpfSource):
+        return failed(source.governed)
     if isinstance(source, StraceSource) and source.failure:
         return [Limit("events until the end", source.failure, "trace again, or use --backend bpf")]
     return []

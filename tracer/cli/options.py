@@ -78,6 +78,31 @@ def with_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+class Percent(click.FloatRange):
+    """A percentage above 0, up to 100; "nan" is none. Gives the share, 0.01 for 1."""
+
+    name = "percent"
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=100, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share; ends with a usage error if it is none."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a percentage", param, ctx)
+        return number / 100
+
+
+def budget_option(command: Command) -> Command:
+    """Add --budget."""
+    return click.option(
+        "--budget", type=Percent(), default="1", show_default=True, metavar="PERCENT",
+        help="How much of the target's time the probes of --with spans may take. They are taken off when they have "
+        "used it up, and come back when it has recovered; the report says for how long they were on.",
+    )(command)  # fmt: skip
+
+
 def check_go(program: GoProgram, who: str, *, required: bool) -> None:
     """Raise TargetError if a Go program is required and this is none."""
     if required and not program.is_go:

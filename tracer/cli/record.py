@@ -25,6 +25,7 @@ def record(
     backend: Choice,
     require_go: bool,
     optional: tuple[str, ...],
+    budget: float,
     output: str | None,
     force: bool,
     command: tuple[str, ...],
@@ -34,7 +35,8 @@ def record(
     `gomem replay` gives the report of any moment from it, on any machine. The options are those of `gomem trace`.
     """
     check_wish(pid, command, "gomem record --pid 4711 -o server.rec")
-    wish = Wish(pid, command, duration, backend, require_go, optional=optional_roles(optional, backend))
+    roles = optional_roles(optional, backend)
+    wish = Wish(pid, command, duration, backend, require_go, optional=roles, budget=budget)
     path = output or _default_path(pid, command)
     recorder = Recorder(path, force=force)
     try:

@@ -22,6 +22,7 @@ def trace(
     backend: Choice,
     require_go: bool,
     optional: tuple[str, ...],
+    budget: float,
     freeze: bool,
     form: Format,
     output: str | None,
@@ -36,5 +37,5 @@ def trace(
     check_wish(pid, command, "gomem trace --pid 4711")
     check_output(output)
     seconds = DEFAULT_SECONDS if duration is None and pid is not None else duration
-    wish = Wish(pid, command, seconds, backend, require_go, freeze, optional_roles(optional, backend))
+    wish = Wish(pid, command, seconds, backend, require_go, freeze, optional_roles(optional, backend), budget)
     write_report(watch(wish), form, output)

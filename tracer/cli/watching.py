@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 
 import click
 
-from tracer.cli.options import Command, Seconds, check_go, require_go_option, say, stop_signals, with_option
+from bpf.governor import DEFAULT_BUDGET
+from tracer.cli.options import (
+    Command,
+    Seconds,
+    budget_option,
+    check_go,
+    require_go_option,
+    say,
+    stop_signals,
+    with_option,
+)
 from tracer.errors import TargetError, TargetGone, UsageError
 from tracer.inspection import Inspector
 from tracer.optional_roles import OptionalRole
@@ -32,6 +42,7 @@ class Wish:
     require_go: bool
     freeze: bool = False
     optional: frozenset[OptionalRole] = frozenset()
+    budget: float = DEFAULT_BUDGET  # share of the target's time
 
 
 def watch_options(duration_default: str) -> Callable[[Command], Command]:
@@ -39,7 +50,7 @@ def watch_options(duration_default: str) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         command = click.argument("command", nargs=-1, type=click.UNPROCESSED)(command)
-        command = with_option(require_go_option(command))
+        command = with_option(budget_option(require_go_option(command)))
         command = click.option(
             "--backend", type=click.Choice(["auto", "bpf", "strace", "procfs"]), default="auto", show_default=True,
             help="Where events come from: bpf sees system calls and the runtime; strace sees system calls and stops "
@@ -79,7 +90,7 @@ def _watch_pid(pid: int, wish: Wish, recorder: Recorder | None) -> Report:
         check_go(inspector.program, f"process {pid} ({target.exe})", required=wish.require_go)
         inspector.freeze_last = wish.freeze
         facts = inspector.facts()
-        plan = start_source(wish.backend, pid, inspector.program, None, wish.optional)
+        plan = start_source(wish.backend, pid, inspector.program, None, wish.optional, wish.budget)
         how_long = "until it ends" if wish.seconds is None else f"for {wish.seconds:g} s"
         _announce(plan, f"watching process {pid} ({target.comm}) {how_long}")
         return watch_target(inspector, plan, wish.seconds, stop, facts=facts, recorder=recorder)
@@ -90,7 +101,7 @@ def _watch_command(wish: Wish, recorder: Recorder | None) -> Report:
         program = load_program(launched.image)
         check_go(program, launched.image, required=wish.require_go)
         try:
-            plan = start_source(wish.backend, launched.pid, program, launched, wish.optional)
+            plan = start_source(wish.backend, launched.pid, program, launched, wish.optional, wish.budget)
         except BaseException:
             launched.abandon()
             program.close()
