@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tracer.discovery.belonging import BelongingSource, FromCgroups
@@ -90,10 +90,10 @@ class Discovery:
         belongings: BelongingSource | None = None,
         settle: float = SETTLE,
         scan_every: float = SCAN_EVERY,
-        connector: bool = True,
+        listen: Callable[[], ProcessEvents] | None = ProcessEvents.open,
         most_targets: int = MOST_TARGETS,
     ) -> None:
-        """Prepare; `settle` and `scan_every` are seconds. Without `connector` it is not tried."""
+        """Prepare; `settle` and `scan_every` are seconds. `listen` opens the connector; None: scan only."""
         self.selection = selection or Selection()
         self.recognition = Recognition()
         self.mode_reason = ""  # why it is not the process connector
@@ -113,7 +113,7 @@ class Discovery:
         self._pids: set[int] = set()
         self._denied: set[int] = set()
         self._asked: dict[int, int] = {}  # pid -> start time
-        self._listens = connector
+        self._listen = listen
         self._events: ProcessEvents | None = None
         self._next_scan = 0.0
         self._last_scan = 0.0
@@ -135,6 +135,11 @@ class Discovery:
         """How many processes we were not permitted to look at, in the last scan and since."""
         return len(self._denied)
 
+    @property
+    def waiting(self) -> int:
+        """How many processes are to be looked at when they have lived for a while."""
+        return len(self._pending)
+
     def start(self) -> None:
         """Begin. Raises TargetGone or TargetError for a pid that was given and cannot be followed."""
         for pid in sorted(self.selection.pids):
@@ -151,9 +156,9 @@ class Discovery:
                 raise TargetError(f"process {pid} cannot be followed: {seen}", "give the pid of a user process")
             self._asked[pid] = seen.identity.start_ticks
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        if self._listens and not self.selection.only_pids:
+        if self._listen is not None and not self.selection.only_pids:
             try:
-                self._events = ProcessEvents.open()
+                self._events = self._listen()
             except BackendUnavailable as why:
                 self.mode_reason = f"{why.what}: {why.fix}"
         self._next_scan = time.monotonic()
@@ -386,6 +391,8 @@ class Discovery:
         if self._appeared.pop(pid, None) is None:
             self._gone.append(known.found.identity)
         known.found = None
+        if self.left_out:
+            self._scan_soon()
 
 
 def runs(seen: Sighting, key: FileKey) -> bool:

@@ -37,7 +37,7 @@ _EVENT = struct.Struct(f"={_WHAT_AT}xI{_PID_AT - _WHAT_AT - 4}xII")
 _ACK = struct.Struct(f"={_ACK_AT}xI{_WHAT_AT - _ACK_AT - 4}xI{_PID_AT - _WHAT_AT - 4}xI")
 _DATAGRAM = 4096
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33  # include/uapi/asm-generic/socket.h
-_RECEIVE_BUFFER = 8 << 20
+RECEIVE_BUFFER = 8 << 20  # some 10,000 events
 _ANSWER_WITHIN = 2.0
 MOST_AT_ONCE = 8192
 
@@ -85,8 +85,8 @@ class ProcessEvents:
         self._buffer = bytearray(_DATAGRAM)
 
     @classmethod
-    def open(cls) -> ProcessEvents:
-        """Begin to listen. Raises BackendUnavailable, which says why this process can't."""
+    def open(cls, receive_buffer: int = RECEIVE_BUFFER) -> ProcessEvents:
+        """Begin to listen, with a buffer of so many bytes. Raises BackendUnavailable, which says why we can't."""
         _check_namespaces()
         owner = _connector()
         try:
@@ -97,7 +97,7 @@ class ProcessEvents:
         events = cls(owner, receiver)
         try:
             receiver.setblocking(False)
-            _enlarge(receiver)
+            _set_buffer(receiver, receive_buffer)
             attach_filter(receiver)
             events._subscribe()
         except BaseException:
@@ -213,10 +213,10 @@ def attach_filter(receiver: socket.socket) -> None:
         return
 
 
-def _enlarge(receiver: socket.socket) -> None:
+def _set_buffer(receiver: socket.socket, size: int) -> None:
     for option in (_SO_RCVBUFFORCE, socket.SO_RCVBUF):  # the first needs CAP_NET_ADMIN
         try:
-            receiver.setsockopt(socket.SOL_SOCKET, option, _RECEIVE_BUFFER)
+            receiver.setsockopt(socket.SOL_SOCKET, option, size)
         except OSError:
             continue
         return

@@ -1,0 +1,3 @@
+module example.org/becomes
+
+go 1.19
