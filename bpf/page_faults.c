@@ -66,6 +66,9 @@ static __always_inline struct region *region_of(u64 key)
 	return regions.lookup(&key);
 }
 
+/* Nothing is mapped below vm.mmap_min_addr. The walk of a user stack ends with a read there: the faults are ours. */
+#define LOWEST_MAPPED 65536
+
 static __always_inline int fault(u64 address, u64 error, u32 hits)
 {
 	u64 *executed = fact(EXECUTED), program;
@@ -74,6 +77,8 @@ static __always_inline int fault(u64 address, u64 error, u32 hits)
 
 	/* The kernel's own memory is in the upper half. */
 	if ((s64)address < 0 || !executed || !is_target())
+		return 0;
+	if (hits == KERNEL_HITS && address < LOWEST_MAPPED)
 		return 0;
 	count(hits);
 	program = *executed < EXECS ? *executed : EXECS - 1;

@@ -63,6 +63,7 @@ class PageFaults:
         }
         self._module = Module(SOURCE, constants | target_constants(ids))
         self._hits = 0
+        self._told_execs = -1
         self._keys = np.zeros(0, np.uint64)  # of the regions that were told, rising
         self._regions = np.zeros(0, REGION)  # as they were told
         self._unplaced = np.zeros((_EXECS, len(_SUMS)), np.uint64)
@@ -79,12 +80,15 @@ class PageFaults:
         `execs`: how many programs the process has executed as far as others were told; what the next one did waits.
         """
         hits = sum(probe.hits for probe in self.probes())
-        if hits == self._hits:
+        if hits == self._hits and execs == self._told_execs:
             return no_events()
         last = min(execs, _EXECS - 1)
         placed, programs = self._fresh_regions(last)
         unplaced, their_programs = self._fresh_unplaced(last)
-        events = np.concatenate((placed, unplaced))
+        # That there were none of a program yet is told, too.
+        none = _events(np.zeros((int(execs != self._told_execs), len(_SUMS)), np.uint64))
+        self._told_execs = execs
+        events = np.concatenate((placed, unplaced, none))
         events["kind"], events["tid"] = Kind.PAGE_FAULTS, self._pid
         facts = self._module.map_fd("facts")
         executed = array_word(facts, _EXECUTED)
@@ -92,7 +96,7 @@ class PageFaults:
             self._hits = hits
         events["time"] = time.monotonic_ns()
         earlier = np.concatenate((programs, their_programs)) < min(executed, last)
-        events["time"][earlier] = max(array_word(facts, _EXECUTED_AT) - _BEFORE_EXEC, 0)
+        events["time"][: len(earlier)][earlier] = max(array_word(facts, _EXECUTED_AT) - _BEFORE_EXEC, 0)
         return events
 
     def _fresh_regions(self, last: int) -> tuple[EventBatch, Programs]:

@@ -10,7 +10,7 @@ from typing import TextIO
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from exporters import text_activity, text_memory, text_rebuilt
+from exporters import text_activity, text_memory, text_rebuilt, text_residency
 from exporters.page import Look, words
 from exporters.units import clean, seconds
 from exporters.verdict import verdict
@@ -26,6 +26,7 @@ _SECTIONS = (
     text_memory.heap_pages,
     text_memory.memstats,
     text_memory.fragmentation,
+    text_residency.live,
     text_activity.activity,
     text_activity.event_log,
     text_memory.cgroup,

@@ -44,7 +44,7 @@ class Watched:
 
 def assemble(facts: ProcessFacts, look: Look | None, watched: Watched, taken_at: str) -> Report:
     """Return the report with its findings. `look` is None when the target ended before one could be taken."""
-    report = _without_memory(facts, watched, taken_at)
+    report = _with_residency(_without_memory(facts, watched, taken_at), look, watched)
     if look is not None:
         report = _with_kernel(report, look)
         if look.runtime is not None:
@@ -84,6 +84,17 @@ def _without_memory(facts: ProcessFacts, watched: Watched, taken_at: str) -> Rep
         scavenged_by=activity.scavenged_by_source() if activity else None,
         gc_cycles=sections.gc_cycles(follower.model, follower.activity, until) if follower else None,
         span_events=activity.spans.section(until, watched.seconds) if activity else None,
+    )
+
+
+def _with_residency(report: Report, look: Look | None, watched: Watched) -> Report:
+    if watched.activity is None:
+        return report
+    residency = watched.activity.residency
+    return replace(
+        report,
+        live_resident=residency.resident(),
+        page_faults=residency.page_faults(look.space if look else None, watched.seconds),
     )
 
 

@@ -500,6 +500,55 @@ class RuntimeStructure:
 
 
 @dataclass(frozen=True, slots=True)
+class ResidentSizes:
+    """Bytes by the kernel's own counters; `total` is the RSS: anonymous, file and shmem."""
+
+    total: int
+    anonymous: int
+    file: int
+    shmem: int
+    swap: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveResident:
+    """What the kernel counted as resident when it last changed, and at the most while watching (role rss)."""
+
+    now: ResidentSizes
+    peak: ResidentSizes  # each on its own
+    changes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRow:
+    """Page faults where mappings of one kind are at the last look: one of KINDS, or "unmapped" where none is.
+
+    `touched`: bytes that were faulted in at least once, in OS pages, or coarser for processes of many GB.
+    """
+
+    kind: str
+    faults: int
+    touched: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageFaults:
+    """The page faults of the process while watching (role page-faults).
+
+    Of all `count` faults: `by_kernel` happened when the kernel used the process's memory, `writes` were writes,
+    `present` found the page in RAM (copy on write, or not allowed), `unplaced` are in none of `kinds`.
+    """
+
+    count: int
+    by_kernel: int
+    writes: int
+    present: int
+    unplaced: int
+    per_second: float | None
+    kinds: list[FaultRow] | None
+
+
+@dataclass(frozen=True, slots=True)
 class RebuiltRange:
     """One range of an address space that was rebuilt from a log of system calls alone.
 
@@ -549,6 +598,8 @@ class Report:
     scavenged_by: dict[str, EventCount] | None = None  # what sysUnused gave back, by who asked for it
     gc_cycles: list[GcCycleRow] | None = None  # the last ones; None: they could not be seen
     span_events: SpanEvents | None = None  # None: not watched for
+    live_resident: LiveResident | None = None  # only with --with rss
+    page_faults: PageFaults | None = None  # only with --with page-faults
     rebuilt: list[RebuiltRange] | None = None  # only of logs made by others: what their events say is mapped
 
     def to_dict(self) -> JsonObject:

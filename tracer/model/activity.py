@@ -15,6 +15,7 @@ from tracer.events import RESIDENCY_KINDS, EventBatch, Kind
 from tracer.model.callers import Callers, Symbolize
 from tracer.model.event_log import DEFAULT_LOG, EventLog
 from tracer.model.explained import Explained, RoleJoin
+from tracer.model.live_residency import LiveResidency
 from tracer.model.madvise import advice_name
 from tracer.model.sizes import call_bytes, failed_calls, grouped_sums, role_bytes
 from tracer.model.sources_of_scavenging import scavenge_source
@@ -63,6 +64,7 @@ class Activity:
         self._break: int | None = None
         self.spans = SpanChurn()
         self.timeline = Timeline()
+        self.residency = LiveResidency()
         self.remap_grown = 0  # bytes that mremap added to regions
         self.remap_shrunk = 0
 
@@ -126,6 +128,7 @@ class Activity:
         if not self._started:
             entered = np.where(batch["entered"] > 0, batch["entered"], batch["time"])
             self.mark_start(int(entered.min()))
+        self.residency.feed(batch)
         kinds = np.minimum(batch["kind"], _MOST_KINDS - 1).astype(np.intp)
         failed = failed_calls(batch)
         sizes = np.where(batch["kind"] >= Kind.RESERVE, role_bytes(batch), call_bytes(batch, self._os_page))
