@@ -103,10 +103,12 @@ class Connection:
             while await self._serve_one(answer):
                 pass
             await self._close()
-        except (OSError, ssl.SSLError, asyncio.IncompleteReadError):
-            self._statistics.refuse("connection")
-        except TimeoutError:
+        except _NoHandshake:
+            self._statistics.refuse("tls")
+        except TimeoutError:  # an OSError, too
             self._statistics.refuse("slow")
+        except (OSError, asyncio.IncompleteReadError):
+            self._statistics.refuse("connection")
 
     async def _greet(self) -> None:
         loop = asyncio.get_running_loop()
@@ -140,7 +142,7 @@ class Connection:
                 return False
             self.request = parse_head(raw)
         except BadRequest as refused:
-            self._statistics.refuse("malformed")
+            self._statistics.refuse("slow" if refused.status == 408 else "malformed")
             await self._send(plain(refused.status, refused.why), keep_alive=False)
             await self._drain_input()
             return False
