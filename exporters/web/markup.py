@@ -21,7 +21,7 @@ STYLE = """
 --in_use:#4fb783;--stacks:#48bdb6;--free:#e0ad4c;--scavenged:#66717f;--rest:#94706a;
 --good:#5cc591;--warn:#e5ac53;--bad:#f2877f}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:76rem;padding:1rem;background:var(--bg);color:var(--ink);
+body{overflow-wrap:anywhere;margin:0 auto;max-width:76rem;padding:1rem;background:var(--bg);color:var(--ink);
 font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif}
 a{color:var(--link)}
 h1{font-size:1.35rem;margin:.2rem 0}
@@ -29,7 +29,7 @@ h2{font-size:1.05rem;margin:1.4rem 0 .4rem}
 p{margin:.35rem 0}
 nav{display:flex;flex-wrap:wrap;gap:.2rem 1rem;color:var(--soft)}
 .soft{color:var(--soft)}
-.cards{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,25rem),1fr));margin-top:1rem}
+.cards{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,25rem),1fr));margin-top:1rem;align-items:start}
 .card{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.7rem .9rem;min-width:0}
 .card h2{margin:0;display:flex;flex-wrap:wrap;gap:.1rem .6rem;align-items:baseline}
 .path{font-family:ui-monospace,"Liberation Mono",monospace;font-size:.82rem;overflow-wrap:anywhere}
@@ -41,7 +41,7 @@ svg{display:block;width:100%;height:.7rem;border-radius:.2rem;background:var(--l
 .key i{display:inline-block;width:.65rem;height:.65rem;border-radius:.15rem;margin-right:.3rem}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:.2rem .7rem;border-bottom:1px solid var(--line);white-space:nowrap}
+td,th{overflow-wrap:normal;text-align:right;padding:.2rem .7rem;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child{text-align:left;padding-left:0}
 th{font-weight:600;color:var(--soft);font-size:.85rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:.4rem 0}
@@ -115,6 +115,8 @@ def bar(title: str, total: int | None, parts: Sequence[Part]) -> Markup:
         drawn.append(f'<rect class="{text(part.colour)}" x="{at:.1f}" y="0" width="{width:.1f}" height="1"/>')
         at += width
     words = f"{title} {size(total)}: " + ", ".join(f"{part.name} {size(part.bytes)}" for part in known)
+    if not known:
+        return element("ul", element("li", title, " ", element("b", size(total))), class_="key")
     picture = (
         f'<svg viewBox="0 0 {_BAR_UNITS} 1" preserveAspectRatio="none" role="img" aria-label="{text(words)}">'
         + "".join(drawn)

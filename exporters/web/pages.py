@@ -145,11 +145,8 @@ def _ram(report: Report) -> Markup | str:
     if resident is None:
         return ""
     if report.heap is None:
-        file = None if resident.file is None else resident.file
-        return bar(
-            "In RAM", resident.total,
-            [Part(resident.anonymous, "anonymous", "in_use"), Part(file, "of files", "rest")],
-        )  # fmt: skip
+        parts = [Part(resident.anonymous, "anonymous", "in_use"), Part(resident.file, "of files", "rest")]
+        return bar("In RAM", resident.total, parts)
     pages = report.heap.resident
     heap = pages.in_use + pages.stacks + pages.free + pages.scavenged
     return bar(
@@ -169,8 +166,12 @@ def _go_heap(heap: Heap | None) -> Markup | str:
     if heap is None:
         return ""
     pages = heap.pages
-    rows = [("Heap in use", pages.in_use), ("retained", pages.free), ("scavenged", pages.scavenged)]
+    rows = [("Go heap in use", pages.in_use), ("retained", pages.free), ("scavenged", pages.scavenged)]
     return element("ul", *(element("li", name, " ", element("b", size(count))) for name, count in rows), class_="key")
+
+
+def _amount(count: int) -> Markup:
+    return text(size(count)) if count else element("span", "0", class_="soft")
 
 
 def _who(target: TargetView, with_report: bool) -> Markup:
@@ -203,8 +204,8 @@ def _kinds(report: Report) -> Markup | str:
     if not report.kinds:
         return ""
     rows = [
-        (row.kind.replace("_", " "), number(row.mappings), size(row.virtual), size(row.ready), size(row.prepared),
-         size(row.reserved), size(row.resident), size(row.swap))
+        (row.kind.replace("_", " "), number(row.mappings), *map(_amount, (
+            row.virtual, row.ready, row.prepared, row.reserved, row.resident, row.swap)))
         for row in report.kinds
         if row.virtual
     ]  # fmt: skip
@@ -218,11 +219,11 @@ def _heap(report: Report) -> Markup | str:
         return ""
     pages, resident = heap.pages, heap.resident
     rows = [
-        ("in use", size(pages.in_use), size(resident.in_use)),
-        ("stacks", size(pages.stacks), size(resident.stacks)),
-        ("work buffers", size(pages.work_bufs), size(resident.work_bufs)),
-        ("free, retained", size(pages.free), size(resident.free)),
-        ("scavenged", size(pages.scavenged), size(resident.scavenged)),
+        ("in use", _amount(pages.in_use), _amount(resident.in_use)),
+        ("stacks", _amount(pages.stacks), _amount(resident.stacks)),
+        ("work buffers", _amount(pages.work_bufs), _amount(resident.work_bufs)),
+        ("free, retained", _amount(pages.free), _amount(resident.free)),
+        ("scavenged", _amount(pages.scavenged), _amount(resident.scavenged)),
     ]
     return join((element("h2", "Heap pages"), table(("runtime's state", "bytes", "in RAM"), rows)))
 

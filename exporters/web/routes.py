@@ -101,7 +101,7 @@ class Routes:
     def _target(self, pid: int, as_json: bool) -> Response:
         kind = "report" if as_json else "target"
         if as_json and not self._allow_reports:
-            return plain(404, "reports are not enabled here; gomem serve --allow-reports enables them", kind)
+            return plain(404, "reports are not enabled here; gomem serve --reports enables them", kind)
         target = _with_pid(self._view(), pid)
         if target is None:
             return plain(404, f"no followed process has the pid {pid}", kind)

@@ -82,7 +82,7 @@ def test_a_report_that_is_not_enabled_says_how_to_enable_it() -> None:
     with serving() as server:
         response = get(server, "/targets/22/report.json")
     assert response.status == 404
-    assert b"--allow-reports" in body(response)
+    assert b"--reports" in body(response)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"])

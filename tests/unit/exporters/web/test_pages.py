@@ -85,7 +85,7 @@ def test_the_list_has_every_target_with_state_reason_figures_and_verdict() -> No
         if one.report.heap is not None:
             pages = one.report.heap.pages
             figures = (size(count) for count in (pages.in_use, pages.free, pages.scavenged))
-            assert "Heap in use {}retained {}scavenged {}".format(*figures) in words
+            assert "Go heap in use {}retained {}scavenged {}".format(*figures) in words
     assert "followed" in words
     assert "kernel only" in words
     assert "namespace shop, pod ingest-7d9f, container ingest, node worker-1" in words
