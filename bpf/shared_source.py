@@ -23,7 +23,7 @@ from tracer.errors import BackendUnavailable, GomemError, NotPermitted, TargetGo
 from tracer.events import EventBatch, ProbeStatus
 
 RING_BYTES = 4 << 20
-BUDGET = 5000  # events a second of one target; a restless Go heap makes some hundreds
+BUDGET = 10_000  # events a second of one target; a Go heap that grows fast makes some thousands
 _RECORD_BYTES = 8 + ADDRESSED.itemsize
 _MOST_UNREAD = 1 << 17  # events of all targets that wait to be polled
 _MOST_DESCRIPTORS = 1 << 16
@@ -36,12 +36,18 @@ class SharedSource:
     BpfSource does, in the same records. One thread polls; any may add and remove.
     """
 
-    def __init__(self, ring_bytes: int = RING_BYTES, budget: int = BUDGET) -> None:
-        """`budget`: events a second, above which a target is paused until `SharedTarget.resume`."""
+    def __init__(
+        self, ring_bytes: int = RING_BYTES, budget: int = BUDGET, tells_last: bool | None = None
+    ) -> None:
+        """`budget`: events a second, above which a target is paused until `SharedTarget.resume`.
+
+        `tells_last`: whether the kernel tells which exit of a thread is the process's (Linux 6.16); None: find out.
+        """
         if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
             raise ValueError(f"the ring buffer's size must be a power of two of at least 4096, not {ring_bytes}")
         self.budget = budget
         self._ring_bytes = ring_bytes
+        self._tells_last = tells_last
         self._program: SharedProgram | None = None
         self._held: list[int] = []
         self._targets: dict[int, SharedTarget] = {}
@@ -66,7 +72,7 @@ class SharedSource:
         wake_every = 1 << max(self._ring_bytes // _RECORD_BYTES // 8 // (os.cpu_count() or 1), 1).bit_length() - 1
         program = self._program = SharedProgram(self._ring_bytes, wake_every)
         try:
-            self._held = program.open_tracepoints()
+            self._held = program.open_tracepoints(self._tells_last)
         except PermissionError as error:
             raise NotPermitted(f"tracepoints are not permitted: {error.strerror}", NEEDS_BPF) from error
         except OSError as error:
@@ -155,8 +161,7 @@ class SharedSource:
             self._lost_before += target.lost
             del self._targets[target.pid], self._by_pidfd[target.pidfd], self._by_id[int(target.row["id"])]
             epoll.unregister(target.pidfd)
-            held, target.held = [*target.held, target.pidfd], []
-        self._closer.close(held)
+        self._closer.close(target.surrender())
 
     def target(self, pid: int) -> SharedTarget:
         """Return what is known of a process that was added. Raises KeyError for others."""
@@ -227,21 +232,26 @@ class SharedSource:
 
     def stop(self) -> None:
         """Detach everything and free the kernel's memory; keep what was not polled yet. Idempotent."""
+        uprobes.close_all(self._held)
         with self._lock:
-            uprobes.close_all(self._held)
             program, self._program = self._program, None
-            if program is not None:
-                self._take(program)
-            for target in self._targets.values():
-                target.freeze()
-                self._closer.close([*target.held, target.pidfd])
-                target.held = []
-            if self._epoll is not None:
-                self._epoll.close()
-                self._epoll = None
-            if program is not None:
-                program.close()
+            epoll, self._epoll = self._epoll, None
+            targets = list(self._targets.values())
+        if epoll is not None:
+            epoll.close()
+        for target in targets:
+            self._closer.close(target.surrender_links())
         self._closer.finish()
+        for target in targets:
+            target.is_gone()
+            uprobes.close_all(target.surrender())
+        if program is None:
+            return
+        with self._lock:
+            self._take(program)
+            for target in targets:
+                target.freeze()
+        program.close()
 
 
 def _divided(records: EventBatch) -> Iterator[tuple[int, EventBatch]]:

@@ -144,9 +144,22 @@ class SharedTarget:
         self._put(self._exit)
         self._ended = True
 
+    def surrender_links(self) -> list[int]:
+        """Return the descriptors of its uprobes, once: whoever gets them closes them."""
+        held, self.held = self.held, []
+        return held
+
+    def surrender(self) -> list[int]:
+        """Return all its descriptors, once."""
+        held = self.surrender_links()
+        if self.pidfd >= 0:
+            held.append(self.pidfd)
+            self.pidfd = -1
+        return held
+
     def is_gone(self) -> bool:
         """Whether the whole process has ended, as of now."""
-        if not self.gone:
+        if not self.gone and self.pidfd >= 0:
             poll = select.poll()
             poll.register(self.pidfd, select.POLLIN)
             self.gone = bool(poll.poll(0))

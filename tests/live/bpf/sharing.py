@@ -1,0 +1,61 @@
+"""What the live tests of the shared BPF source share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from bpf.shared_source import SharedSource
+from tracer.events import EventBatch, Kind, no_events
+
+UNLIMITED = (1 << 32) - 1  # events a second
+
+
+class Gathered:
+    """The events of each process of a source, since its first poll."""
+
+    def __init__(self, source: SharedSource) -> None:
+        self.source = source
+        self._batches: dict[int, list[EventBatch]] = {}
+
+    def of(self, pid: int) -> EventBatch:
+        """Return the events of one process, in the order in which they were delivered."""
+        return np.concatenate(self._batches.get(pid, [no_events()]))
+
+    def kinds(self, pid: int) -> list[Kind]:
+        """Return the kinds of the events of one process."""
+        return [Kind(kind) for kind in self.of(pid)["kind"]]
+
+    def poll(self, timeout: float = 0.1) -> None:
+        """Poll once."""
+        for pid, batch in self.source.poll(timeout).items():
+            assert (batch["time"][1:] >= batch["time"][:-1]).all()
+            self._batches.setdefault(pid, []).append(batch)
+
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+        """Poll until `condition` comes true; raise TimeoutError if it does not."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what}: not within {seconds} s")
+            self.poll()
+
+    def until_exit(self, *pids: int) -> None:
+        """Poll until each of the processes has ended."""
+        self.until(lambda: all(Kind.EXIT in self.of(pid)["kind"] for pid in pids), f"EXIT of {pids}")
+
+
+@contextmanager
+def sharing(
+    ring_bytes: int = 16 << 20, budget: int = UNLIMITED, tells_last: bool | None = None
+) -> Iterator[SharedSource]:
+    """Have a source until the block ends."""
+    source = SharedSource(ring_bytes, budget, tells_last)
+    source.start()
+    try:
+        yield source
+    finally:
+        source.stop()

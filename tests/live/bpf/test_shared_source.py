@@ -1,0 +1,336 @@
+"""One source for many processes: whose event is whose, and what one of them may do to the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from bpf.shared_source import SharedSource
+from bpf.source import BpfSource
+from bpf.uprobes import UprobeSpec
+from tests.live.bpf.sharing import Gathered, sharing
+from tests.live.bpf.tracing import opened, tracing
+from tests.support.builds import build
+from tests.support.processes import running, state, wait_until
+from tracer.errors import BackendUnavailable, TargetGone
+from tracer.events import EventBatch, EventSource, Kind
+from tracer.sources.launch import Launched
+
+pytestmark = [pytest.mark.bpf, pytest.mark.timeout(120)]
+
+ROOT = Path(__file__).resolve().parents[3]
+BOTH = pytest.mark.parametrize("tells_last", [None, False], ids=["last thread told", "leader told"])
+
+
+def contents(events: EventBatch) -> Counter[bytes]:
+    """Return events without their times, which each source reads for itself."""
+    events = events.copy()
+    events["time"] = events["entered"] = 0
+    return Counter(event.tobytes() for event in events)
+
+
+def say(process: subprocess.Popen[bytes], line: bytes = b"\n") -> None:
+    assert process.stdin is not None
+    process.stdin.write(line)
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def mapped(events: EventBatch, size: int) -> int:
+    """Count the mmaps of that many bytes."""
+    return int(((events["kind"] == Kind.MMAP) & (events["args"][:, 1] == size)).sum())
+
+
+def test_every_process_has_the_events_that_a_source_of_its_own_sees() -> None:
+    with ExitStack() as stack:
+        source = stack.enter_context(sharing())
+        gathered = Gathered(source)
+        alone: dict[int, tuple[BpfSource, list[EventBatch]]] = {}
+        children: list[Launched] = []
+        for release in ("1.21.13", "1.27.3", "1.21.13", "1.27.3"):
+            path = build("churn", release)
+            binary = stack.enter_context(opened(path, release))
+            command = [str(path), "-mb", "24", "-phase", "100ms", "-seconds", "1"]
+            launched = stack.enter_context(Launched(command))
+            own = stack.enter_context(tracing(launched.pid, binary.specs(), ring_bytes=8 << 20))
+            assert source.add(launched.pid, binary.specs()) == []
+            alone[launched.pid] = own, []
+            launched.resume()
+            children.append(launched)
+
+        def all_ended() -> bool:
+            for own, batches in alone.values():
+                batches.append(own.poll(0))
+            return all((batch["kind"] == Kind.EXIT).any() for batch in (gathered.of(pid) for pid in alone)) and all(
+                any((batch["kind"] == Kind.EXIT).any() for batch in batches) for _, batches in alone.values()
+            )
+
+        gathered.until(all_ended, "the end of all four")
+        assert [launched.wait() for launched in children] == [0, 0, 0, 0]
+        assert source.lost_total == 0
+        for pid, (own, batches) in alone.items():
+            assert own.lost == 0
+            seen = gathered.of(pid)
+            assert {Kind.GROW, Kind.SCAVENGE, Kind.GC_DONE, Kind.MADVISE} <= set(gathered.kinds(pid))
+            assert contents(seen) == sum((contents(batch) for batch in batches), Counter())
+            assert source.probes(pid) == own.probes()
+            assert gathered.kinds(pid)[-1] == Kind.EXIT
+
+
+def test_processes_come_and_go_while_others_are_followed() -> None:
+    path = build("churn", "1.25.5")
+    with (
+        opened(path, "1.25.5") as binary,
+        running(path, "-mb", "24", "-phase", "100ms") as stays,
+        running(path, "-mb", "24", "-phase", "100ms") as comes,
+        sharing() as source,
+    ):
+        gathered = Gathered(source)
+        source.add(stays.pid, binary.specs())
+        for _ in range(5):
+            source.add(comes.pid, binary.specs())
+            target = source.target(comes.pid)
+            seen = len(gathered.of(comes.pid))
+            gathered.until(lambda seen=seen: len(gathered.of(comes.pid)) > seen, "an event")  # type: ignore[misc]
+            source.remove(comes.pid)
+            source.remove(comes.pid)
+            assert source.pids == [stays.pid]
+            last = len(gathered.of(comes.pid))
+            seen = len(gathered.of(stays.pid))
+            gathered.until(lambda seen=seen: len(gathered.of(stays.pid)) > seen, "an event")  # type: ignore[misc]
+            assert len(gathered.of(comes.pid)) == last
+            assert sum(status.hits for status in target.probes()) > 0
+        assert source.lost_total == 0
+        wait_until(lambda: not any(binary.has_breakpoint(comes.pid, spec) for spec in binary.specs()), "detaching")
+        assert all(binary.has_breakpoint(stays.pid, spec) for spec in binary.specs())
+        assert comes.poll() is None
+
+
+def test_each_target_is_an_event_source() -> None:
+    path = build("mappings", "1.25.5")
+    with running(path) as one, running(path) as other, sharing() as shared:
+        sources: list[EventSource] = []
+        for process in (one, other):
+            shared.add(process.pid)
+            sources.append(shared.target(process.pid))
+            say(process)
+            while hear(process).strip():
+                pass
+        for source in reversed(sources):
+            source.stop()
+            source.stop()
+            batch = source.poll(0)
+            assert list(batch["kind"]).count(Kind.PROCESS_MADVISE) == 1
+            assert not len(source.poll(0))
+            assert {status.role: status.hits for status in source.probes()}["process_madvise"] == 1
+            assert source.lost == 0
+
+
+@BOTH
+def test_the_exit_of_a_process_is_its_last_event_and_its_alone(tells_last: bool | None) -> None:
+    with running("sleep", "100") as stays, sharing(tells_last=tells_last) as source:
+        gathered = Gathered(source)
+        source.add(stays.pid)
+        with running(build("tiny", "1.25.5"), "-hold", "20s") as ends:
+            hear(ends)
+            source.add(ends.pid)
+            ends.kill()
+            gathered.until_exit(ends.pid)
+            wait_until(lambda: state(ends.pid) == "Z", "the exit")
+            gathered.poll()
+            gathered.poll()
+            assert gathered.kinds(ends.pid).count(Kind.EXIT) == 1
+            assert gathered.kinds(ends.pid)[-1] == Kind.EXIT
+            with pytest.raises(TargetGone, match=str(ends.pid)):
+                source.add(ends.pid)
+        assert Kind.EXIT not in gathered.kinds(stays.pid)
+
+
+def test_processes_that_are_gone_or_followed_already_are_refused() -> None:
+    done = subprocess.Popen(["true"])
+    done.wait()
+    with sharing() as source, running("sleep", "100") as process:
+        with pytest.raises(TargetGone, match=str(done.pid)):
+            source.add(done.pid)
+        source.add(process.pid)
+        with pytest.raises(ValueError, match="already"):
+            source.add(process.pid)
+        assert source.pids == [process.pid]
+
+
+def test_uprobes_that_the_kernel_refuses_are_told() -> None:
+    path = build("churn", "1.25.5")
+    with opened(path, "1.25.5") as binary, running(path, "-phase", "100ms") as process, sharing() as source:
+        good = binary.specs(Kind.USED)
+        bad = UprobeSpec("none", Kind.FAULT, "runtime.beyond", good[0].path, 1 << 40)
+        with pytest.raises(BackendUnavailable, match=r"runtime\.beyond"):
+            source.add(process.pid, [bad])
+        assert source.pids == []
+        assert [skipped.spec for skipped in source.add(process.pid, [bad, *good])] == [bad]
+        gathered = Gathered(source)
+        gathered.until(lambda: Kind.USED in gathered.kinds(process.pid), "USED")
+        assert [status.role for status in source.probes(process.pid)][-1] == "used"
+
+
+LEADERLESS = """
+import ctypes, mmap, sys, threading
+def stay():
+    for line in sys.stdin:
+        mmap.mmap(-1, int(line))
+        print("mapped", flush=True)
+threading.Thread(target=stay).start()
+print("ready", flush=True)
+ctypes.CDLL(None).syscall(60, 0)  # exit of this thread alone
+"""
+
+
+@BOTH
+def test_a_process_goes_on_without_its_first_thread(tells_last: bool | None) -> None:
+    with running(sys.executable, "-c", LEADERLESS) as process, sharing(tells_last=tells_last) as source:
+        gathered = Gathered(source)
+        source.add(process.pid)
+        assert hear(process) == b"ready\n"
+        wait_until(lambda: state(process.pid) == "Z", "the first thread's end")
+        say(process, b"12345678\n")
+        assert hear(process) == b"mapped\n"
+        gathered.until(lambda: mapped(gathered.of(process.pid), 12345678) == 1, "the mapping")
+        assert Kind.EXIT not in gathered.kinds(process.pid)
+        process.kill()
+        gathered.until_exit(process.pid)
+        assert gathered.kinds(process.pid)[-1] == Kind.EXIT
+        assert gathered.kinds(process.pid).count(Kind.EXIT) == 1
+
+
+@BOTH
+def test_a_process_goes_on_after_another_thread_has_executed_a_program(tells_last: bool | None) -> None:
+    script = "import os, sys, threading; sys.stdin.readline(); t = threading.Thread(target=os.execv, args=("
+    script += "'/bin/sleep', ['sleep', '100'])); t.start(); t.join()"
+    with running(sys.executable, "-c", script) as process, sharing(tells_last=tells_last) as source:
+        gathered = Gathered(source)
+        source.add(process.pid)
+        say(process)
+        gathered.until(lambda: Kind.EXEC in gathered.kinds(process.pid), "EXEC")
+        after = gathered.kinds(process.pid).index(Kind.EXEC) + 1
+        gathered.until(lambda: Kind.MMAP in gathered.kinds(process.pid)[after:], "the new program's mappings")
+        process.kill()
+        gathered.until_exit(process.pid)
+        assert [k for k in gathered.kinds(process.pid) if k in (Kind.EXEC, Kind.EXIT)] == [Kind.EXEC, Kind.EXIT]
+        events = gathered.of(process.pid)
+        assert events["tid"][events["kind"] == Kind.EXEC].tolist() == [process.pid]
+
+
+def test_a_target_that_floods_is_paused_and_harms_no_other() -> None:
+    with (
+        running(build("calls", "1.25.5"), "-call", "madvise", "-calls", "1000") as floods,
+        running(build("mappings", "1.25.5")) as quiet,
+        sharing(ring_bytes=1 << 20, budget=1000) as source,
+    ):
+        gathered = Gathered(source)
+        hear(floods)
+        source.add(quiet.pid)
+        source.add(floods.pid)
+        target = source.target(floods.pid)
+        wait_until(lambda: target.paused, "the pause")
+        wait_until(lambda: target.over_budget > 20_000, "a flood")
+        say(quiet)
+        told = []
+        while line := hear(quiet).strip():
+            told.append(json.loads(line)["name"])
+        gathered.until(lambda: Kind.PROCESS_MADVISE in gathered.kinds(quiet.pid), "the quiet one's last call")
+        assert source.lost(quiet.pid) == 0
+        assert not source.target(quiet.pid).paused
+        before = len(gathered.of(floods.pid))
+        assert 1000 <= before <= 3000
+        target.resume()
+        gathered.until(lambda: len(gathered.of(floods.pid)) >= before + 1000, "more of it")
+        wait_until(lambda: target.paused, "the second pause")
+        floods.kill()
+        gathered.until_exit(floods.pid)
+        delivered = gathered.of(floods.pid)
+        hits = {status.role: status.hits for status in target.probes()}
+        assert hits["madvise"] == int((delivered["kind"] == Kind.MADVISE).sum()) + target.over_budget + target.no_room
+        assert source.lost_total == target.lost == target.over_budget + target.no_room
+
+
+def test_events_that_found_no_room_are_counted_for_their_process() -> None:
+    path = build("churn", "1.25.5")
+    with (
+        opened(path, "1.25.5") as binary,
+        running(path, "-mb", "48", "-phase", "100ms") as process,
+        running("sleep", "100") as quiet,
+        sharing(ring_bytes=8192) as source,
+    ):
+        source.add(quiet.pid)
+        source.add(process.pid, binary.specs())
+        target = source.target(process.pid)
+        wait_until(lambda: sum(status.hits for status in target.probes()) > 500, "500 events")
+        source.stop()
+        batches = source.poll(0)
+        assert set(batches) == {process.pid}
+        assert 0 < len(batches[process.pid]) <= 8192 // 224
+        assert target.lost == sum(status.hits for status in target.probes()) - len(batches[process.pid])
+        assert source.lost_total == target.lost
+        assert not source.poll(0)
+
+
+TRACE_FOREVER = """
+import sys
+from bpf.shared_source import SharedSource
+from tests.live.bpf.tracing import Binary
+source = SharedSource()
+source.start()
+for pid in sys.argv[2:]:
+    binary = Binary(f"/proc/{pid}/exe", sys.argv[1])
+    source.add(int(pid), binary.specs())
+seen = set()
+while True:
+    seen |= set(source.poll(0.1))
+    if len(seen) == 2:
+        print("seen", flush=True)
+"""
+
+
+def test_busy_targets_go_on_unharmed_when_the_tracer_is_killed() -> None:
+    path = build("churn", "1.25.5")
+    with running(path, "-mb", "24", "-phase", "50ms") as one, running(path, "-mb", "24", "-phase", "50ms") as other:
+        command = [sys.executable, "-c", TRACE_FOREVER, "1.25.5", str(one.pid), str(other.pid)]
+        tracer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+        try:
+            assert hear(tracer) == b"seen\n"
+        finally:
+            tracer.send_signal(signal.SIGKILL)
+            tracer.communicate()
+        with opened(path, "1.25.5") as binary:
+            for target in (one, other):
+                for _ in range(8):
+                    assert hear(target)
+                assert target.poll() is None
+                assert not any(binary.has_breakpoint(target.pid, spec) for spec in binary.specs())
+
+
+def test_nothing_is_left_after_stop() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    path = build("churn", "1.25.5")
+    with opened(path, "1.25.5") as binary, running(path, "-phase", "100ms") as process:
+        specs = binary.specs()
+        source = SharedSource()
+        source.start()
+        source.add(process.pid, specs)
+        assert all(binary.has_breakpoint(process.pid, spec) for spec in specs)
+        source.stop()
+        source.stop()
+        assert not any(binary.has_breakpoint(process.pid, spec) for spec in specs)
+        source.remove(process.pid)
+    assert set(os.listdir("/proc/self/fd")) <= before
