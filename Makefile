@@ -51,6 +51,9 @@ bench-probes: test-tools  ## Measure what one hit of a probe costs the target
 bench-snapshot: test-tools  ## Measure the reading of heaps of up to 10 GB: time, bytes, reads, our memory
 	$(PYTHON) -m tests.bench.snapshot
 
+bench-scrape: test-tools  ## Measure what a scrape of 100 processes takes
+	$(PYTHON) -m tests.bench.scrape
+
 clean:  ## Remove what was made in this directory
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
