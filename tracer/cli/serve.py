@@ -133,18 +133,13 @@ def serve(
     config = load_web_config(web_config) if web_config is not None else None
     newest = _Newest()
     scrapes = Scrapes(newest.view, MetricOptions(size_classes=size_classes, go_collector=compat is not None))
-
-    def metrics(accept: str) -> tuple[bytes, str]:
-        answer = scrapes.answer(accept)
-        return answer.body, answer.content_type
-
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         discovery = Discovery(selection)
         discovery.start()
         stack.callback(discovery.stop)
         # The address first: it is what a second gomem on the machine fails at, and costs nothing.
-        server = Server(addresses, newest.view, metrics, config, reports, log=say)
+        server = Server(addresses, newest.view, scrapes.answer, config, reports, log=say)
         server.start()
         stack.callback(server.stop)
         events = stack.enter_context(_events(backend))

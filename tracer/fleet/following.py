@@ -8,12 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from bpf.cost import slowdown
 from bpf.shared_target import SharedTarget
 from bpf.uprobes import UprobeSpec
 from tracer.assemble import Watched, assemble
 from tracer.errors import GomemError, TargetError
-from tracer.events import EventBatch, Kind
+from tracer.events import EventBatch, Kind, no_events
 from tracer.fleet import usage
 from tracer.fleet.view import Belonging, TargetState, TargetView
 from tracer.inspection import Inspector
@@ -24,6 +26,7 @@ from tracer.model.space import AddressSpaceModel
 from tracer.report import Limit, Overhead, ProbeRow, Report
 
 LOGGED_EVENTS = 100  # of the rare ones, kept for the report of each process
+MOST_UNAPPLIED = 1024  # events, 200 kB
 PAUSE = 10.0  # seconds
 LONGEST_PAUSE = 600.0
 
@@ -76,6 +79,8 @@ class Following:
         self._trouble: GomemError | None = None
         self._spent = 0.0
         self._paused_until: float | None = None  # time.monotonic()
+        self._unapplied: list[EventBatch] = []
+        self._fed_until = 0
         self._view = TargetView(
             pid=self.pid,
             name=_name(self._facts.exe, inspector.target.comm),
@@ -105,14 +110,25 @@ class Following:
     def feed(self, batch: EventBatch, until: int) -> None:
         """Take the next events; all that happened before `until` (CLOCK_MONOTONIC ns) have been fed by now.
 
-        Without events it applies what is held back for order.
+        They are applied when there are many, or when a look needs them: a batch costs more than the events in it.
         """
-        if self._follower is None or self._feed is None or self.ended:
+        if self._follower is None or self.ended:
             return
         ends = ((batch["kind"] == Kind.EXEC) | (batch["kind"] == Kind.EXIT)).nonzero()[0]
         if len(ends):
             batch, self.ended = batch[: ends[0]], True
-        self._follower.feed(batch, until, self._feed.target.lost)
+        if len(batch):
+            self._unapplied.append(batch)
+        self._fed_until = until
+        if self.waits or sum(len(one) for one in self._unapplied) >= MOST_UNAPPLIED:
+            self._apply()
+
+    def _apply(self) -> None:
+        """Give the model the events that wait."""
+        if self._follower is not None and self._feed is not None:
+            batches, self._unapplied = self._unapplied, []
+            batch = np.concatenate(batches) if len(batches) > 1 else (batches or [no_events()])[0]
+            self._follower.feed(batch, self._fed_until, self._feed.target.lost)
 
     def look(self) -> None:
         """Look at the process, and make the new report.
@@ -160,6 +176,7 @@ class Following:
 
     def _look(self) -> None:
         self._mind_pause()
+        self._apply()
         look = self.inspector.look()
         if self._follower is not None:
             self._follower.look(Sight.of(look))
