@@ -254,8 +254,8 @@ class Fleet:
 
     def _end(self, member: _Member, error: GomemError | None = None) -> None:
         """Stop following: it has exited or is another program now, as discovery will tell."""
+        self._counts.ended += member.following is not None
         self._release(member)
-        self._counts.ended += 1
         why = error.what if error else f"process {member.found.pid} has exited, or executed another program"
         member.view = _view_of(member.found, TargetState.STARTING, why)
         self._postpone(member, TargetState.STARTING, why)
@@ -271,8 +271,7 @@ class Fleet:
 
     def _drop(self, pid: int) -> None:
         member = self._members.pop(pid)
-        if member.following is not None:
-            self._counts.ended += 1
+        self._counts.ended += member.following is not None
         self._release(member)
         self._counts.visited.discard(pid)
         self._changed = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,9 +49,9 @@ def test_each_process_is_reported_as_itself() -> None:
             assert not watched.complaints
 
 
-def test_a_process_that_ends_leaves_the_view_and_nothing_of_it_stays_open() -> None:
+def test_a_process_that_ends_leaves_the_view_and_nothing_of_it_stays_open(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    name = build("churn", "1.25.5")
+    name = shutil.copy(build("churn", "1.25.5"), tmp_path / "churn of our own")
     with watching(Selection(include=Conditions(exe=(str(name),)))) as watched:
         for _ in range(3):
             with running(name, *CHURN) as process:
