@@ -149,7 +149,7 @@ class GovernedUprobes:
     def _switch(self, *, on: bool) -> None:
         assert self._program is not None
         for at, spec in enumerate(self.specs):
-            self._program.set_operands(self._first + at, pack_operands(spec.args, on=on))
+            self._program.set_operands(self._first + at, pack_operands(spec.operands, on=on))
 
     def _counted(self, program: Program) -> list[int]:
         return [program.counter(Counter.HITS + self._first + at) for at in range(len(self.specs))]

@@ -1,4 +1,4 @@
-"""Where the program of a governed uprobe finds the values of its event: as text, and as bpf/span_probes.h has it.
+"""Where a uprobe finds arguments that its cookie has no room for: as text, and as bpf/operands.h has it.
 
 The text is a register ("rax"), or the word of memory at some bytes behind what one points to ("[rbx+24]"); in front of
 it may stand how much of that counts ("u8 rcx", "u8 [rbx+98]"), behind it a power of two to multiply with

@@ -15,6 +15,8 @@ from tracer.events import SPAN_ROLES
 from tracer.layout.layout import Layout
 from tracer.layout.roles import Argument, Probe
 
+_WORD = 8
+
 
 def place(
     exe: Executable,
@@ -25,7 +27,7 @@ def place(
 ) -> list[UprobeSpec]:
     """Return a uprobe for each of `probes` whose function the binary has.
 
-    Those of SPAN_ROLES read fields of structs, and are left out where the `layout` does not have them.
+    Fields of structs are read where the `layout` has them; without them, probes of SPAN_ROLES are left out.
     `path` is what the kernel opens; by default the descriptor that `exe` holds, which also finds a deleted file or
     one of another mount namespace, and must stay open until the source has started. Raises BackendUnavailable for
     an architecture without a decoder, BinaryError for a corrupt file.
@@ -35,8 +37,9 @@ def place(
     specs = []
     for probe in probes:
         function = _body(exe, functions.lookup(probe.symbol))
-        sources = _operands(probe.arguments, layout) if probe.kind in SPAN_ROLES else _sources(probe.arguments)
-        if function is None or sources is None:
+        of_span = probe.kind in SPAN_ROLES
+        operands = _operands(probe.arguments, layout, every=of_span)
+        if function is None or (operands is None and of_span):
             continue
         code = exe.read_up_to(function.entry, min(function.end - function.entry, CODE_LIMIT))
         registers = {f"r{name.removeprefix('r')}" for argument in probe.arguments if (name := argument.register)}
@@ -48,7 +51,8 @@ def place(
                 symbol=probe.symbol,
                 path=path or f"/proc/self/fd/{exe.fd}",
                 offset=exe.file_offset(site.address),
-                args=sources,
+                args=() if of_span else _sources(probe.arguments),
+                operands=operands or (),
                 return_address_offset=site.return_address_offset,
                 emulated=site.emulated,
                 skip_if_branch_taken=site.skip_if_branch_taken,
@@ -61,24 +65,35 @@ def place(
 def _sources(arguments: Iterable[Argument]) -> tuple[str, ...]:
     sources = ["0"] * ROLE_ARGS
     for argument in arguments:
+        if not _fits_cookie(argument):
+            continue
         place = f"r{argument.register.removeprefix('r')}" if argument.register else f"stack:{argument.stack_offset}"
         sources[argument.index] = f"{place}*{1 << argument.shift}" if argument.shift else place
     return tuple(sources)
 
 
-def _operands(arguments: Iterable[Argument], layout: Layout | None) -> tuple[str, ...] | None:
-    """Return where the arguments are, in the words of bpf/operands.py; None where a field's place is not known."""
-    sources = ["0"] * MOST_OPERANDS
+def _fits_cookie(argument: Argument) -> bool:
+    return not argument.field and argument.bytes == _WORD and argument.index < ROLE_ARGS
+
+
+def _operands(arguments: Iterable[Argument], layout: Layout | None, *, every: bool) -> tuple[str, ...] | None:
+    """Return in the words of bpf/operands.py the arguments that `_sources` cannot say, or every one.
+
+    None where the place of one is not known.
+    """
+    operands = ["0"] * MOST_OPERANDS
     for argument in arguments:
         place = f"r{argument.register.removeprefix('r')}"
         if argument.field:
             struct, _, field = argument.field.partition(".")
-            if layout is None or not layout.has(struct, field):
+            if layout is None or not argument.register or not layout.has(struct, field):
                 return None
             place = f"[{place}+{layout.offset(struct, field)}]"
-        size = f"u{8 * argument.bytes} " if argument.bytes < 8 else ""
-        sources[argument.index] = size + (f"{place}*{1 << argument.shift}" if argument.shift else place)
-    return tuple(sources)
+        elif not every and _fits_cookie(argument):
+            continue
+        size = f"u{8 * argument.bytes} " if argument.bytes < _WORD else ""
+        operands[argument.index] = size + (f"{place}*{1 << argument.shift}" if argument.shift else place)
+    return tuple(operands) if set(operands) != {"0"} else ()
 
 
 def _body(exe: Executable, candidates: list[Function]) -> Function | None:

@@ -96,11 +96,11 @@ def common_constants(ring_bytes: int, wake_every: int) -> dict[str, int]:
 class Program:
     """The loaded programs and maps. `ring_bytes` is a power of two and a multiple of the page size."""
 
-    def __init__(self, ids: TargetIds, ring_bytes: int, wake_every: int, *, spans: bool = False) -> None:
+    def __init__(self, ids: TargetIds, ring_bytes: int, wake_every: int, *, operands: bool = False) -> None:
         self.ring_bytes = ring_bytes
         constants = common_constants(ring_bytes, wake_every) | {"TARGET_TGID": ids.tgid}
-        if spans:
-            constants["SPAN_PROBES"] = 1
+        if operands:
+            constants["OPERANDS"] = 1
         if ids.device is not None and ids.inode is not None:
             constants |= {"PIDNS_DEV": ids.device, "PIDNS_INO": ids.inode}
         self._module = Module(SOURCE, constants)
@@ -115,12 +115,12 @@ class Program:
         return self._module.load("on_uprobe", KPROBE, syscalls.BPF_TRACE_UPROBE_MULTI if backend == "multi" else -1)
 
     def span_uprobe(self, backend: Literal["multi", "perf"]) -> int:
-        """Return the fd of the program for span events, which only a Program made with `spans` has."""
+        """Return the fd of the program for span events, which only a Program made with `operands` has."""
         attach_type = syscalls.BPF_TRACE_UPROBE_MULTI if backend == "multi" else -1
         return self._module.load("on_span_uprobe", KPROBE, attach_type)
 
     def set_operands(self, index: int, packed: bytes) -> None:
-        """Tell the program for span events where the arguments of a uprobe are (bpf/operands.py)."""
+        """Tell a Program made with `operands` where more arguments of a uprobe are (bpf/operands.py)."""
         syscalls.map_update(self._module.map_fd("operands"), index, packed)
 
     def ring_fd(self) -> int:

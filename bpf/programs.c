@@ -10,7 +10,7 @@
  *   RING_PAGES        size of the ring buffer, a power of two
  *   WAKE_EVERY        wake the reader at every so many events of a CPU (a power of two); otherwise it comes by itself
  *   PENDING_CALLS     how many system calls of the target can be under way at once
- *   SPAN_PROBES       with the program for span events
+ *   OPERANDS          with arguments that no cookie has room for, and the program for span events
  *   KIND_xxx          tracer/events.py: class Kind
  *   EVENT_xxx         tracer/events.py: size of the dtype EVENT and offsets in it
  *   NR_xxx            the numbers of the memory system calls
@@ -317,6 +317,7 @@ int on_exit_of_group(struct bpf_raw_tracepoint_args *ctx)
  * 8 counter, 8 kind, 8 return address offset / 8, 4 flags, then for each of three arguments 8 source and 4 shift. */
 #define BRANCH_IF_MORESTACK 1
 #define FRAME_SHOWS_CALLER 2
+#define MORE_ARGUMENTS 4
 #define SOURCE_STACK 64
 #define FLAG_CF 1
 #define FLAG_ZF 64
@@ -340,6 +341,10 @@ static __always_inline u64 argument(struct pt_regs *ctx, u64 return_slot, u32 so
 	return 0;
 }
 
+#ifdef OPERANDS
+#include "operands.h"
+#endif
+
 int on_uprobe(struct pt_regs *ctx)
 {
 	struct target *target = NULL;
@@ -347,16 +352,17 @@ int on_uprobe(struct pt_regs *ctx)
 	struct event *event;
 	u64 cookie, return_slot, caller;
 	u32 i, found, flags;
-	long bytes;
+	int index;
 
 	if (!tid)
 		return 0;
 	cookie = bpf_get_attach_cookie(ctx);
+	index = cookie & (UPROBES - 1);
 	flags = cookie >> 24 & 15;
 	/* Placed on the `jbe` of a stack check, the probe also sees the calls that go to morestack and come again. */
 	if (flags & BRANCH_IF_MORESTACK && ctx->flags & (FLAG_CF | FLAG_ZF))
 		return 0;
-	count(target, HITS + (cookie & (UPROBES - 1)));
+	count(target, HITS + index);
 	event = new_event(target, tid, cookie >> 8 & 255);
 	if (!event)
 		return 0;
@@ -368,6 +374,10 @@ int on_uprobe(struct pt_regs *ctx)
 		event->args[i] = argument(ctx, return_slot, cookie & 255) << (cookie >> 8 & 15);
 		cookie >>= 12;
 	}
+#ifdef OPERANDS
+	if (flags & MORE_ARGUMENTS)
+		read_operands(ctx, event, operands.lookup(&index));
+#endif
 	caller = user_word(return_slot);
 	/* The kernel's walk begins with the probed address itself. Where the caller comes next, that first entry is let
 	 * fall on `result`, which is cleared; where the caller is missing, the caller takes its place. */
@@ -387,19 +397,17 @@ int on_uprobe(struct pt_regs *ctx)
 	return 0;
 }
 
-#ifdef SPAN_PROBES
-#include "span_probes.h"
-
+#ifdef OPERANDS
 /* A uprobe on a path that is not rare (bpf/governor.py): with more arguments than a cookie has room for, and without a
  * stack, which is most of what a hit costs. Its cookie has the counter, the kind and the flags only. */
 int on_span_uprobe(struct pt_regs *ctx)
 {
 	u64 cookie = bpf_get_attach_cookie(ctx);
-	int index = cookie & 255;
+	int index = cookie & (UPROBES - 1);
 	struct target *target = NULL;
 	struct operands *wanted;
 	struct event *event;
-	u32 tid, i;
+	u32 tid;
 
 	if (cookie >> 24 & BRANCH_IF_MORESTACK && ctx->flags & (FLAG_CF | FLAG_ZF))
 		return 0;
@@ -414,10 +422,7 @@ int on_span_uprobe(struct pt_regs *ctx)
 	if (!event)
 		return 0;
 	event->time = bpf_ktime_get_ns();
-#pragma unroll
-	for (i = 0; i < SYSCALL_ARGS; i++)
-		if (wanted->of[i].bytes)
-			event->args[i] = operand(ctx, &wanted->of[i]);
+	read_operands(ctx, event, wanted);
 	submit(event);
 	return 0;
 }

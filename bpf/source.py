@@ -14,6 +14,7 @@ import numpy as np
 from bpf import syscalls, uprobes
 from bpf.bcc_import import NEEDS_BPF
 from bpf.governor import GovernedUprobes
+from bpf.operands import pack_operands
 from bpf.program import SYSCALLS, Counter, Program, TargetIds, target_ids
 from bpf.residency import Residency
 from bpf.ringbuf import RECORD_BYTES, RingBuffer
@@ -94,7 +95,8 @@ class BpfSource:
         self._ids = target_ids(self.pid)
         records = self._ring_bytes // RECORD_BYTES
         wake_every = 1 << max(records // 8 // (os.cpu_count() or 1), 1).bit_length() - 1
-        self._program = Program(self._ids, self._ring_bytes, wake_every, spans=self.governed is not None)
+        operands = self.governed is not None or any(spec.operands for spec in self._specs)
+        self._program = Program(self._ids, self._ring_bytes, wake_every, operands=operands)
         self._ring = RingBuffer(self._program.ring_fd(), self._ring_bytes)
         self._attach_tracepoints(self._program)
         if self._process_is_gone():  # before its exit could be seen; from here on it is
@@ -131,6 +133,9 @@ class BpfSource:
         if backend == "perf":
             program_fd = program.uprobe("perf")
         assert program_fd is not None
+        for index, spec in enumerate(self._specs):
+            if spec.operands:
+                program.set_operands(index, pack_operands(spec.operands, on=True))
         held, self.skipped = uprobes.attach(program_fd, self._specs, self.pid, backend)
         self._held += held
         self.uprobe_backend = backend

@@ -25,7 +25,7 @@ MAX_UPROBES = 256  # bpf/programs.c: COUNTERS
 ROLE_ARGS = 3
 _PMU_TYPE = Path("/sys/bus/event_source/devices/uprobe/type")
 _STACK = 64  # bpf/programs.c: SOURCE_STACK
-_SKIP_IF_BRANCH_TAKEN, _WALK_SHOWS_CALLER = 1, 2
+_SKIP_IF_BRANCH_TAKEN, _WALK_SHOWS_CALLER, _MORE_ARGUMENTS = 1, 2, 4
 NEEDS = "needs CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN before Linux 6.6; run as root, or --backend procfs"
 
 
@@ -35,7 +35,8 @@ class UprobeSpec:
 
     `args` are sources in the canonical order of EVENT.args, at most three: a register ("rax"), a stack
     slot at a byte distance from the return address ("stack:8" is the first ABI0 argument), or "0"; each
-    with an optional factor that is a power of two ("rbx*8192"). Those of a governed uprobe are told in bpf/operands.py.
+    with an optional factor that is a power of two ("rbx*8192"). `operands` (bpf/operands.py) come after
+    them: arguments that no cookie has room for, for a program that was made to read them.
     """
 
     role: str
@@ -44,6 +45,7 @@ class UprobeSpec:
     path: str  # /proc/PID/exe, /proc/self/fd/N or a file
     offset: int  # in the file, bytes
     args: tuple[str, ...] = ()
+    operands: tuple[str, ...] = ()
     return_address_offset: int = 0  # the rest as in placement.ProbeSite
     emulated: bool = True
     skip_if_branch_taken: bool = False
@@ -86,6 +88,7 @@ def cookie(spec: UprobeSpec, index: int) -> int:
     if not 0 <= index < MAX_UPROBES or len(spec.args) > ROLE_ARGS:
         raise ValueError(f"{spec.symbol}: at most {MAX_UPROBES} probes with {ROLE_ARGS} arguments each")
     flags = _SKIP_IF_BRANCH_TAKEN * spec.skip_if_branch_taken | _WALK_SHOWS_CALLER * spec.walk_shows_caller
+    flags |= _MORE_ARGUMENTS * bool(spec.operands)
     packed = index | int(spec.kind) << 8 | slot << 16 | flags << 24
     for position, source in enumerate(spec.args):
         packed |= _argument_source(source) << (28 + 12 * position)

@@ -76,6 +76,8 @@ EVENT = np.dtype(
         # release's registers are: RESERVE, MAP, UNUSED, FAULT, FREE (address, bytes);
         # USED (address, bytes, prepared bytes or 0 if unknown); ALLOC (0, bytes);
         # GROW (0, bytes, runtime pages); ARENA (0, bytes); SCAVENGE (0, wanted bytes); MALLOCGC (0, bytes);
+        # GC_START (heapLive, the bytes counted as live then; heapMarked, those that the last cycle marked; the heap
+        # goal that it had), each 0 if unknown;
         # SPAN_ALLOC, SPAN_FREE (address or 0 if unknown, bytes, span class, spanAllocType of runtime/mheap.go:
         # 0 the heap, 1 stacks, above that what else is managed by hand).
         # RSS (bytes of resident anonymous, file and shmem pages and of swap entries now, changes since the last such

@@ -353,9 +353,10 @@ class GcCycleSpans:
 class GcCycleRow:
     """One GC cycle; seconds since the first moment of watching. None: not seen.
 
-    `goal` and `heap_before` (HeapAlloc) are of the last look before the cycle, `heap_after` (what it marked) of the
-    first one after it. `scavenged_during` and `scavenged_after` are what sysUnused gave back, bytes, until the cycle
-    ended, and from then to the start of the next one.
+    `heap_before` is what counted as live when it began, `heap_after` what it marked, `goal` the heap goal that it had.
+    Where the probes cannot read them, `goal` and `heap_before` (HeapAlloc) are of the last look before the cycle, and
+    `heap_after` is of the first one after it. `scavenged_during` and `scavenged_after` are what sysUnused gave back,
+    bytes, until the cycle ended, and from then to the start of the next one.
     """
 
     started: float | None

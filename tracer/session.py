@@ -21,6 +21,7 @@ from tracer.assemble import Watched, assemble
 from tracer.errors import BackendUnavailable, BinaryError, LayoutError, NotPermitted
 from tracer.events import RARE_ROLES, EventBatch, EventSource, Kind, no_events
 from tracer.inspection import Inspector, Look
+from tracer.layout.layout import Layout
 from tracer.layout.roles import resolve_roles
 from tracer.model.activity import Activity
 from tracer.model.follower import Follower
@@ -61,8 +62,11 @@ class Plan:
     sees_states: bool = False  # every transition between region states is an event
 
 
-def uprobes_for(program: GoProgram, limits: list[Limit]) -> list[UprobeSpec]:
-    """Return the default uprobes of a program, all rare roles; what cannot be probed becomes a limit."""
+def uprobes_for(program: GoProgram, limits: list[Limit], layout: Layout | None = None) -> list[UprobeSpec]:
+    """Return the default uprobes of a program, all rare roles; what cannot be probed becomes a limit.
+
+    With a `layout` they also read fields of structs, which not every source can do.
+    """
     exe, functions = program.executable, program.functions
     if exe is None or functions is None:
         return []
@@ -74,7 +78,7 @@ def uprobes_for(program: GoProgram, limits: list[Limit]) -> list[UprobeSpec]:
     rare = [probe for probe in probes if probe.kind in RARE_ROLES]
     limits += [Limit(f"{_ALL_OF_ROLE}{probe.role}", probe.misses, "") for probe in rare if probe.misses]
     try:
-        return place(exe, functions, rare)
+        return place(exe, functions, rare, layout=layout)
     except (BackendUnavailable, BinaryError) as error:
         limits.append(Limit("the runtime's own events", error.what, error.fix))
         return []
@@ -131,7 +135,7 @@ def _start_source(
 
 def _bpf(pid: int, program: GoProgram, reason: str, optional: Set[OptionalRole], budget: float) -> Plan:
     limits: list[Limit] = []
-    specs = uprobes_for(program, limits)
+    specs = uprobes_for(program, limits, program.layout)
     governed = governed_spans(program, budget, limits) if OptionalRole.SPANS in optional else None
     source = BpfSource(pid, specs, governed=governed, residency=RESIDENCY_ROLES & optional)
     source.start()

@@ -6,15 +6,17 @@ from collections import deque
 from dataclasses import dataclass
 
 MOST_CYCLES = 1000
+_LARGEST = 1 << 57  # bytes of address space
 
 
 @dataclass(slots=True)
 class GcCycle:
     """One cycle; times in CLOCK_MONOTONIC ns, sizes in bytes, None for what was not seen.
 
-    `goal` and `heap_before` are known when a look came between the cycle before and this one: the heap goal that it
-    set out with, and the allocated heap (HeapAlloc) at the last such look. `heap_after`, the bytes that it marked
-    (gcController.heapMarked), when one came between it and the next.
+    `heap_before` is what counted as live when it began (gcController.heapLive), `heap_after` the bytes that it marked
+    (heapMarked), `goal` the heap goal that it had (lastHeapGoal): the events of its start and the next one's say so
+    where the probe can read them. Else a look says it that came between the cycle before and this one: the heap goal,
+    and the allocated heap (HeapAlloc); and one that came between this one and the next: the bytes marked.
     """
 
     started: int | None = None
@@ -39,11 +41,15 @@ class GcCycles:
         """The cycles in order of time, the one under way included."""
         return [*self._cycles, *([self._open] if self._open else [])]
 
-    def start(self, time: int) -> None:
-        """Begin a cycle."""
+    def start(self, time: int, live: int = 0, last_marked: int = 0, last_goal: int = 0) -> None:
+        """Begin a cycle, with what the event of its start says of it and of the one before; 0: nothing."""
         if self._open is not None:
             self._cycles.append(self._open)
-        self._open = GcCycle(started=time, goal=self._next_goal, heap_before=self._next_heap)
+        live, last_marked, last_goal = (size if size < _LARGEST else 0 for size in (live, last_marked, last_goal))
+        if self._cycles and self._cycles[-1].ended is not None:
+            last = self._cycles[-1]
+            last.heap_after, last.goal = last_marked or last.heap_after, last_goal or last.goal
+        self._open = GcCycle(started=time, goal=self._next_goal, heap_before=live or self._next_heap)
         self._next_goal = self._next_heap = None
 
     def done(self, time: int) -> None:

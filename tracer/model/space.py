@@ -200,7 +200,7 @@ class AddressSpaceModel:
 
     def _other(self, kind: int, time: int, args: Args, owner: int) -> None:
         if kind == Kind.GC_START:
-            self.cycles.start(time)
+            self.cycles.start(time, *args[:3])
         elif kind == Kind.GC_DONE:
             self.cycles.done(time)
         elif kind == Kind.GROW:
