@@ -30,6 +30,7 @@ INSTALL_BCC = "install it: apt-get install python3-bpfcc (Debian, Ubuntu), dnf i
 NEEDS_BPF = "needs CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); run as root, or --backend procfs"
 
 KPROBE = 2  # enum bpf_prog_type
+TRACEPOINT = 5
 RAW_TRACEPOINT = 17
 
 
@@ -155,7 +156,9 @@ class Module:
 
 
 def _refused(what: str, said: str, error: Exception) -> None:
-    if "Operation not permitted" in said or "super-user" in str(error) or "Permission denied" in said[:300]:
+    # The verifier, which ends with how much it processed, says "Permission denied" too, to programs that it rejects.
+    denied = "Permission denied" in said[:300] and "\nprocessed " not in said
+    if "Operation not permitted" in said or "super-user" in str(error) or denied:
         raise NotPermitted("BPF is not permitted here", NEEDS_BPF) from error
     lines = [line for line in said.splitlines() if line.strip()]
     raise BackendUnavailable("\n".join([f"{what}: {error}", *lines[-20:]]), "use --backend strace or procfs") from error

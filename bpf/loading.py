@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -119,15 +120,15 @@ def _ask(connection: socket.socket, request: dict[str, Any], seconds: float) -> 
     connection.settimeout(seconds)
     try:
         connection.send(json.dumps(request).encode())
-        answer, descriptors, _, _ = socket.recv_fds(
-            connection, _MOST_BYTES, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-        )
+        # Not socket.recv_fds, which drops the flag in Python 3.11.
+        size = socket.CMSG_SPACE(_MOST_DESCRIPTORS * struct.calcsize("i"))
+        answer, ancillary, _, _ = connection.recvmsg(_MOST_BYTES, size, socket.MSG_CMSG_CLOEXEC)
     except TimeoutError as error:
         what = f"compiling the BPF programs took more than {seconds:g} s"
         raise BackendUnavailable(what, "give gomem more CPU time while it starts, or " + _WITHOUT_BPF) from error
     except ConnectionError:
         return b"", []
-    return answer, list(descriptors)
+    return answer, [fd for level, kind, raw in ancillary for (fd,) in struct.iter_unpack("i", raw)]
 
 
 def _understood(answer: bytes, descriptors: list[int], errors: int) -> Loaded:

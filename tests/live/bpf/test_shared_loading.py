@@ -1,0 +1,179 @@
+"""BPF programs that a child process compiles: what we get of it, and what becomes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bpf.bcc_import import RAW_TRACEPOINT
+from bpf.loading import Wanted, load_in_child
+from tests.support.processes import state, wait_until, without_capabilities
+from tracer.errors import BackendUnavailable
+
+pytestmark = [pytest.mark.bpf, pytest.mark.timeout(60)]
+
+ROOT = Path(__file__).resolve().parents[3]
+GOOD = """
+BPF_ARRAY(figures, u64, 4);
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	int key = FIGURE;
+	u64 *value = figures.lookup(&key);
+	if (value)
+		*value = 1;
+	return 0;
+}
+int too_far(struct bpf_raw_tracepoint_args *ctx)
+{
+	return *(int *)0x1234;
+}
+"""
+ON_EXEC, TOO_FAR = Wanted("on_exec", RAW_TRACEPOINT), Wanted("too_far", RAW_TRACEPOINT)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "good.c"
+    path.write_text(GOOD)
+    return path
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_programs_and_maps_outlive_the_child_that_made_them(source: Path) -> None:
+    before = descriptors()
+    loaded = load_in_child(source, {"FIGURE": 3}, [ON_EXEC], ["figures"])
+    told = Path(f"/proc/self/fdinfo/{loaded.program(ON_EXEC)}").read_text()
+    assert "prog_type:\t17" in told
+    assert "max_entries:\t4" in Path(f"/proc/self/fdinfo/{loaded.maps['figures']}").read_text()
+    assert not any(os.get_inheritable(fd) for fd in [*loaded.maps.values(), *loaded.programs.values()])
+    assert len(descriptors() - before) == 2
+    loaded.close()
+    loaded.close()
+    assert descriptors() == before
+
+
+def test_a_program_that_need_not_be_there_is_left_out(source: Path) -> None:
+    optional = Wanted("too_far", RAW_TRACEPOINT, required=False)
+    loaded = load_in_child(source, {"FIGURE": 0}, [optional, ON_EXEC], [])
+    assert loaded.program(optional) is None
+    assert loaded.program(ON_EXEC) is not None
+    loaded.close()
+
+
+def test_the_words_of_the_compiler_and_of_the_kernel_come_through(source: Path) -> None:
+    before = descriptors()
+    with pytest.raises(BackendUnavailable, match="FIGURE"):
+        load_in_child(source, {}, [ON_EXEC], [])
+    with pytest.raises(BackendUnavailable, match="kernel refuses the BPF program too_far"):
+        load_in_child(source, {"FIGURE": 0}, [ON_EXEC, TOO_FAR], [])
+    with pytest.raises(BackendUnavailable, match=r"missing\.c"):
+        load_in_child(source.parent / "missing.c", {}, [], [])
+    assert descriptors() == before
+
+
+def test_a_child_that_dies_at_once_is_told(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = tmp_path / "dying"
+    dying.write_text("#!/bin/sh\necho out of memory >&2\nkill -9 $$\n")
+    dying.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(dying))
+    before = descriptors()
+    with pytest.raises(BackendUnavailable, match="out of memory"):
+        load_in_child(source, {}, [ON_EXEC], [])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    with pytest.raises(BackendUnavailable, match="cannot be started"):
+        load_in_child(source, {}, [ON_EXEC], [])
+    assert descriptors() == before
+
+
+def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    endless = tmp_path / "endless.c"
+    os.mkfifo(endless)
+    with pytest.raises(BackendUnavailable, match="more than 1 s"):
+        load_in_child(endless, {}, [ON_EXEC], [], seconds=1)
+    # that no process is left is seen by the check after each test
+
+
+def test_a_child_does_not_outlive_the_tracer(tmp_path: Path) -> None:
+    endless = tmp_path / "endless.c"
+    os.mkfifo(endless)
+    program = f"from pathlib import Path\nfrom bpf.loading import load_in_child\nload_in_child(Path({str(endless)!r}),"
+    tracer = subprocess.Popen([sys.executable, "-c", program + "{}, [], [])"], cwd=ROOT)
+    try:
+        wait_until(lambda: any(map(waits_to_open, children_of(tracer.pid))), "the child that opens the source")
+        (child,) = children_of(tracer.pid)
+    finally:
+        tracer.send_signal(signal.SIGKILL)
+        tracer.wait()
+    wait_until(lambda: not waits_to_open(child), "the end of the child")
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def waits_to_open(pid: int) -> bool:
+    """Whether a process sleeps in openat, which it does at a pipe that nobody writes to."""
+    try:
+        return state(pid) == "S" and Path(f"/proc/{pid}/syscall").read_text().startswith("257 ")
+    except OSError:
+        return False  # it is gone
+
+
+def run(script: str, *under: str) -> str:
+    """Run a script of ours, and return what it wrote."""
+    done = subprocess.run(
+        [*under, sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_tracer_never_loads_the_compiler() -> None:
+    script = """
+import os, sys
+from bpf.shared_source import SharedSource
+source = SharedSource()
+source.start()
+source.add(os.getpid())
+source.poll(0)
+maps = open("/proc/self/maps").read()
+print(any(name in maps for name in ("libbcc", "LLVM", "clang")), "bcc" in sys.modules)
+"""
+    assert run(script) == "False False"
+
+
+REFUSED = """
+from bpf.shared_source import SharedSource
+from tracer.errors import GomemError
+source = SharedSource()
+try:
+    source.start()
+except GomemError as error:
+    print(type(error).__name__, error.exit_code, error.fix)
+else:
+    source.stop()
+    print("started")
+"""
+
+
+def test_without_permission_the_error_names_the_capabilities() -> None:
+    told = run(REFUSED, *without_capabilities())
+    assert told.startswith("NotPermitted 77")
+    assert "CAP_BPF" in told
+
+
+@pytest.mark.parametrize("missing", ["bpf", "perfmon", None])
+def test_two_capabilities_and_no_tracefs_are_enough(missing: str | None) -> None:
+    kept = ",".join(f"+{name}" for name in ("bpf", "perfmon", "sys_ptrace") if name != missing)
+    told = run(REFUSED, "setpriv", f"--bounding-set=-all,{kept}", f"--inh-caps=-all,{kept}", "--")
+    assert told.startswith("NotPermitted 77") if missing else told == "started"
