@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from bpf import syscalls
-from bpf.bcc_import import KPROBE, RAW_TRACEPOINT, Module
+from bpf.bcc_import import KPROBE, RAW_TRACEPOINT, TRACEPOINT, Module
 from tracer.errors import BackendUnavailable, TargetGone
 from tracer.events import EVENT, Kind
 
@@ -109,6 +109,10 @@ class Program:
     def tracepoint(self, name: str) -> int:
         """Return the fd of a raw tracepoint program."""
         return self._module.load(name, RAW_TRACEPOINT)
+
+    def call_tracepoint(self, name: str) -> int:
+        """Return the fd of a program for bpf/call_tracepoints.py. It needs the kernel's BTF, and Linux 5.15."""
+        return self._module.load(name, TRACEPOINT)
 
     def uprobe(self, backend: Literal["multi", "perf"]) -> int:
         """Return the fd of the uprobe program, loaded for one way of attaching."""

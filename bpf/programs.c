@@ -163,9 +163,7 @@ static __always_inline u32 kind_of(s64 number, u32 *arguments)
 	return 0;
 }
 
-/* Raw tracepoints sys_enter (registers, number) and sys_exit (registers, result). They see every system call of the
- * machine, so each first asks the cheapest question that ends most of them. */
-int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int call_begins(s64 number, struct pt_regs *registers)
 {
 	struct pending call = {};
 	struct target *target = NULL;
@@ -173,7 +171,7 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	u64 key;
 	u32 arguments = 0, i;
 
-	call.kind = kind_of(ctx->args[1], &arguments);
+	call.kind = kind_of(number, &arguments);
 	if (!call.kind)
 		return 0;
 	call.tid = target_thread(&target);
@@ -181,7 +179,7 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	if (is_paused(target, SYSCALL_HITS + call.kind))
 		return 0;
-	if (bpf_probe_read_kernel(&regs, sizeof(regs), (void *)ctx->args[0]))
+	if (bpf_probe_read_kernel(&regs, sizeof(regs), registers))
 		return 0;
 	call.args[0] = regs.di;
 	call.args[1] = regs.si;
@@ -225,7 +223,7 @@ static __always_inline u32 entries(long bytes)
 	return bytes > 0 ? bytes / sizeof(u64) : 0;
 }
 
-int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int call_ends(void *ctx, struct pt_regs *registers, s64 result)
 {
 	u64 key = bpf_get_current_pid_tgid(), caller;
 	struct target *target = NULL;
@@ -248,8 +246,8 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 		event->time = bpf_ktime_get_ns();
 		event->entered = call->entered;
 		__builtin_memcpy(event->args, call->args, sizeof(event->args));
-		event->result = ctx->args[1];
-		caller = caller_of_frameless((struct pt_regs *)ctx->args[0]);
+		event->result = result;
+		caller = caller_of_frameless(registers);
 		if (caller) {
 			event->depth = 1 + entries(bpf_get_stack(ctx, &event->stack[1], sizeof(u64) * (MAX_STACK - 1),
 								 BPF_F_USER_STACK));
@@ -262,6 +260,41 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	}
 	forget_call(&key);
 	return 0;
+}
+
+/* Raw tracepoints sys_enter (registers, number) and sys_exit (registers, result). They see every system call of the
+ * machine, so each first asks the cheapest question that ends most of them. */
+int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
+{
+	return call_begins(ctx->args[1], (struct pt_regs *)ctx->args[0]);
+}
+
+int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	return call_ends(ctx, (struct pt_regs *)ctx->args[0], ctx->args[1]);
+}
+
+/* Tracepoints of single system calls (bpf/call_tracepoints.py): what they have in common. */
+struct call_tracepoint {
+	u64 common;
+	s32 number;
+	u32 unused;
+	s64 result; /* at the end of a call */
+};
+
+static __always_inline struct pt_regs *user_registers(void)
+{
+	return (struct pt_regs *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
+}
+
+int on_call_enter(struct call_tracepoint *ctx)
+{
+	return call_begins(ctx->number, user_registers());
+}
+
+int on_call_exit(struct call_tracepoint *ctx)
+{
+	return call_ends(ctx, user_registers(), ctx->result);
 }
 
 static __always_inline int process_event(struct target *target, u32 tid, u32 kind)

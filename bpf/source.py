@@ -12,27 +12,21 @@ from pathlib import Path
 import numpy as np
 
 from bpf import syscalls, uprobes
-from bpf.bcc_import import NEEDS_BPF
+from bpf.call_tracepoints import MemoryCalls, refused_tracepoint
 from bpf.governor import GovernedUprobes
 from bpf.operands import pack_operands
 from bpf.program import SYSCALLS, Counter, Program, TargetIds, target_ids
 from bpf.residency import Residency
 from bpf.ringbuf import RECORD_BYTES, RingBuffer
 from bpf.uprobes import Backend, SkippedUprobe, UprobeSpec
-from tracer.errors import BackendUnavailable, NotPermitted, TargetGone
+from tracer.errors import BackendUnavailable, TargetGone
 from tracer.events import EventBatch, Kind, ProbeStatus, no_events
 from tracer.optional_roles import OptionalRole
 from tracer.report import Limit
 
 RING_BYTES = 8 << 20
-# Raw tracepoints: no tracefs, no CAP_SYS_ADMIN, and they detach without the wait that each perf event costs. The
-# exit comes first, or a call entered between the two would never be seen to end.
-_TRACEPOINTS = (
-    ("sched_process_exec", "on_exec"),
-    ("sched_process_exit", "on_exit"),
-    ("sys_exit", "on_sys_exit"),
-    ("sys_enter", "on_sys_enter"),
-)
+# Raw tracepoints: no tracefs, no CAP_SYS_ADMIN, and they detach without the wait that each perf event costs.
+_TRACEPOINTS = (("sched_process_exec", "on_exec"), ("sched_process_exit", "on_exit"))
 _SLICE = 0.02  # seconds between looks at the ring buffer when nobody wakes us
 
 
@@ -73,6 +67,7 @@ class BpfSource:
         self._program: Program | None = None
         self._ring: RingBuffer | None = None
         self._held: list[int] = []
+        self._calls: MemoryCalls | None = None
         self._pidfd = -1
         self._exit: EventBatch = no_events()
         self._rest: list[EventBatch] = []
@@ -114,11 +109,9 @@ class BpfSource:
         for name, function in _TRACEPOINTS:
             try:
                 self._held.append(syscalls.open_raw_tracepoint(program.tracepoint(function), name))
-            except PermissionError as error:
-                raise NotPermitted(f"tracepoints are not permitted: {error.strerror}", NEEDS_BPF) from error
             except OSError as error:
-                what = f"cannot attach to the tracepoint {name}: {error.strerror}"
-                raise BackendUnavailable(what, "needs CONFIG_TRACEPOINTS; use --backend strace") from error
+                raise refused_tracepoint(name, error) from error
+        self._calls = MemoryCalls(program)
 
     def _start_governed(self, program: Program, governed: GovernedUprobes) -> None:
         if self.uprobe_backend == "auto":
@@ -158,6 +151,8 @@ class BpfSource:
 
     def _take(self) -> EventBatch:
         if self._ring is not None:
+            if self._calls is not None:
+                self._calls.leave_others_alone()
             if self.governed is not None and not self._process_is_gone():
                 self._rest.append(self.governed.tick())
             self._rest.append(self._translated(self._ring.take()))
@@ -222,6 +217,9 @@ class BpfSource:
         if self.governed is not None:
             self._rest.append(self.governed.stop())
         uprobes.close_all(self._held)
+        if self._calls is not None:
+            self._calls.close()
+            self._calls = None
         if self._ring is not None:
             self._rest.append(self._translated(self._ring.take()))
             self._take_residency(stop=True)
