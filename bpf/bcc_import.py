@@ -31,7 +31,6 @@ NEEDS_BPF = "needs CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); run
 
 KPROBE = 2  # enum bpf_prog_type
 TRACEPOINT = 5
-TRACEPOINT = 5
 RAW_TRACEPOINT = 17
 
 
