@@ -45,6 +45,12 @@ class HighWater:
         """Return the highest values seen of the process, by metric name and labels."""
         return self._seen.setdefault(_life(target), {})
 
+    def hold(self, target: TargetView, name: str, values: tuple[str, ...], value: Value) -> Value:
+        """Return `value`, or the highest one before it, of the counter `name` with these labels."""
+        seen = self.of(target)
+        held = seen[name, values] = max(value, seen.get((name, values), 0))
+        return held
+
     def forget_others(self, targets: Sequence[TargetView]) -> None:
         """Drop what is kept of processes that are not among `targets`."""
         lives = {_life(target) for target in targets}
