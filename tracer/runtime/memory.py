@@ -23,6 +23,7 @@ READ_BUDGET = 4 << 30
 READ_FLOOR = 64 << 20
 READS_OF_RESIDENT = 4
 LARGEST_READ = 64 << 20
+OS_PAGE = 4096
 # Buffers grow by this much at a time with what was really read, not with what the target claims to have.
 PIECE = 8 << 20
 
@@ -138,3 +139,21 @@ def read_words(memory: Memory, address: int, count: int) -> Words:
         pieces.append(np.empty(min(PIECE, count * 8 - done), np.uint8))
         memory.read_into(address + done, pieces[-1])
     return (pieces[-1] if len(pieces) <= 2 else np.concatenate(pieces)).view("<u8")
+
+
+class MemoryByPages:
+    """Words of a process's memory, each OS page read once: for many small things that lie close together."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._pages: dict[int, bytes] = {}
+
+    def word(self, address: int) -> int:
+        """Return the little-endian 64-bit word at `address`, a multiple of 8; SnapshotError if it is unreadable."""
+        if address % 8:
+            raise SnapshotError(f"there is no word at {address:#x}")
+        number, offset = divmod(address, OS_PAGE)
+        page = self._pages.get(number)
+        if page is None:
+            page = self._pages[number] = self._memory.read(number * OS_PAGE, OS_PAGE)
+        return int.from_bytes(page[offset : offset + 8], "little")

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tracer.errors import LayoutError, SnapshotError
 from tracer.layout.layout import Layout
 from tracer.report import ArenaHint, FixallocRow, McentralRow, Scheduler
 from tracer.runtime.caches import MOST_PS
-from tracer.runtime.memory import Memory, read_words
+from tracer.runtime.memory import Memory, MemoryByPages, Words, read_words
 from tracer.runtime.spans import read_blocks
 from tracer.runtime.structs import Record, read_record
 
@@ -82,36 +83,41 @@ def mcentral_rows(mheap: Record) -> list[McentralRow] | None:
     index = layout.offset("spanSet", "index") // 8
     step = layout.size("spanSet") // 8
     swept = mheap.number("sweepgen") // 2 % 2
-    rows = []
-    for span_class, row in enumerate(words):
-        sizes = {}
-        for name in ("partial", "full"):
-            first = layout.offset("mcentral", name) // 8 + index
-            sizes[name] = [_set_size(int(row[first])), _set_size(int(row[first + step]))]
-        partial, full = sizes["partial"], sizes["full"]
-        if sum(partial) + sum(full):
-            rows.append(McentralRow(span_class, sum(partial), sum(full), partial[1 - swept], full[1 - swept]))
-    return rows
+    partial, full = (
+        _set_sizes(words[:, [layout.offset("mcentral", name) // 8 + index + step * which for which in (0, 1)]])
+        for name in ("partial", "full")
+    )
+    return [
+        McentralRow(
+            span_class, int(partial[span_class].sum()), int(full[span_class].sum()),
+            int(partial[span_class, 1 - swept]), int(full[span_class, 1 - swept]),
+        )
+        for span_class in np.flatnonzero((partial + full).sum(axis=1)).tolist()
+    ]  # fmt: skip
 
 
-def _set_size(index: int) -> int:
-    """Return how many spans a spanSet holds: its tail less its head, which a pop may push past the tail."""
-    size = max((index & 0xFFFF_FFFF) - (index >> 32), 0)
-    if size > MOST_SPANS_IN_SET:
-        raise SnapshotError(f"a central list claims {size} spans")
-    return size
+def _set_sizes(index: Words) -> NDArray[np.int64]:
+    """Return how many spans spanSets hold: the tail less the head, which a pop may push past the tail."""
+    low, high = index & np.uint64(0xFFFF_FFFF), index >> np.uint64(32)
+    sizes = np.maximum(low.astype(np.int64) - high.astype(np.int64), 0)
+    if len(sizes) and int(sizes.max()) > MOST_SPANS_IN_SET:
+        raise SnapshotError(f"a central list claims {int(sizes.max())} spans")
+    return sizes
 
 
 def arena_hints(memory: Memory, mheap: Record) -> list[ArenaHint]:
     """Return where the runtime will try to get the next arenas, in its order."""
+    layout = mheap.layout
+    where, down, follow = (layout.offset("arenaHint", name) for name in ("addr", "down", "next"))
+    # The hints lie side by side, some 170 to an OS page.
+    pages = MemoryByPages(memory)
     hints: list[ArenaHint] = []
     address = mheap.number("arenaHints")
     while address:
         if len(hints) >= MOST_HINTS:
             raise SnapshotError(f"the list of arenaHint does not end within {MOST_HINTS} elements")
-        hint = read_record(memory, mheap.layout, "arenaHint", address)
-        hints.append(ArenaHint(hint.number("addr"), bool(hint.number("down"))))
-        address = hint.number("next")
+        hints.append(ArenaHint(pages.word(address + where), bool(pages.word(address + down) & 0xFF)))
+        address = pages.word(address + follow)
     return hints
 
 
