@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tracer.discovery.belonging import BelongingSource, FromCgroups
+from tracer.discovery.belonging import Belongings, BelongingSource
 from tracer.discovery.process_events import ProcessEvents
 from tracer.discovery.recognition import FileKey, Kind, Recognition, Recognized
 from tracer.discovery.scan import executable_key, list_pids
@@ -103,7 +103,7 @@ class Discovery:
         self.overruns = 0  # times that events came faster than they were read
         self.scans = 0
         self.left_out = 0  # wanted processes beyond `most_targets`, as of now
-        self._belongings = belongings or FromCgroups()
+        self._belongings = belongings or Belongings()
         self._generation = -1
         self._settle = settle
         self._scan_every = scan_every

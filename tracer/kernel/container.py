@@ -41,6 +41,16 @@ def pod_uid(path: str) -> str | None:
     return None
 
 
+def neighbour_id(path: str) -> str | None:
+    """Return the id of a container whose cgroup lies beside our own, as "/../ID" shows it in our cgroup namespace.
+
+    The runtime puts the containers of one pod side by side, and each into a cgroup namespace whose root is its own.
+    """
+    above, _, rest = path.lstrip("/").partition("/")
+    beside = rest.partition("/")[0]
+    return container_id(beside) if above == ".." and beside != ".." else None
+
+
 def first_found(paths: Iterable[str]) -> tuple[str | None, str | None]:
     """Return (container id, pod uid) from the first of `paths` that names each."""
     container: str | None = None

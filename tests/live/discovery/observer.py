@@ -1,7 +1,8 @@
 """Run as a script in the namespaces and with the rights that a test gives it; prints what Discovery says, as JSON.
 
 `watch PROGRAM...` starts the program and follows it; `reuse PROGRAM...` gives its pid to a second one, which only the
-owner of the PID namespace can do; `look PID` looks at a process that is there, once by itself and once when asked to.
+owner of the PID namespace can do; `look PID` looks at a process that is there, once by itself and once when asked to;
+`belong PID` tells what it belongs to, by what this environment says.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from tests.live.discovery.following import Following, following
+from tracer.discovery.belonging import Belongings
 from tracer.discovery.discovery import Discovery
 from tracer.discovery.selection import parse_selection
 
@@ -71,6 +74,15 @@ def look(pid: int) -> dict[str, object]:
     return {"unreadable": discovery.unreadable, "found": _told(seen, pid), "asked": _told(given, pid)}
 
 
+def belong(pid: int) -> dict[str, object]:
+    """Tell what a process belongs to."""
+    discovery = Discovery(belongings=Belongings.here(label_keys=["app"]), settle=0.0, listen=None)
+    with following(discovery) as seen:
+        seen.poll(0)
+    found = seen.found[pid]
+    return {"cgroups": found.cgroups, **asdict(found.belonging)}
+
+
 def _told(seen: Following, pid: int) -> dict[str, object] | None:
     found = seen.found.get(pid)
     return None if found is None else {"kind": found.kind, "name": found.name, "exe": found.exe, "uid": found.uid}
@@ -78,5 +90,11 @@ def _told(seen: Following, pid: int) -> dict[str, object] | None:
 
 if __name__ == "__main__":
     order, words = sys.argv[1], sys.argv[2:]
-    said = {"watch": lambda: watch(words), "reuse": lambda: reuse(words), "look": lambda: look(int(words[0]))}[order]()
+    orders = {
+        "watch": lambda: watch(words),
+        "reuse": lambda: reuse(words),
+        "look": lambda: look(int(words[0])),
+        "belong": lambda: belong(int(words[0])),
+    }
+    said = orders[order]()
     print(json.dumps(said | {"own_pid": os.getpid()}))

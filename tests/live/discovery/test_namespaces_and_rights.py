@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.live.discovery.cgroups import cgroups, move
 from tests.live.discovery.following import following
 from tests.support.builds import build
 from tests.support.processes import running, wait_until, without_capabilities
@@ -19,6 +20,8 @@ from tracer.discovery.process_events import ProcessEvents
 from tracer.errors import BackendUnavailable
 
 ROOT = Path(__file__).resolve().parents[3]
+UID, OTHER_UID = "6f1c3c2e-9b1a-4d6e-8a53-2f0d3c9e7b11", "11111111-9b1a-4d6e-8a53-2f0d3c9e7b11"
+GOMEM, APP, OTHER = "0123456789abcdef" * 4, "fedcba9876543210" * 4, "00112233445566778899aabbccddeeff" * 2
 # Everything in the new namespace ends with the test, however it ends.
 PID_NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
@@ -30,9 +33,13 @@ def becomes() -> Path:
     return build("becomes", "1.25.5")
 
 
-def observer(*words: object, within: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
+def observer(
+    *words: object, within: list[str] | tuple[str, ...] = (), environ: dict[str, str] | None = None
+) -> dict[str, Any]:
     command = [*within, sys.executable, "-m", "tests.live.discovery.observer", *[str(word) for word in words]]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=250)
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | (environ or {}), capture_output=True, text=True, check=False, timeout=250
+    )
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     return said
@@ -104,3 +111,33 @@ def test_with_the_right_to_trace_they_are_read(becomes: Path) -> None:
         wait_until(lambda: os.path.samefile(f"/proc/{process.pid}/exe", becomes), "it is executed")
         said = observer("look", process.pid)
     assert said["found"] == said["asked"] == {"kind": "go", "name": "becomes", "exe": str(becomes), "uid": 0}
+
+
+def test_a_sidecar_knows_the_processes_of_its_pod_in_every_cgroup_namespace(becomes: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text('app="checkout"\ntier="front"\n')
+    environ = {
+        "GOMEM_POD_NAME": "checkout-1",
+        "GOMEM_POD_NAMESPACE": "shop",
+        "GOMEM_NODE_NAME": "node-1",
+        "GOMEM_PODINFO": str(tmp_path),
+    }
+    pod, other = f"kubepods/burstable/pod{UID}", f"kubepods/burstable/pod{OTHER_UID}"
+    named = {"pod": "checkout-1", "namespace": "shop", "labels": {"app": "checkout"}}
+    nameless: dict[str, object] = {"pod": None, "namespace": None, "labels": {}}
+    with (
+        cgroups(f"{pod}/{GOMEM}", f"{pod}/{APP}", f"{other}/{OTHER}") as (gomems, apps, others),
+        running(becomes, "x") as app,
+        running(becomes, "x") as stranger,
+    ):
+        for process, into in ((app, apps), (stranger, others)):
+            move(process.pid, into)
+            wait_until(lambda one=process: os.path.samefile(f"/proc/{one.pid}/exe", becomes), "it is executed")  # type: ignore[misc]
+        joined = ["sh", "-c", f'echo $$ > {gomems}/cgroup.procs && exec "$@"', "sh"]
+        for within, hidden in ((joined, False), ([*joined, "unshare", "--cgroup"], True)):
+            ours = observer("belong", app.pid, within=within, environ=environ)
+            assert (f"/../{APP}" in ours["cgroups"]) is hidden
+            assert {key: ours[key] for key in named} == named
+            assert (ours["container_id"], ours["pod_uid"], ours["node"]) == (APP, None if hidden else UID, "node-1")
+            theirs = observer("belong", stranger.pid, within=within, environ=environ)
+            assert {key: theirs[key] for key in nameless} == nameless
+            assert (theirs["container_id"], theirs["pod_uid"]) == (OTHER, OTHER_UID)

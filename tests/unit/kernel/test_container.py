@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.kernel.container import container_id, first_found, pod_uid
+from tracer.kernel.container import container_id, first_found, neighbour_id, pod_uid
 
 ID = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4
@@ -38,6 +38,27 @@ PATHS = [
     (f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container", ID, None),
     (f"/libpod_parent/libpod-{ID}", ID, None),
     (f"/machine.slice/libpod-conmon-{ID}.scope", None, None),
+    # the kubelet's cgroups as another cgroup namespace shows them: the part above our own root is hidden
+    (f"/../../kubepods-besteffort-pod{SLICED}.slice/cri-containerd-{ID}.scope", ID, UID),
+    (f"/../../../burstable/pod{UID}/{ID}", ID, UID),
+    (f"/../cri-containerd-{ID}.scope", ID, None),
+    (f"/../../kubelet-kubepods-burstable-pod{SLICED}.slice/crio-{ID}.scope", ID, UID),
+    # a node that is itself a container (kind, k3d)
+    (f"/docker/{OTHER}/kubelet/kubepods/burstable/pod{UID}/{ID}", ID, UID),
+    (f"/system.slice/docker-{OTHER}.scope/kubelet.slice/kubelet-kubepods.slice/"
+     f"kubelet-kubepods-pod{SLICED}.slice/cri-containerd-{ID}.scope", ID, UID),
+    # docker and systemd inside a pod's container
+    (f"/kubepods/burstable/pod{UID}/{OTHER}/docker/{ID}", ID, UID),
+    (f"/kubepods/burstable/pod{UID}/{ID}/system.slice/app.service", ID, UID),
+    # docker and dockershim under the kubelet, both drivers
+    (f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{SLICED}.slice/docker-{ID}.scope", ID, UID),
+    (f"/kubepods/guaranteed/pod{UID}/crio-{ID}", ID, UID),
+    # containerd by itself, nerdctl
+    (f"/system.slice/nerdctl-{ID}.scope", ID, None),
+    (f"/default/{ID}", ID, None),
+    # podman's pods are none of Kubernetes'
+    (f"/machine.slice/machine-libpod_pod_{OTHER}.slice/libpod-{ID}.scope/container", ID, None),
+    (f"/machine.slice/machine-libpod_pod_{OTHER}.slice", None, None),
     # Amazon ECS, on machines and on Fargate
     (f"/ecs/{UID}/{ID}", ID, None),
     (f"/ecs/{TASK}/{TASK}-1234567890", f"{TASK}-1234567890", None),
@@ -60,6 +81,25 @@ def test_container_and_pod_are_read_from_the_path(path: str, container: str | No
 def test_hybrid_hierarchies_give_the_first_path_that_names_one() -> None:
     assert first_found(["/", f"/kubepods/pod{UID}/{ID}", f"/docker/{OTHER}"]) == (ID, UID)
     assert first_found([]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "beside"),
+    [
+        (f"/../{ID}", ID),
+        (f"/../cri-containerd-{ID}.scope", ID),
+        (f"/../crio-{ID}.scope/container", ID),
+        (f"/../{ID}/system.slice/app.service", ID),
+        ("/", None),
+        (f"/{ID}", None),
+        (f"/../../{ID}", None),
+        (f"/../../kubepods-pod{SLICED}.slice/cri-containerd-{ID}.scope", None),
+        (f"/../system.slice/docker-{ID}.scope", None),
+        (f"/../crio-conmon-{ID}.scope", None),
+    ],
+)
+def test_containers_beside_our_own_are_told_from_those_further_away(path: str, beside: str | None) -> None:
+    assert neighbour_id(path) == beside
 
 
 @given(st.text(alphabet="abcdef0123456789-_/.:podscope", max_size=300))

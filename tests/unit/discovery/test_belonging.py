@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.discovery.test_selection import sighting
+from tracer.discovery.belonging import Belongings, OwnPod, in_own_pod, own_pod, parse_labels, read_labels
+from tracer.discovery.cluster import Cluster
+from tracer.discovery.pods import Pod
+from tracer.errors import UsageError
+from tracer.fleet.view import Belonging
+
+ID = "0123456789abcdef" * 4
+OTHER = "fedcba9876543210" * 4
+UID = "6f1c3c2e-9b1a-4d6e-8a53-2f0d3c9e7b11"
+OTHER_UID = "11111111-9b1a-4d6e-8a53-2f0d3c9e7b11"
+OURS = OwnPod("checkout-1", "shop", UID, {"app": "checkout", "tier": "front"})
+NAMELESS = OwnPod("checkout-1", "shop", None)
+
+
+def test_without_more_the_cgroup_paths_tell() -> None:
+    of = Belongings(node="node-1").of
+    assert of(sighting(cgroups=("/", f"/kubepods/burstable/pod{UID}/{ID}"))) == Belonging(ID, UID, node="node-1")
+    assert of(sighting(cgroups=("/system.slice/etcd.service",))) == Belonging(node="node-1")
+    assert of(sighting(cgroups=())) == Belonging(node="node-1")
+
+
+@pytest.mark.parametrize(
+    ("pod", "path", "shared", "ours"),
+    [
+        (OURS, f"/kubepods/pod{UID}/{ID}", False, True),
+        (OURS, f"/kubepods/pod{OTHER_UID}/{ID}", False, False),
+        (OURS, f"/kubepods/pod{OTHER_UID}/{ID}", True, False),
+        (OURS, f"/../cri-containerd-{ID}.scope", False, True),
+        (OURS, "/../../../system.slice/kubelet.service", False, False),
+        (OURS, "/", True, True),
+        (OURS, "/", False, False),
+        (NAMELESS, f"/../{ID}", False, True),
+        (NAMELESS, f"/../../pod{OTHER_UID}/{ID}", False, False),
+        (NAMELESS, f"/../../pod{OTHER_UID}/{ID}", True, False),
+        (NAMELESS, f"/docker/{ID}", True, True),
+    ],
+)
+def test_processes_of_our_own_pod_are_told_from_others(pod: OwnPod, path: str, shared: bool, ours: bool) -> None:
+    assert in_own_pod(pod, ["/", path] if path != "/" else ["/"], shared) is ours
+
+
+def test_a_sidecar_names_the_processes_of_its_pod_and_no_others() -> None:
+    belongings = Belongings(node="node-1", pod=OURS, sees_only_the_pod=False, label_keys=["app", "none"])
+    ours = belongings.of(sighting(cgroups=(f"/kubepods/pod{UID}/{ID}",)))
+    assert ours == Belonging(ID, UID, "checkout-1", "shop", None, "node-1", {"app": "checkout"})
+    others = belongings.of(sighting(cgroups=(f"/kubepods/pod{OTHER_UID}/{ID}",)))
+    assert others == Belonging(ID, OTHER_UID, node="node-1")
+
+
+def test_the_pods_uid_is_known_also_where_the_paths_hide_it() -> None:
+    belongings = Belongings(pod=OURS, sees_only_the_pod=True)
+    assert belongings.of(sighting(cgroups=(f"/../{ID}",))) == Belonging(ID, UID, "checkout-1", "shop")
+
+
+def test_the_api_tells_more_than_the_environment() -> None:
+    cluster = Cluster("node-1", ["app"])
+    belongings = Belongings(node="node-1", pod=OURS, cluster=cluster)
+    before = belongings.generation
+    cluster.pods.put(Pod(UID, "checkout-1", "shop", {"app": "api"}, {ID: "main"}))
+    assert belongings.generation != before
+    seen = belongings.of(sighting(cgroups=(f"/kubepods/pod{UID}/{ID}",)))
+    assert seen == Belonging(ID, UID, "checkout-1", "shop", "main", "node-1", {"app": "api"})
+    hidden = belongings.of(sighting(cgroups=(f"/../../{ID}",)))
+    assert (hidden.pod_uid, hidden.container) == (UID, "main")
+
+
+def test_an_api_that_did_not_answer_is_a_limit() -> None:
+    (limit,) = Belongings(cluster=Cluster("node-1")).limits
+    assert "not answered" in limit.why
+    assert Belongings().limits == ()
+
+
+def test_the_environment_makes_a_sidecar() -> None:
+    environ = {"GOMEM_POD_NAME": "checkout-1", "GOMEM_POD_NAMESPACE": "shop"}
+    labels = 'app="checkout"\ntier="fr\\"ont"\n'
+    assert own_pod(environ, [f"/kubepods/pod{UID}/{ID}"], labels) == OwnPod(
+        "checkout-1", "shop", UID, {"app": "checkout", "tier": 'fr"ont'}
+    )
+    assert own_pod(environ | {"GOMEM_POD_UID": OTHER_UID}, ["/"]) == OwnPod("checkout-1", "shop", OTHER_UID)
+    assert own_pod({"GOMEM_POD_NAME": ""}, ["/"]) is None
+    assert own_pod({"GOMEM_POD_NAMESPACE": "shop"}, ["/"]) is None
+
+
+def test_the_labels_of_the_volume_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.discovery.belonging._REREAD", 0.0)
+    labels = tmp_path / "labels"
+    labels.write_text('app="checkout"')
+    environ = {"GOMEM_POD_NAME": "checkout-1", "GOMEM_PODINFO": str(tmp_path), "GOMEM_NODE_NAME": "node-1"}
+    belongings = Belongings.here(environ, label_keys=["app"])
+    ours = sighting(cgroups=(f"/../{ID}",))
+    assert belongings.of(ours).labels == {"app": "checkout"}
+    assert belongings.of(ours).node == "node-1"
+    before = belongings.generation
+    assert belongings.generation == before
+    labels.write_text('app="other"')
+    assert belongings.generation != before
+    assert belongings.of(ours).labels == {"app": "other"}
+
+
+def test_without_an_environment_nothing_is_made_up() -> None:
+    belongings = Belongings.here({})
+    assert belongings.of(sighting(cgroups=(f"/../{ID}",))) == Belonging(ID)
+    assert belongings.limits == ()
+
+
+def test_to_ask_the_api_the_node_must_be_known() -> None:
+    with pytest.raises(UsageError, match="GOMEM_NODE_NAME") as raised:
+        Belongings.here({}, api=True)
+    assert "spec.nodeName" in raised.value.fix
+
+
+def test_lines_that_are_no_labels_are_skipped() -> None:
+    text = 'a="1"\n\nno label\nb=2\nc="3\n=""\nd="" \n e="x=\\"y\\""\nf="\\"\n'
+    assert parse_labels(text) == {"a": "1", "d": "", "e": 'x="y"'}
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_taken_for_labels(text: str) -> None:
+    parse_labels(text)
+
+
+def test_labels_without_end_are_cut(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text('a="1"\n' * 200_000)
+    assert len(read_labels(tmp_path / "labels")) <= 1 << 18
+    assert read_labels(tmp_path / "none") == ""
+    assert read_labels(tmp_path) == ""
