@@ -39,7 +39,7 @@ Log = Callable[[str], None]
 
 
 class Server:
-    """Serves metrics, health, pages and reports of the newest view. Use start() and stop(), or `with`.
+    """Serves metrics, health, pages and reports of the newest view. Use bind(), start() and stop(), or `with`.
 
     `metrics` takes an Accept header and returns (body, content type); it is called on several threads. `log` is told,
     rarely, what the person who runs this should know, from any thread.
@@ -87,10 +87,18 @@ class Server:
         """Return what the server counted so far. Safe from any thread."""
         return self._statistics.read()
 
-    def start(self) -> None:
-        """Listen and serve, on threads of its own. Raises ListenError, or WebConfigError for a broken certificate."""
+    def bind(self) -> None:
+        """Take the addresses, and start no thread yet: what follows can still give up privileges for all of us.
+
+        Raises ListenError, or WebConfigError for a broken certificate.
+        """
         self._guard.check()
         self._listeners = open_listeners(self._listen)
+
+    def start(self) -> None:
+        """Serve, on threads of its own; binds first if that was not done. Raises as `bind` does."""
+        if not self._listeners:
+            self.bind()
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), name="gomem-web", daemon=True)
         self._thread.start()
