@@ -1,7 +1,7 @@
 """The two text formats: Prometheus' own (0.0.4) and OpenMetrics 1.0.
 
-prometheus_client writes both too (see `collector`), at some ten times the cost for each line; with 100 processes that
-is a quarter of a second a scrape. A test reads what is written here with prometheus_client's parsers.
+prometheus_client writes both too (see `collector`), at several times the cost for each line: with 100 processes, a
+tenth of a second and more for each new view. A test reads what is written here with prometheus_client's parsers.
 Source: the exposition formats of Prometheus' documentation, and the OpenMetrics 1.0 specification.
 """
 

@@ -154,8 +154,8 @@ METRICS: tuple[ProcessMetric, ...] = (
     ),
     figure(
         "gomem_gc_last_timestamp_seconds",
-        "When the last collection ended, in seconds since 1970; absent before the first. The runtime forces one after "
-        "two minutes, so an age far above that means a stuck collector.",
+        "When the last collection ended, in seconds since 1970; absent before the first. Unless GOGC is off, the "
+        "runtime collects every two minutes, so an age far above that means a stuck collector.",
         _last_collection,
     ),
     figure(

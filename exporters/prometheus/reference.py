@@ -13,7 +13,6 @@ from exporters.prometheus.catalog import PROCESS_GROUPS
 from exporters.prometheus.identity import LABELS
 from exporters.prometheus.metric import Metric
 
-BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 _HEAD = "| name | type | unit | labels | what it is |\n| --- | --- | --- | --- | --- |\n"
 
 
@@ -40,9 +39,21 @@ def tables() -> str:
     return "\n".join(parts)
 
 
+def otlp_table() -> str:
+    """Return the metrics that OTLP has under the semantic conventions' names, in Markdown."""
+    from exporters.otlp import INSTRUMENTS  # needs the extra `otlp`, which only developers must have
+
+    rows = [f"| `{one.name}` | {one.kind.value} | {one.unit} | {one.description} |\n" for one in INSTRUMENTS]
+    return "| name | instrument | unit | what it is |\n| --- | --- | --- | --- |\n" + "".join(rows)
+
+
 def with_tables(page: str) -> str:
-    """Return the page with the tables between its two marks replaced by the code's."""
-    return re.sub(f"{BEGIN}.*{END}", lambda found: f"{BEGIN}\n\n{tables()}\n{END}", page, flags=re.DOTALL)
+    """Return the page with the tables between their marks replaced by the code's."""
+    for mark, table in (("otlp", otlp_table()), ("tables", tables())):
+        begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+        between = f"{begin}\n\n{table}\n{end}"
+        page = re.sub(f"{begin}.*{end}", between.replace("\\", r"\\"), page, flags=re.DOTALL)
+    return page
 
 
 if __name__ == "__main__":

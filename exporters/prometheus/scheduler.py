@@ -56,7 +56,7 @@ METRICS: tuple[ProcessMetric, ...] = (
     ),
     figure(
         "gomem_processors",
-        "Ps, which is GOMAXPROCS; more of them than CPUs in the cgroup's quota gets the process throttled.",
+        "Ps, which is GOMAXPROCS; with more of them than the cgroup's quota has CPUs, the kernel throttles it.",
         _scheduler(lambda scheduler: scheduler.ps),
     ),
     figure(

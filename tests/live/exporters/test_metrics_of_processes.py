@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.prometheus import MetricOptions, Scrapes
+from exporters.prometheus.catalog import process_metrics
 from tests.support.builds import build
 from tests.support.debian import prometheus
 from tests.support.parked import Flag, parked
@@ -21,6 +24,7 @@ from tracer.report import Report
 from tracer.session import snapshot_target
 from tracer.target import Target
 
+PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 ALL = MetricOptions(size_classes=True, go_collector=True)
 SHAPE: dict[str, Flag] = {"live": 12, "garbage": 0.5, "goroutines": 30, "depth": 10, "big": 4, "bigdrop": 2}
 
@@ -87,3 +91,16 @@ def test_debians_prometheus_exports_the_same_names_with_the_same_types(tmp_path:
     assert ours["go_info"].samples[0].labels["version"] == own["go_info"].samples[0].labels["version"]
     started = [families["process_start_time_seconds"].samples[0].value for families in (own, ours)]
     assert abs(started[0] - started[1]) < 2
+
+
+def test_the_queries_of_the_page_are_queries_of_metrics_that_exist(tmp_path: Path) -> None:
+    queries = re.findall(r"```promql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    rules = [{"record": f"page:query{at}", "expr": query} for at, query in enumerate(queries)]
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps({"groups": [{"name": "page", "rules": rules}]}))
+    promtool = prometheus().with_name("promtool")
+    done = subprocess.run([promtool, "check", "rules", file], capture_output=True, check=False, timeout=60)
+    assert len(queries) > 5
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    known = {metric.name for metric in process_metrics(ALL)}
+    assert set(re.findall(r"gomem_\w+", "".join(queries))) <= known
