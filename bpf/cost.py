@@ -14,8 +14,8 @@ from tracer.events import SPAN_ROLES, ProbeStatus
 EMULATED = 2.5e-6  # seconds; the kernel emulates the probed instruction
 SINGLE_STEPPED = 17e-6  # seconds; two traps into the kernel
 SYSCALL = 2.5e-6  # seconds; both raw tracepoints, record and stack
-WITHOUT_STACK = 1.2e-6  # seconds; a governed uprobe on an emulated instruction, with its record
-SWITCH = 0.2e-3  # seconds; to put some uprobes on, or to take them off
+WITHOUT_STACK = 1.6e-6  # seconds; a governed uprobe on an emulated instruction, with its record
+SWITCH = 1e-3  # seconds; to put some uprobes on, or to take them off
 
 
 def hit(spec: UprobeSpec) -> float:

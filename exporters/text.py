@@ -10,7 +10,7 @@ from typing import TextIO
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from exporters import text_activity, text_memory, text_rebuilt, text_residency
+from exporters import text_activity, text_cycles, text_memory, text_rebuilt, text_residency, text_spans
 from exporters.page import Look, words
 from exporters.units import clean, seconds
 from exporters.verdict import verdict
@@ -28,6 +28,8 @@ _SECTIONS = (
     text_memory.fragmentation,
     text_residency.live,
     text_activity.activity,
+    text_cycles.cycles,
+    text_spans.spans,
     text_activity.event_log,
     text_memory.cgroup,
     text_activity.findings,

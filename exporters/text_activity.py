@@ -12,7 +12,7 @@ from exporters.units import clean, number, plural, seconds, size
 from tracer.report import EventCount, Report, Transition
 
 SYSCALLS = ("mmap", "munmap", "mremap", "mprotect", "madvise", "process_madvise", "brk")
-_QUIET_ROLES = {"gc_start", "gc_done", "mallocgc"}  # told in words, not as a row
+_QUIET_ROLES = {"gc_start", "gc_done", "mallocgc", "span_alloc", "span_free"}  # told elsewhere
 _LOG_LINES = 15
 _TOP_TRANSITIONS = 10
 _TOP_PROBES = 3
