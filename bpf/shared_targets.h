@@ -94,7 +94,9 @@ static __always_inline struct target *target_of(u32 key)
 	return target && target->key == key ? target : NULL;
 }
 
-/* The thread id of the current task if it belongs to a target, else 0. */
+/* The thread id of the current task if it belongs to a target, else 0. That a field of the target is read before the
+ * thread id is tested keeps compilers from folding both tests into one, after which the verifier would not know that
+ * whoever has a thread id has a target. */
 static __always_inline u32 target_thread(struct target **target)
 {
 	u32 tid = 0, key = current_key(&tid);

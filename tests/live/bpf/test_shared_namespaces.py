@@ -1,0 +1,98 @@
+"""The shared source from inside a PID namespace of its own, where process ids can also be made to come again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.bpf, pytest.mark.timeout(120)]
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMON = """
+import subprocess, sys
+from pathlib import Path
+from tests.live.bpf.sharing import Gathered, sharing
+from tests.live.bpf.test_shared_source import hear, mapped, say
+from tracer.events import Kind
+MAPS = '''
+import sys, mmap
+for line in sys.stdin:
+    mmap.mmap(-1, int(line))
+    print("mapped", flush=True)
+'''
+def start(*nest):
+    return subprocess.Popen([*nest, sys.executable, "-c", MAPS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def map_memory(process, size):
+    say(process, b"%d\\n" % size)
+    assert hear(process) == b"mapped\\n"
+"""
+NESTED = """
+own, nested = start(), start("unshare", "--pid", "--fork", "--kill-child")
+map_memory(nested, 4096)
+inner = int(Path(f"/proc/{nested.pid}/task/{nested.pid}/children").read_text())
+with sharing() as source:
+    gathered = Gathered(source)
+    source.add(own.pid)
+    source.add(inner)
+    map_memory(own, 12345678)
+    map_memory(nested, 23456789)
+    gathered.until(lambda: mapped(gathered.of(own.pid), 12345678) == 1, "own")
+    gathered.until(lambda: mapped(gathered.of(inner), 23456789) == 1, "nested")
+    assert set(gathered.of(own.pid)["tid"].tolist()) == {own.pid}
+    assert set(gathered.of(inner)["tid"].tolist()) == {inner}
+    assert not mapped(gathered.of(inner), 12345678)
+    nested.kill()
+    gathered.until_exit(inner)
+    assert Kind.EXIT not in gathered.kinds(own.pid)
+own.kill()
+own.communicate()
+nested.communicate()
+print("as expected")
+"""
+REUSED = """
+tells_last = None if sys.argv[1] == "None" else False
+first = start()
+map_memory(first, 4096)  # its execve is over
+with sharing(tells_last=tells_last) as source:
+    gathered = Gathered(source)
+    source.add(first.pid)
+    map_memory(first, 4096)
+    first.kill()
+    first.communicate()
+    Path("/proc/sys/kernel/ns_last_pid").write_text(str(first.pid - 1))
+    second = start()
+    assert second.pid == first.pid, (first.pid, second.pid)
+    map_memory(second, 12345678)
+    gathered.until_exit(first.pid)
+    kinds = gathered.kinds(first.pid)
+    assert kinds[-1] == Kind.EXIT, kinds
+    assert Kind.EXEC not in kinds, kinds
+    assert not mapped(gathered.of(first.pid), 12345678), kinds
+    source.add(second.pid)
+    map_memory(second, 12345678)
+    gathered.until(lambda: mapped(gathered.of(second.pid), 12345678) == 1, "the second's mapping")
+    second.kill()
+    second.communicate()
+print("as expected")
+"""
+
+
+def in_namespace(script: str, *arguments: str) -> None:
+    """Run a script as the first process of a new PID namespace."""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c", COMMON + script]
+    done = subprocess.run(
+        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.stdout, done.returncode) == ("as expected\n", 0), done.stderr
+
+
+def test_processes_of_its_own_and_of_nested_namespaces_have_its_numbers() -> None:
+    in_namespace(NESTED)
+
+
+@pytest.mark.parametrize("tells_last", [None, False], ids=["last thread told", "leader told"])
+def test_another_process_with_the_same_id_is_not_taken_for_the_one_before(tells_last: bool | None) -> None:
+    in_namespace(REUSED, str(tells_last))
