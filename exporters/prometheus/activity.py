@@ -49,7 +49,9 @@ def _syscalls(read: Read) -> Callable[[Report], Iterable[Sample]]:
             yield (name, ""), read(report.events.get(name, NOTHING))
         if "process_madvise" in report.events:
             yield ("process_madvise", ""), read(report.events["process_madvise"])
-        for advice, row in counted(report.madvise or {}, _USUAL_ADVICE):
+        if report.madvise is None:
+            yield ("madvise", ""), read(report.events.get("madvise", NOTHING))
+        for advice, row in counted(report.madvise, _USUAL_ADVICE):
             yield ("madvise", advice), read(row)
 
     return samples

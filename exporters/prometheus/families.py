@@ -55,7 +55,7 @@ class HighWater:
         """Drop what is kept of processes that are not among `targets`."""
         lives = {_life(target) for target in targets}
         for gone in self._seen.keys() - lives:
-            del self._seen[gone]
+            self._seen.pop(gone, None)
 
 
 def _life(target: TargetView) -> tuple[object, ...]:

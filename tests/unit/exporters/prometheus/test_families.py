@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import pytest
 
 from exporters.prometheus import FleetCollector, MetricOptions
-from tests.unit.exporters.prometheus.fleet import HEALTH, names, series, target, told, values, view, whole
+from tests.unit.exporters.prometheus.fleet import ALL, HEALTH, names, series, target, told, values, view, whole
 from tests.unit.exporters.samples import SAMPLES, grown_and_scavenged, kernel_only
 from tracer.fleet.view import Belonging, TargetState
 from tracer.report import Cgroup, EventCount, EventLoss, Report, Transition
@@ -70,6 +71,22 @@ def test_what_could_not_be_had_has_no_sample() -> None:
         "gomem_followed_since_timestamp_seconds", "gomem_report_timestamp_seconds", "gomem_spans_timestamp_seconds",
         "gomem_look_duration_seconds", "gomem_looks_total", "gomem_failed_looks_total", "gomem_follows_events",
     }  # fmt: skip
+
+
+OPTIONAL = [name for name, kind in get_type_hints(Report).items() if type(None) in get_args(kind)]
+
+
+@pytest.mark.parametrize("part", OPTIONAL)
+def test_any_part_of_a_report_may_be_missing_without_a_figure_made_up(part: str) -> None:
+    there = series(whole(), ALL)
+    left = series(replace(whole(), **{part: None}), ALL)  # type: ignore[arg-type]
+    made_up = dict(left.items() - there.items())
+    if part == "virtual":
+        assert {key.partition('state="')[2] for key in made_up} == {'unknown"}'}
+    elif part == "madvise":
+        assert {key.partition("{")[2] for key in made_up} == {'syscall="madvise"}'}
+    else:
+        assert not made_up
 
 
 def test_a_process_that_was_never_read_still_says_who_and_in_what_state_it_is() -> None:
