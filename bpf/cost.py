@@ -9,20 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bpf.uprobes import UprobeSpec
-from tracer.events import SPAN_ROLES, ProbeStatus
+from tracer.events import SPAN_ROLES, Kind, ProbeStatus
 
 EMULATED = 2.5e-6  # seconds; the kernel emulates the probed instruction
 SINGLE_STEPPED = 17e-6  # seconds; two traps into the kernel
 SYSCALL = 2.5e-6  # seconds; both raw tracepoints, record and stack
-WITHOUT_STACK = 1.6e-6  # seconds; a governed uprobe on an emulated instruction, with its record
+WITHOUT_STACK = 1.6e-6  # seconds; a uprobe on an emulated instruction, with its record and at most a few callers
+PAGE_FAULT = 0.3e-6  # seconds; counted by region
+RSS_CHANGE = 0.4e-6  # seconds; most of it for the kernel's own record
 SWITCH = 1e-3  # seconds; to put some uprobes on, or to take them off
+_TRACEPOINTS = {
+    "exceptions:page_fault_user": PAGE_FAULT,
+    "exceptions:page_fault_kernel": PAGE_FAULT,
+    "kmem:rss_stat": RSS_CHANGE,
+}
 
 
 def hit(spec: UprobeSpec) -> float:
     """Return what a hit of a uprobe costs, seconds."""
     if not spec.emulated:
         return SINGLE_STEPPED
-    return WITHOUT_STACK if spec.kind in SPAN_ROLES else EMULATED
+    return WITHOUT_STACK if spec.kind in SPAN_ROLES or spec.kind is Kind.USED else EMULATED
 
 
 def slowdown(
@@ -34,6 +41,6 @@ def slowdown(
     """
     if cpu_seconds is None or seconds <= 0:
         return None
-    prices = {spec.symbol: hit(spec) for spec in placed}
+    prices = dict(_TRACEPOINTS) | {spec.symbol: hit(spec) for spec in placed}
     spent = sum(probe.hits * prices.get(probe.symbol, SYSCALL) for probe in probes)
     return min(spent / max(cpu_seconds, seconds), 1.0)

@@ -160,13 +160,17 @@ def open_tracepoint(tracepoint_id: int) -> int:
 
 
 def open_uprobe(pmu_type: int, path: str, offset: int, pid: int) -> int:
-    """Open a uprobe as a perf event of the "uprobe" PMU, for the process `pid`."""
+    """Open a uprobe as a perf event of the "uprobe" PMU; pid 0 means every process.
+
+    A program that is linked to it runs at every hit on any CPU, whichever the event is bound to.
+    """
+    who, cpu = (pid, -1) if pid else (-1, 0)
     path_buffer = ctypes.create_string_buffer(os.fsencode(path))
     attributes = struct.pack(
         "<IIQQQQQIIQQ", pmu_type, _PERF_ATTR_SIZE, 0, 1, 0, 0, 0, 1, 0, ctypes.addressof(path_buffer), offset
     )
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    return _call(_number("perf_event_open"), buffer, pid, -1, -1, _PERF_FLAG_FD_CLOEXEC)
+    return _call(_number("perf_event_open"), buffer, who, cpu, -1, _PERF_FLAG_FD_CLOEXEC)
 
 
 def enable(perf_fd: int) -> None:

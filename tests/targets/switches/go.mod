@@ -1,0 +1,3 @@
+module example.org/switches
+
+go 1.19
