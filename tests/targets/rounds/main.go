@@ -4,7 +4,7 @@
 // runtime.MemStats to fd 1. Then it blocks in a raw system call, so that no allocation follows the figures.
 //
 // The line has HeapInuse, StackInuse, HeapReleased and NumGC. A first line comes before any round; at end of file it
-// ends.
+// ends. Only one goroutine at a time allocates.
 package main
 
 import (
@@ -28,7 +28,8 @@ type made struct {
 var (
 	megabytes  = flag.Int("mb", 8, "MB of small objects in each round")
 	goroutines = flag.Int("goroutines", 40, "goroutines in each round")
-	endless    = flag.Bool("endless", false, "round after round, without waiting for rest or bytes, and without lines")
+	rounds     = flag.Int("rounds", 0, "rounds to make without a byte and without a line; negative: for ever")
+	gogc       = flag.Int("gogc", -1, "debug.SetGCPercent")
 
 	kept  [2]made
 	now   runtime.MemStats
@@ -113,9 +114,9 @@ func await() {
 
 func main() {
 	flag.Parse()
-	debug.SetGCPercent(-1)
-	for number := 0; ; number++ {
-		if !*endless {
+	debug.SetGCPercent(*gogc)
+	for number := 0; *rounds == 0 || number != *rounds; number++ {
+		if *rounds == 0 {
 			rest()
 			say()
 			await()

@@ -1,0 +1,191 @@
+"""Span events of real programs: each span seen once, as what it is; and probes that go when they cost too much."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bpf.governor import GovernedUprobes
+from bpf.placement import CODE_LIMIT, ProbeSite, probe_site
+from bpf.source import BpfSource
+from bpf.uprobes import Backend, UprobeSpec
+from tests.live.bpf.span_rounds import SpanTable, program_of, rounds
+from tests.support.toolchains import ALL_RELEASES
+from tracer.events import SPAN_ROLES, EventBatch, Kind
+from tracer.model.span_events import SpanChurn
+from tracer.program import GoProgram
+from tracer.span_probes import span_uprobes
+
+pytestmark = pytest.mark.bpf
+
+PAGE = 8192
+
+
+class Watcher:
+    """Gathers the events of a source."""
+
+    def __init__(self, source: BpfSource) -> None:
+        self.source = source
+        self.batches: list[EventBatch] = []
+
+    def poll(self) -> None:
+        """Take what is there."""
+        self.batches.append(self.source.poll(0))
+
+    def events(self, *kinds: Kind) -> EventBatch:
+        """Return the events of some kinds."""
+        events = np.concatenate(self.batches)
+        return events[np.isin(events["kind"], kinds)]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Three rounds of a target: its spans and its own figures before and after, and all events in between."""
+
+    before: SpanTable
+    after: SpanTable
+    grown: tuple[int, ...]  # HeapInuse, StackInuse, ...
+    watcher: Watcher
+    specs: list[UprobeSpec]
+    past_stack_check: list[bool]
+
+
+@pytest.fixture(scope="module", params=ALL_RELEASES)
+def seen(request: pytest.FixtureRequest) -> Seen:
+    with rounds(request.param) as target, program_of(target.pid) as program:
+        specs = span_uprobes(program)
+        before, first = target.spans(), target.figures
+        watcher = Watcher(BpfSource(target.pid, governed=GovernedUprobes(specs, budget=1e6)))
+        watcher.source.start()
+        try:
+            for _ in range(3):
+                target.round(watcher.poll)
+        finally:
+            watcher.source.stop()
+        watcher.poll()
+        grown = tuple(now - then for now, then in zip(target.figures, first, strict=True))
+        checks = [site_of(program, spec.symbol).past_stack_check for spec in specs]
+        return Seen(before, target.spans(), grown, watcher, specs, checks)
+
+
+def site_of(program: GoProgram, symbol: str) -> ProbeSite:
+    exe, functions = program.executable, program.functions
+    assert exe is not None
+    assert functions is not None
+    (function,) = functions.lookup(symbol)
+    code = exe.read_up_to(function.entry, min(function.end - function.entry, CODE_LIMIT))
+    return probe_site(code, function.entry)
+
+
+def test_the_probes_sit_behind_the_stack_check_on_instructions_that_the_kernel_emulates(seen: Seen) -> None:
+    assert {spec.kind for spec in seen.specs} == set(SPAN_ROLES)
+    assert all(spec.emulated for spec in seen.specs)
+    assert all(seen.past_stack_check)
+
+
+def test_spans_before_and_span_events_make_the_spans_after(seen: Seen) -> None:
+    events = seen.watcher.events(*SPAN_ROLES)
+    assert set(events["kind"].tolist()) == set(SPAN_ROLES)
+    made = Counter(seen.before)
+    for kind, args in zip(events["kind"].tolist(), events["args"].tolist(), strict=True):
+        sign = 1 if kind == Kind.SPAN_ALLOC else -1
+        what = args[2] if args[3] == 0 else "manual"
+        made[what, "spans"] += sign
+        made[what, "pages"] += sign * args[1] // PAGE
+    assert +made == seen.after
+    assert min(made.values()) >= 0
+
+
+def test_every_hit_becomes_an_event(seen: Seen) -> None:
+    assert seen.watcher.source.lost == 0
+    hits = Counter({probe.role: probe.hits for probe in seen.watcher.source.probes()})
+    for kind in SPAN_ROLES:
+        assert hits[kind.name.lower()] == len(seen.watcher.events(kind)) > 100
+
+
+def test_heap_and_stack_pages_grow_by_what_the_runtime_says_of_itself(seen: Seen) -> None:
+    churn = SpanChurn()
+    for batch in seen.watcher.batches:
+        churn.feed(batch)
+    section = churn.section(1 << 62, 1.0)
+    assert section is not None
+    grown = Counter[str]()
+    for row in section.classes:
+        grown[row.use] += (row.allocated_pages - row.freed_pages) * PAGE
+    assert (grown["heap"], grown["stacks"]) == seen.grown[:2]
+
+
+def test_the_end_of_a_span_finds_its_beginning_by_the_address(seen: Seen) -> None:
+    living: dict[int, tuple[int, int]] = {}
+    whole = 0
+    for event in seen.watcher.events(*SPAN_ROLES):
+        address, size, _, use = event["args"][:4].tolist()
+        assert address % PAGE == 0
+        if event["kind"] == Kind.SPAN_FREE:
+            if address in living:
+                assert living.pop(address) == (size, use)
+                whole += 1
+        elif address:
+            assert address not in living
+            living[address] = (size, use)
+    without_addresses = any(spec.symbol == "runtime.(*mheap).allocSpan" for spec in seen.specs)
+    assert whole == 0 if without_addresses else whole > 50
+
+
+@pytest.mark.parametrize("backend", ["multi", "perf"])
+def test_probes_that_cost_too_much_are_taken_off_and_come_back(backend: Backend) -> None:
+    with rounds("1.25.5", "-rounds", -1) as target, program_of(target.pid) as program:
+        specs = span_uprobes(program)
+        governed = GovernedUprobes(specs, budget=2e-3)
+        source = BpfSource(target.pid, uprobe_backend=backend, governed=governed)
+        watcher = Watcher(source)
+        source.start()
+        try:
+            assert probed(program, target.pid)
+            until(watcher, lambda: not governed.attached)
+            assert not probed(program, target.pid)
+            seen = sum(status.hits for status in governed.probes())
+            time.sleep(0.1)
+            assert sum(status.hits for status in governed.probes()) == seen > 0
+            until(watcher, lambda: governed.attached)
+            assert probed(program, target.pid)
+        finally:
+            source.stop()
+        watcher.poll()
+        assert not probed(program, target.pid)
+        assert governed.failure == ""
+    events = watcher.events(Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF, *SPAN_ROLES)
+    marks = events[np.isin(events["kind"], (Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF))]
+    assert marks["kind"].tolist()[:3] == [Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF, Kind.SPAN_PROBES_ON]
+    assert marks["args"][0, 0] == 2000  # millionths
+    assert marks["args"][1, 0] == 1  # by the budget
+    off, on = marks["time"][1:3].tolist()
+    pause = events[np.isin(events["kind"], SPAN_ROLES) & (events["time"] > off + 1_000_000) & (events["time"] < on)]
+    # A CPU may have been interrupted between the program's question and its event.
+    assert len(pause) <= (os.cpu_count() or 1)
+
+
+def until(watcher: Watcher, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        watcher.poll()
+        time.sleep(0.01)
+
+
+def probed(program: GoProgram, pid: int) -> bool:
+    """Return whether breakpoints are at the places of both probes in the memory of the (non-PIE) process."""
+    found = []
+    with Path(f"/proc/{pid}/mem").open("rb") as memory:
+        for spec in span_uprobes(program):
+            memory.seek(site_of(program, spec.symbol).address)
+            found.append(memory.read(1) == b"\xcc")
+    assert len(set(found)) == 1
+    return found[0]
