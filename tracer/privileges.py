@@ -51,10 +51,11 @@ class Task(Enum):
 
     # ptrace_may_access(), and the modes of /proc/PID/mem and pagemap, which belong to the target's user
     LOOK = frozenset({"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"})
-    # Loading BPF programs and making uprobe_multi links: at the start, and for each new program in a fleet
-    ATTACH = frozenset({"CAP_BPF", "CAP_PERFMON"})
-    # Uprobes by perf events, before Linux 6.6
-    ATTACH_BY_PERF_EVENTS = frozenset({"CAP_SYS_ADMIN"})
+    # Loading BPF programs and opening raw tracepoints. Once they are loaded, maps, ring buffers and further
+    # uprobe_multi links need only their file descriptors (bpf_uprobe_multi_link_attach of kernel/trace/bpf_trace.c)
+    LOAD_PROGRAMS = frozenset({"CAP_BPF", "CAP_PERFMON"})
+    # Each further uprobe where it takes a perf event, before Linux 6.6
+    ATTACH_BY_PERF_EVENTS = frozenset({"CAP_BPF", "CAP_PERFMON", "CAP_SYS_ADMIN"})
     # Binding the process connector's socket; once bound it needs nothing
     LISTEN_TO_PROCESSES = frozenset({"CAP_NET_ADMIN"})
     # Binding ports below 1024; once bound they need nothing

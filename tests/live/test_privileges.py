@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.builds import build
 from tests.support.processes import running
 from tests.support.requirements import absent, program
 from tracer.privileges import Task, held, needed_for
@@ -157,6 +159,51 @@ def test_another_users_process_can_be_looked_at_with_the_capabilities_named_and_
         for missing in sorted(needed):
             found = child(LOOK_AT.format(keep=sorted(needed - {missing}), pid=process.pid))
             assert False in found.values(), missing
+
+
+FOLLOW = """
+import json, sys, time
+from tracer import privileges
+from bpf.shared_source import SharedSource
+from tests.live.bpf.tracing import opened
+(first, one), (second, other) = (sys.argv[1], int(sys.argv[2])), (sys.argv[3], int(sys.argv[4]))
+with opened(first, "1.25.5") as early, opened(second, "1.27.3") as late:
+    source = SharedSource()
+    source.start()
+    try:
+        source.add(one, early.specs())
+        privileges.drop(frozenset())
+        source.add(other, late.specs())
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not all(sum(p.hits for p in source.probes(pid)) for pid in (one, other)):
+            source.poll(0.1)
+        found = [sum(probe.hits for probe in source.probes(pid)) for pid in (one, other)]
+        source.remove(one)
+    finally:
+        source.stop()
+print(json.dumps([found, sorted(privileges.held().effective)]))
+"""
+
+
+@pytest.mark.bpf
+def test_once_programs_are_loaded_events_and_probes_on_other_programs_need_no_capability() -> None:
+    programs = [build("churn", release) for release in ("1.25.5", "1.27.3")]
+    if not _uprobe_multi():
+        absent("this kernel has no uprobe_multi links (Linux 6.6)")
+    with running(programs[0], "-mb", "48", "-phase", "200ms") as one, running(
+        programs[1], "-mb", "48", "-phase", "200ms"
+    ) as other:
+        code = [sys.executable, "-c", FOLLOW, programs[0], one.pid, programs[1], other.pid]
+        env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([str(word) for word in code], capture_output=True, text=True, env=env, timeout=200)
+        assert done.returncode == 0, done.stderr
+        hits, left = json.loads(done.stdout)
+        assert min(hits) > 0
+        assert left == []
+
+
+def _uprobe_multi() -> bool:
+    return tuple(int(part) for part in re.findall(r"[0-9]+", os.uname().release)[:2]) >= (6, 6)
 
 
 def test_limits_leave_no_core_dump_and_allow_files() -> None:
