@@ -31,8 +31,9 @@ def _pack(source: str) -> bytes:
         raise ValueError(f"{source!r} is no source of a probe's argument")
     bits, register, base, offset, factor = match.groups()
     name = register or base
-    shift = int(factor or 1).bit_length() - 1
-    if name not in REGISTERS or int(factor or 1) != 1 << shift or int(offset or 0) >= 1 << 31:
+    times = int(factor or 1)
+    shift = times.bit_length() - 1
+    if name not in REGISTERS or times.bit_count() != 1 or shift > 63 or int(offset or 0) >= 1 << 31:
         raise ValueError(f"{source!r}: no such register, offset or power of two")
     size = 0 if name == "0" else int(bits or 64) // 8
     return _OPERAND.pack(int(offset or 0), REGISTERS.index(name), base is not None, size, shift)

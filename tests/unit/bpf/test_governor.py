@@ -1,0 +1,212 @@
+"""Probes that must not cost more than a share of the time: when they go, and when they come back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpf import governor, uprobes
+from bpf.governor import GovernedUprobes, Governor
+from bpf.program import Counter, Program
+from bpf.uprobes import SkippedUprobe, UprobeSpec
+from tracer.errors import BackendUnavailable
+from tracer.events import EventBatch, Kind
+
+HIT = 1e-6
+
+
+def test_what_stays_within_the_budget_stays_on() -> None:
+    watch = Governor(0.01, HIT)
+    assert all(watch.decide(tick / 10, tick * 999) for tick in range(1000))
+
+
+def test_what_exceeds_it_goes_and_comes_back_when_the_account_is_full() -> None:
+    watch = Governor(0.01, HIT, switch_seconds=0.0)
+    hits, states = 0, []
+    for tick in range(400):
+        on = watch.decide(tick / 10, hits)
+        states.append(on)
+        hits += 5000 if on else 0  # 5 % while on
+    changes = [tick for tick in range(1, 400) if states[tick] != states[tick - 1]]
+    assert len(changes) > 10
+    # 20 ms of budget saved up, spent at 5 ms - 1 ms each tick; then 2 s and what was overdrawn, to save them anew.
+    assert changes[0] == 6
+    assert 20 <= changes[1] - changes[0] <= 26
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.001, 2.0), st.integers(0, 200_000)), max_size=200),
+    st.floats(1e-4, 0.5),
+)
+def test_hits_cost_no_more_than_the_budget_on_average(ticks: list[tuple[float, int]], share: float) -> None:
+    """But for what is saved up, and the hits of the one look that came too late."""
+    watch = Governor(share, HIT, switch_seconds=0.0)
+    now, hits, on = 0.0, 0, watch.decide(0.0, 0)
+    worst_tick = 0.0
+    for seconds, some in ticks:
+        now += seconds
+        if on:
+            hits += some
+            worst_tick = max(worst_tick, some * HIT)
+        on = watch.decide(now, hits)
+        assert hits * HIT <= share * (now + 2.0) + worst_tick + 1e-9
+
+
+def test_what_was_overdrawn_is_waited_for() -> None:
+    watch = Governor(0.01, HIT, switch_seconds=0.0)
+    assert watch.decide(0.0, 0)
+    assert not watch.decide(0.1, 1_000_000)  # a second of the target's time
+    assert not watch.decide(99.0, 1_000_000)
+    assert watch.decide(101.0, 1_000_000)
+
+
+def test_a_clock_that_goes_back_gives_nothing() -> None:
+    watch = Governor(0.01, HIT, switch_seconds=0.0)
+    watch.decide(100.0, 0)
+    assert not watch.decide(0.0, 20_001)
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, float("nan")])
+def test_a_budget_of_nothing_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="leaves nothing"):
+        Governor(share, HIT)
+
+
+class Programs:
+    """What GovernedUprobes needs of a Program."""
+
+    def __init__(self) -> None:
+        self.hits = [0, 0]
+        self.on = [False, False]
+        self.refusal: BackendUnavailable | None = None
+
+    def span_uprobe(self, backend: str) -> int:
+        if self.refusal is not None:
+            raise self.refusal
+        return -1
+
+    def set_operands(self, index: int, packed: bytes) -> None:
+        self.on[index - 7] = bool(packed[0])
+
+    def counter(self, index: int) -> int:
+        return self.hits[index - 7 - Counter.HITS]
+
+
+class Kernel:
+    """Attaches to nothing: the file descriptors it gives are of /dev/null."""
+
+    def __init__(self) -> None:
+        self.attached: list[int] = []
+        self.cookies: list[int] = []
+        self.refused: list[SkippedUprobe] = []
+
+    def attach(
+        self, program: int, specs: Sequence[UprobeSpec], pid: int, backend: str, cookies: dict[UprobeSpec, int]
+    ) -> tuple[list[int], list[SkippedUprobe]]:
+        self.attached = [os.open("/dev/null", os.O_RDONLY)]
+        self.cookies = [cookies[spec] for spec in specs]
+        return list(self.attached), self.refused
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was attached last is open still."""
+        return all(os.path.exists(f"/proc/self/fd/{fd}") for fd in self.attached)
+
+
+SPECS = [
+    UprobeSpec("span_alloc", Kind.SPAN_ALLOC, "runtime.(*mheap).initSpan", "f", 1, operands=("rsi",)),
+    UprobeSpec("span_free", Kind.SPAN_FREE, "runtime.(*mheap).freeSpanLocked", "f", 2, operands=("rbx",)),
+]
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    made = Kernel()
+    monkeypatch.setattr(uprobes, "attach", made.attach)
+    return made
+
+
+@pytest.fixture
+def programs() -> Programs:
+    return Programs()
+
+
+@pytest.fixture
+def clock() -> list[int]:
+    return [1_000_000_000]
+
+
+@pytest.fixture
+def probes(kernel: Kernel, programs: Programs, clock: list[int]) -> Iterator[GovernedUprobes]:
+    governed = GovernedUprobes(SPECS, 0.01, lambda: clock[0])
+    yield governed
+    governed.stop()
+
+
+def start(probes: GovernedUprobes, programs: Programs) -> None:
+    probes.start(cast(Program, programs), 1, "multi", 7)
+
+
+def told(marks: EventBatch) -> list[tuple[int, int, int]]:
+    return [(int(mark["kind"]), int(mark["time"]), int(mark["args"][0])) for mark in marks]
+
+
+def test_they_are_told_on_only_when_all_are_attached(
+    probes: GovernedUprobes, kernel: Kernel, programs: Programs
+) -> None:
+    start(probes, programs)
+    assert probes.attached
+    assert kernel.holds
+    assert programs.on == [True, True]
+    assert [cookie & 255 for cookie in kernel.cookies] == [7, 8]
+    assert told(probes.tick()) == [(Kind.SPAN_PROBES_ON, 1_000_000_000, 10_000)]
+    assert not len(probes.tick())
+
+
+def test_they_are_closed_when_the_budget_is_used_up_and_opened_again_later(
+    probes: GovernedUprobes, kernel: Kernel, programs: Programs, clock: list[int]
+) -> None:
+    start(probes, programs)
+    probes.tick()
+    programs.hits = [100_000, 100_000]
+    clock[0] += 100_000_000
+    assert told(probes.tick()) == [(Kind.SPAN_PROBES_OFF, clock[0], 1)]
+    assert not probes.attached
+    assert not kernel.holds
+    assert programs.on == [False, False]
+    clock[0] += 3_600_000_000_000
+    assert told(probes.tick()) == [(Kind.SPAN_PROBES_ON, clock[0], 10_000)]
+    assert kernel.holds
+    assert [probe.hits for probe in probes.probes()] == [100_000, 100_000]
+    assert told(probes.stop()) == [(Kind.SPAN_PROBES_OFF, clock[0], 0)]
+    assert not kernel.holds
+    assert [probe.hits for probe in probes.probes()] == [100_000, 100_000]
+    assert not len(probes.stop())
+
+
+def test_one_that_the_kernel_refuses_means_none(probes: GovernedUprobes, kernel: Kernel, programs: Programs) -> None:
+    kernel.refused = [SkippedUprobe(SPECS[1], "Invalid argument")]
+    start(probes, programs)
+    assert probes.failure == "runtime.(*mheap).freeSpanLocked: Invalid argument"
+    assert not probes.attached
+    assert not kernel.holds
+    assert not len(probes.tick())
+
+
+def test_a_program_that_the_kernel_refuses_is_told_and_not_tried_again(
+    probes: GovernedUprobes, programs: Programs
+) -> None:
+    programs.refusal = BackendUnavailable("the verifier says no", "")
+    start(probes, programs)
+    assert probes.failure == "the verifier says no"
+    assert not len(probes.tick())
+
+
+def test_before_its_start_it_has_no_hits_to_tell(probes: GovernedUprobes) -> None:
+    assert probes.probes() == []
+    assert governor.DEFAULT_BUDGET == 0.01
