@@ -12,7 +12,6 @@ import importlib.util
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def _captured_stderr() -> Iterator[Callable[[], str]]:
     """Keep what clang and libbpf write to file descriptor 2."""
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as capture:
+    with open(os.memfd_create("stderr"), "w+b") as capture:  # no file system need be writable
         os.dup2(capture.fileno(), 2)
 
         def text() -> str:

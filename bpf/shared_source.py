@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import queue
 import resource
 import select
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -27,6 +27,7 @@ BUDGET = 10_000  # events a second of one target; a Go heap that grows fast make
 _RECORD_BYTES = 8 + ADDRESSED.itemsize
 _MOST_UNREAD = 1 << 17  # events of all targets that wait to be polled
 _MOST_DESCRIPTORS = 1 << 16
+_CLOSERS = 16  # threads, which mostly wait
 
 
 class SharedSource:
@@ -274,26 +275,19 @@ def _allow_descriptors() -> None:
 
 
 class _Closer:
-    """Closes descriptors in a thread of its own: taking uprobes off waits for the kernel's grace periods."""
+    """Closes descriptors in threads of its own: taking uprobes off waits for the kernel's grace periods."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._threads: ThreadPoolExecutor | None = None
 
     def close(self, descriptors: list[int]) -> None:
         """Close them soon."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="closer", daemon=True)
-            self._thread.start()
-        self._queue.put(descriptors)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_CLOSERS, thread_name_prefix="closer")
+        self._threads.submit(uprobes.close_all, descriptors)
 
     def finish(self) -> None:
         """Wait until all are closed."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
-
-    def _run(self) -> None:
-        while (descriptors := self._queue.get()) is not None:
-            uprobes.close_all(descriptors)
+        if self._threads is not None:
+            self._threads.shutdown()
+            self._threads = None

@@ -152,6 +152,14 @@ print(any(name in maps for name in ("libbcc", "LLVM", "clang")), "bcc" in sys.mo
     assert run(script) == "False False"
 
 
+def test_no_file_system_need_be_writable() -> None:
+    read_only = "".join(
+        f"mount --bind {path} {path} && mount -o remount,bind,ro {path} && " for path in ("/tmp", "/var/tmp")
+    )
+    command = f'{read_only} export PYTHONPATH="$PWD" && cd /proc && ! touch /tmp/none 2>/dev/null && exec "$@"'
+    assert run(REFUSED, "unshare", "--mount", "sh", "-c", command, "sh") == "started"
+
+
 REFUSED = """
 from bpf.shared_source import SharedSource
 from tracer.errors import GomemError
