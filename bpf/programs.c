@@ -350,6 +350,8 @@ int on_exit_of_group(struct bpf_raw_tracepoint_args *ctx)
  * 8 counter, 8 kind, 8 return address offset / 8, 4 flags, then for each of three arguments 8 source and 4 shift. */
 #define BRANCH_IF_MORESTACK 1
 #define FRAME_SHOWS_CALLER 2
+#define FEW_CALLERS 8
+#define FEW 3
 #define MORE_ARGUMENTS 4
 #define SOURCE_STACK 64
 #define FLAG_CF 1
@@ -384,7 +386,7 @@ int on_uprobe(struct pt_regs *ctx)
 	u32 tid = target_thread(&target);
 	struct event *event;
 	u64 cookie, return_slot, caller;
-	u32 i, found, flags;
+	u32 i, found, flags, bytes;
 	int index;
 
 	if (!tid)
@@ -412,10 +414,12 @@ int on_uprobe(struct pt_regs *ctx)
 		read_operands(ctx, event, operands.lookup(&index));
 #endif
 	caller = user_word(return_slot);
+	/* The end of a stack is found by a read that fails, which is a third of what a hit costs. */
+	bytes = sizeof(u64) * (flags & FEW_CALLERS ? FEW : MAX_STACK);
 	/* The kernel's walk begins with the probed address itself. Where the caller comes next, that first entry is let
 	 * fall on `result`, which is cleared; where the caller is missing, the caller takes its place. */
 	if (flags & FRAME_SHOWS_CALLER) {
-		found = entries(bpf_get_stack(ctx, &event->result, sizeof(u64) * (MAX_STACK + 1), BPF_F_USER_STACK));
+		found = entries(bpf_get_stack(ctx, &event->result, bytes + sizeof(u64), BPF_F_USER_STACK));
 		event->result = 0;
 		if (event->stack[0] == caller) {
 			event->depth = found - 1;
@@ -423,7 +427,7 @@ int on_uprobe(struct pt_regs *ctx)
 			return 0;
 		}
 	}
-	found = entries(bpf_get_stack(ctx, event->stack, sizeof(event->stack), BPF_F_USER_STACK));
+	found = entries(bpf_get_stack(ctx, event->stack, bytes, BPF_F_USER_STACK));
 	event->stack[0] = caller;
 	event->depth = found ? found : 1;
 	submit(event);

@@ -36,7 +36,7 @@ def test_a_cookie_holds_all_that_the_program_unpacks(
     assert packed < 1 << 64
     # as bpf/programs.c: on_uprobe takes it apart
     assert (packed & 255, packed >> 8 & 255, packed >> 16 & 255) == (index, kind, slot)
-    assert packed >> 24 & 15 == skip | walk << 1
+    assert packed >> 24 & 15 == skip | walk << 1 | (kind is Kind.USED) << 3
     for position, (place, shift) in enumerate(args):
         argument = packed >> (28 + 12 * position)
         code = argument & 255
