@@ -204,7 +204,7 @@ class SharedSource:
 
     def _take(self, program: SharedProgram) -> None:
         room = _MOST_UNREAD - sum(target.unread for target in self._targets.values())
-        for number, events in _divided(program.ring.take()):
+        for number, events in divided(program.ring.take()):
             target = self._by_id.get(number)
             if target is None:
                 continue
@@ -255,7 +255,7 @@ class SharedSource:
         program.close()
 
 
-def _divided(records: EventBatch) -> Iterator[tuple[int, EventBatch]]:
+def divided(records: EventBatch) -> Iterator[tuple[int, EventBatch]]:
     """Yield the events of each target in records of dtype ADDRESSED, sorted by time."""
     if not len(records):
         return
