@@ -27,7 +27,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from exporters.prometheus import activity, trust
 from exporters.prometheus.catalog import MetricOptions, process_metrics
-from exporters.prometheus.families import HighWater
+from exporters.prometheus.families import HighWater, held
 from exporters.prometheus.heap import goal, memory_limit
 from exporters.prometheus.identity import MOST_POD_LABELS, text
 from exporters.prometheus.metric import MetricType, ProcessMetric, Value, stat
@@ -199,7 +199,7 @@ def _metric(one: Instrument, target: TargetView, high_water: HighWater, view: Fl
         if not math.isfinite(value):
             continue
         if one.kind is Kind.COUNTER:
-            value = high_water.hold(target, one.name, tuple(attributes.values()), value)
+            value = held(high_water.of(target), one.name, tuple(attributes.values()), value)
         number = value if -_MOST <= value < _MOST else float(value)
         points.append(NumberDataPoint(attributes, 0 if one.kind is Kind.GAUGE else start, at, number))
     if not points:

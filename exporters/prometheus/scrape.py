@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from threading import Lock
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from exporters.prometheus.catalog import MetricOptions
-from exporters.prometheus.exposition import END, classic, openmetrics
-from exporters.prometheus.families import Family, HighWater, families
-from tracer.fleet.view import FleetView
+from exporters.prometheus.catalog import MetricOptions, process_metrics
+from exporters.prometheus.exposition import Heading, classic_heading, openmetrics_heading, samples
+from exporters.prometheus.families import Family, HighWater, distinct, rows_of_target, tracer_families
+from exporters.prometheus.metric import Metric, MetricType
+from tracer.fleet.view import FleetView, TargetView
 
 CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_HEADINGS: dict[str, Heading] = {CLASSIC: classic_heading, OPENMETRICS: openmetrics_heading}
 _TYPES = {
     "application/openmetrics-text": OPENMETRICS,
     "text/plain": CLASSIC,
@@ -26,61 +29,73 @@ _MOST_ACCEPTED = 32  # of a header that anybody may send
 
 
 class Scrapes:
-    """Renders each view once for all scrapers, however many ask at the same time."""
+    """Writes each process's lines once for each look at it, and puts them together once for each view.
 
-    def __init__(
-        self,
-        view: Callable[[], FleetView | None],
-        options: MetricOptions | None = None,
-        beside: Sequence[Collector] = (),
-    ) -> None:
-        """`view` returns the newest view, None before the first.
+    However many scrapers ask, and at the same time: they all get the same bytes.
+    """
 
-        The metrics of the collectors `beside` are taken when a view is rendered, and are of that moment.
-        """
+    def __init__(self, view: Callable[[], FleetView | None], options: MetricOptions | None = None) -> None:
+        """`view` returns the newest view, None before the first."""
         self._view = view
-        self._options = options or MetricOptions()
+        self._metrics = process_metrics(options or MetricOptions())
         self._beside = CollectorRegistry()
-        for collector in beside:
-            self._beside.register(collector)
         self._high_water = HighWater()
         self._lock = Lock()
-        self._rendered: FleetView | None = None
-        self._families: list[Family] | None = None
+        self._written: dict[int, tuple[TargetView, list[str]]] = {}
+        self._answered: FleetView | None = None
         self._bodies: dict[str, bytes] = {}
-        self._asked: set[str] = set()
+
+    def add(self, collector: Collector) -> None:
+        """Serve the metrics of `collector` as well; they are taken once for each view."""
+        self._beside.register(collector)
 
     def answer(self, accept: str | None = None) -> tuple[bytes, str]:
-        """Return the body and the content type for an Accept header, at once if the newest view was rendered already.
+        """Return the body and the content type for an Accept header.
 
         As long as the view is the same one, the body is the same object.
         """
         wanted = content_type(accept)
         with self._lock:
-            self._asked.add(wanted)
-            return self._body(wanted), wanted
+            view = self._view()
+            if view is not self._answered:
+                self._answered = view
+                self._bodies.clear()
+            body = self._bodies.get(wanted)
+            if body is None:
+                self._write(view)
+                body = self._bodies[wanted] = self._together(view, wanted)
+            return body, wanted
 
     def prepare(self) -> None:
-        """Render the newest view in the formats that were asked for before; to be called when a view was published."""
+        """Write the lines of processes that were looked at since; what is left for a scrape takes milliseconds.
+
+        To be called when a view was published, by the thread that did so.
+        """
         with self._lock:
-            for wanted in self._asked:
-                self._body(wanted)
+            self._write(self._view())
 
-    def _body(self, wanted: str) -> bytes:
-        view = self._view()
-        if self._families is None or view is not self._rendered:
-            self._families = families(view, self._options, self._high_water)
-            self._rendered = view
-            self._bodies.clear()
-        body = self._bodies.get(wanted)
-        if body is None:
-            body = self._bodies[wanted] = self._write(self._families, wanted)
-        return body
+    def _write(self, view: FleetView | None) -> None:
+        targets = distinct(view) if view is not None else []
+        for pid in self._written.keys() - {target.pid for target in targets}:
+            del self._written[pid]
+        self._high_water.forget_others(targets)
+        for target in targets:
+            before = self._written.get(target.pid)
+            if before is None or before[0] is not target:
+                found = zip(self._metrics, rows_of_target(self._metrics, target, self._high_water), strict=True)
+                self._written[target.pid] = target, [samples(Family(metric, rows)) for metric, rows in found]
 
-    def _write(self, made: Sequence[Family], wanted: str) -> bytes:
+    def _together(self, view: FleetView | None, wanted: str) -> bytes:
+        texts = zip(*(lines for _, lines in self._written.values()), strict=True)
+        parts: list[tuple[Metric[Any], str]] = [
+            (metric, "".join(lines)) for metric, lines in zip(self._metrics, texts, strict=bool(self._written))
+        ]
+        parts += [(family.metric, samples(family)) for family in tracer_families(view)]
+        gauges = {metric.name for metric, lines in parts if lines and metric.type is MetricType.GAUGE}
+        heading = _HEADINGS[wanted]
+        body = "".join(heading(metric, gauges) + lines for metric, lines in parts if lines)
         write_others, _ = choose_encoder(wanted)
-        others = write_others(self._beside)
-        return (classic(made) if wanted == CLASSIC else openmetrics(made).removesuffix(END)) + others
+        return body.encode() + write_others(self._beside)
 
 
 def content_type(accept: str | None) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
-from exporters.prometheus import MetricOptions, Scrapes
+from exporters.prometheus import Scrapes
 from exporters.prometheus import scrape as module
-from exporters.prometheus.families import Family, HighWater, families
+from exporters.prometheus.families import HighWater, Row, rows_of_target
+from exporters.prometheus.metric import ProcessMetric
 from exporters.prometheus.scrape import CLASSIC, OPENMETRICS, content_type
 from tests.unit.exporters.prometheus.fleet import target, view, whole
-from tracer.fleet.view import FleetView
+from tracer.fleet.view import FleetView, TargetView
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
@@ -50,19 +52,19 @@ def test_the_format_is_the_one_that_the_scraper_likes_best(accept: str | None, k
 
 
 @pytest.fixture
-def rendered(monkeypatch: pytest.MonkeyPatch) -> list[FleetView | None]:
-    """The views that were rendered, in order."""
-    seen: list[FleetView | None] = []
+def written(monkeypatch: pytest.MonkeyPatch) -> list[TargetView]:
+    """The processes whose lines were written, in order."""
+    seen: list[TargetView] = []
 
-    def counting(shown: FleetView | None, options: MetricOptions, high_water: HighWater) -> list[Family]:
-        seen.append(shown)
-        return families(shown, options, high_water)
+    def counting(metrics: Sequence[ProcessMetric], one: TargetView, high_water: HighWater) -> Iterator[list[Row]]:
+        seen.append(one)
+        return rows_of_target(metrics, one, high_water)
 
-    monkeypatch.setattr(module, "families", counting)
+    monkeypatch.setattr(module, "rows_of_target", counting)
     return seen
 
 
-def test_a_view_is_rendered_once_for_many_scrapers_at_the_same_time(rendered: list[FleetView | None]) -> None:
+def test_a_view_is_rendered_once_for_many_scrapers_at_the_same_time(written: list[TargetView]) -> None:
     shown = view(target(whole()))
     scrapes = Scrapes(lambda: shown)
     start, bodies = threading.Barrier(8), []
@@ -76,31 +78,51 @@ def test_a_view_is_rendered_once_for_many_scrapers_at_the_same_time(rendered: li
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(rendered) == 1
+    assert len(written) == 1
     assert len(bodies) == 8
     assert len(set(map(id, bodies))) == 1
 
 
-def test_a_new_view_is_rendered_anew(rendered: list[FleetView | None]) -> None:
-    newest = [view(target(whole(), looks=1))]
+def test_both_formats_share_what_was_written(written: list[TargetView]) -> None:
+    shown = view(target(whole()))
+    scrapes = Scrapes(lambda: shown)
+    classic, openmetrics = (scrapes.answer(accept)[0].decode().splitlines() for accept in (None, PROMETHEUS_2))
+    assert len(written) == 1
+    assert [line for line in classic if line[0] != "#"] == [line for line in openmetrics if line[0] != "#"]
+
+
+def test_a_new_view_is_shown_and_only_what_changed_is_written_anew(written: list[TargetView]) -> None:
+    first, second = target(whole(), 1, looks=1), target(whole(), 2, looks=1)
+    newest = [view(first, second)]
     scrapes = Scrapes(lambda: newest[0])
-    first = scrapes.answer()[0]
-    newest[0] = view(target(whole(), looks=2))
-    second = scrapes.answer()[0]
-    assert b"\ngomem_looks_total{pid=\"100\",process=\"orders\"} 1\n" in first
-    assert b"\ngomem_looks_total{pid=\"100\",process=\"orders\"} 2\n" in second
-    assert len(rendered) == 2
+    before = scrapes.answer()[0].decode()
+    newest[0] = view(first, target(whole(), 2, looks=2), target(whole(), 3))
+    after = scrapes.answer()[0].decode()
+    assert 'gomem_looks_total{pid="2",process="orders"} 1\n' in before
+    assert 'gomem_looks_total{pid="2",process="orders"} 2\n' in after
+    assert [one.pid for one in written] == [1, 2, 2, 3]
+    assert before.count('pid="1"') == after.count('pid="1"')
 
 
-def test_what_scrapers_asked_for_is_prepared_when_a_view_is_published(rendered: list[FleetView | None]) -> None:
+def test_a_process_that_is_gone_leaves_nothing() -> None:
+    newest = [view(target(whole(), 1), target(whole(), 2))]
+    scrapes = Scrapes(lambda: newest[0])
+    scrapes.answer()
+    newest[0] = view(target(whole(), 2))
+    assert b'pid="1"' not in scrapes.answer()[0]
+    newest[0] = view()
+    assert b"pid=" not in scrapes.answer()[0]
+
+
+def test_what_was_published_is_prepared_before_anybody_asks(written: list[TargetView]) -> None:
     newest: list[FleetView | None] = [None]
     scrapes = Scrapes(lambda: newest[0])
-    scrapes.answer(PROMETHEUS_2)
+    scrapes.prepare()
     newest[0] = view(target(whole()))
     scrapes.prepare()
-    assert rendered == [None, newest[0]]
-    scrapes.answer(PROMETHEUS_2)
-    assert len(rendered) == 2
+    assert len(written) == 1
+    assert b"gomem_process_resident_bytes{" in scrapes.answer(PROMETHEUS_2)[0]
+    assert len(written) == 1
 
 
 @pytest.mark.parametrize("accept", ["text/plain", PROMETHEUS_2])
@@ -108,7 +130,9 @@ def test_metrics_of_others_stand_beside_them(accept: str) -> None:
     others = CollectorRegistry()
     Counter("gomem_http_requests", "Requests.", registry=others).inc()
     shown = view(target(whole()))
-    body, kind = Scrapes(lambda: shown, beside=[others]).answer(accept)
+    scrapes = Scrapes(lambda: shown)
+    scrapes.add(others)
+    body, kind = scrapes.answer(accept)
     parse = parse_classic if kind == CLASSIC else parse_openmetrics
     names = {sample.name for family in parse(body.decode()) for sample in family.samples}
     assert {"gomem_http_requests_total", "gomem_process_resident_bytes", "gomem_build_info"} <= names
