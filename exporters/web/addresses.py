@@ -99,6 +99,8 @@ def _open(address: Address) -> list[socket.socket]:
         return _open_all([(family, where) for family, _, _, _, where in found])
     except OSError as error:
         raise _explain(address, error) from None
+    except UnicodeError:
+        raise ListenError(f"cannot listen on {address}: not a host name", "write an IP address") from None
 
 
 def _open_all(found: Sequence[tuple[int, tuple[object, ...]]]) -> list[socket.socket]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from exporters.web.server import Server
 from tests.live.web.clients import (
     METRICS,
     METRICS_TYPE,
+    PATIENCE,
     body,
     connect,
     everything,
@@ -25,6 +29,8 @@ from tests.live.web.clients import (
     serving,
 )
 from tests.unit.exporters.web.views import several, view
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_metrics_are_rendered_for_what_the_scraper_accepts() -> None:
@@ -184,6 +190,37 @@ def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
             connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             assert everything(connection).endswith(b"alive\n")
     assert not path.exists()
+
+
+SERVE_PASSED = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+from exporters.web.addresses import parse_address
+from exporters.web.server import Server
+from tests.live.web.clients import metrics
+with Server([parse_address("systemd:")], lambda: None, metrics) as server:
+    print(server.addresses[0], flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_sockets_that_systemd_opened_are_served() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE_PASSED, str(listener.fileno())], pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        where = listener.getsockname()
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().decode() == f"http://127.0.0.1:{where[1]}\n"
+        with socket.create_connection(where, PATIENCE) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert b"alive" in everything(connection)
+    finally:
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
 
 
 def test_the_file_of_a_socket_that_nobody_serves_is_replaced(tmp_path: Path) -> None:
