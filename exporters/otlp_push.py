@@ -8,10 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
+
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from exporters.prometheus.catalog import MetricOptions
 from exporters.units import clean
@@ -141,6 +144,23 @@ def metrics_url(endpoint: str) -> str:
     if not sound:
         raise UsageError(f"{clean(endpoint, 200)} is no http or https URL", "http://HOST:4318 or https://HOST/PATH")
     return urlunsplit(parts._replace(path=METRICS_PATH)) if parts.path in ("", "/") else endpoint
+
+
+class PushCollector(Collector):
+    """What became of the pushes, as metrics; register it beside the others."""
+
+    def __init__(self, counts: Callable[[], PushCounts]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families of one moment."""
+        now = self._counts()
+        yield CounterMetricFamily("gomem_otlp_pushes", "Views that the OpenTelemetry collector took.", now.sent)
+        yield CounterMetricFamily(
+            "gomem_otlp_push_failures",
+            "Views that could not be pushed over OTLP; while this rises, the collector has gaps.",
+            now.failed,
+        )
 
 
 class LastWords(logging.Handler):

@@ -8,11 +8,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.core import Metric as ClientMetric
+from prometheus_client.registry import Collector
+
+from exporters.otlp_push import PushCollector, PushCounts
 from exporters.prometheus import compat, spans, tracer_health
 from exporters.prometheus.catalog import PROCESS_GROUPS
 from exporters.prometheus.identity import LABELS
 from exporters.prometheus.metric import Metric
+from exporters.web.statistics import WebCollector, WebStatistics
 
+# One of everything, so that each metric of the server has its labels.
+_SERVED = WebStatistics({("", 0): 0}, {"": 0.0}, {"": 0}, 0, 0, 0, 0)
 _HEAD = "| name | type | unit | labels | what it is |\n| --- | --- | --- | --- | --- |\n"
 
 
@@ -28,6 +35,22 @@ def _labels(metric: Metric[Any]) -> str:
     return ", ".join(f"`{label}`" for label in metric.labels) or "-"
 
 
+def _table_of(title: str, collectors: Iterable[Collector]) -> str:
+    """Return the metrics of prometheus_client's kind in Markdown."""
+    rows = [
+        f"| `{metric.name}{'_total' if metric.type == 'counter' else ''}` | {metric.type} | "
+        f"{'seconds' if metric.name.endswith('_seconds') else '-'} | {_labels_of(metric)} | {metric.documentation} |\n"
+        for collector in collectors
+        for metric in collector.collect()
+    ]
+    return f"### {title}\n\n{_HEAD}{''.join(rows)}"
+
+
+def _labels_of(metric: ClientMetric) -> str:
+    names = dict.fromkeys(name for sample in metric.samples for name in sample.labels)
+    return ", ".join(f"`{name}`" for name in names) or "-"
+
+
 def tables() -> str:
     """Return every metric in Markdown, by group."""
     beside = f"Beside {' and '.join(f'`{label}`' for label in LABELS)}:\n\n"
@@ -35,6 +58,8 @@ def tables() -> str:
     parts.append(_table("By size class (`--size-classes`)", spans.SIZE_CLASS_METRICS, beside))
     own: tuple[Metric[Any], ...] = (tracer_health.BUILD, *tracer_health.METRICS)
     parts.append(_table("gomem itself", own, ""))
+    parts.append(_table_of("gomem's HTTP server", [WebCollector(lambda: _SERVED)]))
+    parts.append(_table_of("gomem's OTLP push (`--otlp`)", [PushCollector(lambda: PushCounts(0, 0, ""))]))
     parts.append(_table("client_golang's names (`--compat go-collector`)", compat.METRICS, beside))
     return "\n".join(parts)
 
