@@ -11,8 +11,10 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporters.otlp_push import PushCollector, PushCounts
 from exporters.prometheus import MetricOptions, Scrapes
 from exporters.prometheus.catalog import process_metrics
+from exporters.web.statistics import WebCollector, WebStatistics
 from tests.support.builds import build
 from tests.support.debian import prometheus
 from tests.support.parked import Flag, parked
@@ -48,7 +50,11 @@ def _families(text: str) -> dict[str, Metric]:
 def test_promtool_has_no_complaint(options: MetricOptions) -> None:
     promtool = prometheus().with_name("promtool")
     shown = all_samples()
-    text = Scrapes(lambda: shown, options).answer()[0]
+    scrapes = Scrapes(lambda: shown, options)
+    scrapes.add(WebCollector(lambda: WebStatistics({("metrics", 200): 1}, {"metrics": 0.5}, {"slow": 1}, 0, 1, 2, 0)))
+    scrapes.add(PushCollector(lambda: PushCounts(1, 0, "")))
+    text = scrapes.answer()[0]
+    assert b"\ngomem_otlp_pushes_total 1" in text
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
