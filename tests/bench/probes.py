@@ -1,5 +1,7 @@
 """What one hit of a probe costs the target: allocloop with a probe on every allocation, Python with a busy madvise.
 
+And what the optional roles cost at a page fault, and probes that are never hit at a context switch.
+
 `make bench-probes`, or: python -m tests.bench.probes --seconds 3
 """
 
@@ -19,6 +21,7 @@ from bpf.governor import GovernedUprobes
 from bpf.placing import place
 from bpf.source import BpfSource
 from bpf.uprobes import UprobeSpec
+from tests.bench import residency, switches
 from tests.bench.overhead_targets import Rate, Ticker
 from tests.support.builds import built
 from tests.support.processes import running
@@ -161,6 +164,11 @@ def main() -> None:
     print("CPU time of the target per hit, with its record           measured   assumed by the estimate")
     for name, measured, assumed in rows:
         print(f"  {name:<52} {measured * 1e6:7.2f} us  {assumed * 1e6:7.2f} us")
+    for title, costs in (("page fault", residency.costs), ("context switch", switches.costs)):
+        print(f"CPU time of a target per {title}")
+        for one in costs(release, seconds):
+            price = "" if one.assumed is None else f"  {one.assumed * 1e6:7.2f} us"
+            print(f"  {one.what:<52} {one.measured * 1e6:7.2f} us{price}", flush=True)
 
 
 if __name__ == "__main__":
