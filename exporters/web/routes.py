@@ -126,7 +126,7 @@ class Compressed:
         with self._lock:
             body, packed = self._kept.get(response.path_class, (None, b""))
             if body is not response.body:
-                packed = gzip.compress(response.body, compresslevel=4, mtime=0)
+                packed = gzip.compress(response.body, compresslevel=1, mtime=0)  # text this repetitive gains 5% beyond
                 if response.path_class in ("metrics", "index"):
                     self._kept[response.path_class] = (response.body, packed)
         headers = {**response.headers, "Content-Encoding": "gzip"}

@@ -135,6 +135,13 @@ def test_two_hundred_at_once_are_all_answered_by_few_threads() -> None:
         assert is_served(server)
 
 
+def test_a_client_that_has_no_more_to_say_is_answered() -> None:
+    with serving() as server, connect(server) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        assert everything(connection).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_client_that_reads_nothing_holds_one_place_and_no_copy() -> None:
     large = bytes(32 << 20)
     with serving(lambda accept: (large, METRICS_TYPE), limits={"write_seconds": 0.3}) as server:

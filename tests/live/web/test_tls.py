@@ -17,7 +17,7 @@ import trustme
 
 from exporters.web.server import Server
 from exporters.web.webconfig import WebConfigError, load_web_config
-from tests.live.web.clients import connect, everything, get, port, serving, until
+from tests.live.web.clients import body, connect, everything, get, port, serving, until
 
 WRONG_HANDSHAKE = (ssl.SSLError, ConnectionError, OSError)
 ALICE = "Basic " + base64.b64encode(b"alice:wonder").decode()
@@ -103,6 +103,12 @@ def test_a_certificate_given_inline(authority: Authority) -> None:
     path.write_text(f"tls_server_config:\n  cert: |\n    {cert}\n  key: |\n    {key}\n")
     with serving(config=load_web_config(path)) as server:
         assert presented(server, authority.client()) == der(leaf)
+
+
+def test_a_large_answer_arrives_whole(authority: Authority) -> None:
+    large = os.urandom(1 << 20) * 20
+    with serving(lambda accept: (large, "text/plain"), config=load_web_config(authority.configuration())) as server:
+        assert body(get(server, "/metrics", authority.client())) == large
 
 
 def test_versions_below_the_least_are_refused(authority: Authority) -> None:
