@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tracer.discovery.belonging import Belongings, BelongingSource
+from tracer.discovery.lookout import PATIENCE, Look, Lookout
 from tracer.discovery.process_events import ProcessEvents
-from tracer.discovery.recognition import FileKey, Kind, Recognition, Recognized
-from tracer.discovery.scan import executable_key, list_pids
+from tracer.discovery.recognition import Kind, Recognition, Recognized
+from tracer.discovery.scan import list_pids
 from tracer.discovery.selection import Selection
-from tracer.discovery.sighting import Identity, Sighting, Unseen, age, look
-from tracer.errors import BackendUnavailable, TargetError, TargetGone
+from tracer.discovery.sighting import Identity, Sighting, Unseen, age
+from tracer.errors import BackendUnavailable, GomemError, TargetError, TargetGone
 from tracer.fleet.view import Belonging
 
 SETTLE = 1.0  # seconds that a process must have lived before it is looked at
@@ -27,6 +28,7 @@ RESCAN_EVERY = 60.0  # with it: for what no event tells (a fork without an exec,
 MOST_TARGETS = 4096
 MOST_PENDING = 16384
 _AGAIN = 0.1
+_TRIES = 5
 # Events are taken in batches: one at a time would be a wake-up for each of a thousand short-lived processes a second.
 _BATCH = 0.1
 
@@ -92,17 +94,22 @@ class Discovery:
         scan_every: float = SCAN_EVERY,
         listen: Callable[[], ProcessEvents] | None = ProcessEvents.open,
         most_targets: int = MOST_TARGETS,
+        patience: float = PATIENCE,
     ) -> None:
-        """Prepare; `settle` and `scan_every` are seconds. `listen` opens the connector; None: scan only."""
+        """Prepare; `settle` and `scan_every` are seconds. `listen` opens the connector; None: scan only.
+
+        `patience` is how many seconds one look may take before we go on without it.
+        """
         self.selection = selection or Selection()
         self.recognition = Recognition()
         self.mode_reason = ""  # why it is not the process connector
         self.processes_seen = 0  # processes that a scan met, and programs that events told of
         self.go_processes_seen = 0
-        self.errors = 0
+        self._errors = 0
         self.overruns = 0  # times that events came faster than they were read
         self.scans = 0
         self.left_out = 0  # wanted processes beyond `most_targets`, as of now
+        self._lookout = Lookout(self.recognition, patience)
         self._belongings = belongings or Belongings()
         self._generation = -1
         self._settle = settle
@@ -131,6 +138,16 @@ class Discovery:
         return "scan" if self._events is None else "process connector"
 
     @property
+    def errors(self) -> int:
+        """How often a scan or the connector failed, or a look did not come back in time."""
+        return self._errors + self._lookout.times_stuck
+
+    @property
+    def stuck(self) -> frozenset[int]:
+        """The processes that cannot be looked at because the file system of their executable does not answer."""
+        return self._lookout.stuck
+
+    @property
     def unreadable(self) -> int:
         """How many processes we were not permitted to look at, in the last scan and since."""
         return len(self._denied)
@@ -140,31 +157,44 @@ class Discovery:
         """How many processes are to be looked at when they have lived for a while."""
         return len(self._pending)
 
-    def start(self) -> None:
-        """Begin. Raises TargetGone or TargetError for a pid that was given and cannot be followed."""
-        for pid in sorted(self.selection.pids):
-            seen = look(pid)
-            if seen is Unseen.CHANGING:
-                seen = look(pid)
-            if seen is Unseen.GONE:
-                raise TargetGone(
-                    f"no process {pid} here",
-                    "pids are those of gomem's own PID namespace; "
-                    "/proc mounted with hidepid hides other users' processes",
-                )
-            if not isinstance(seen, Sighting):
-                raise TargetError(f"process {pid} cannot be followed: {seen}", "give the pid of a user process")
-            self._asked[pid] = seen.identity.start_ticks
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        if self._listen is not None and not self.selection.only_pids:
+    def bind(self) -> None:
+        """Take what needs privileges, and start no thread yet: what follows can still give them up for all of us."""
+        if self._listen is not None and not self.selection.only_pids and self._events is None:
             try:
                 self._events = self._listen()
             except BackendUnavailable as why:
                 self.mode_reason = f"{why.what}: {why.fix}"
+
+    def start(self) -> None:
+        """Begin; binds first if that was not done.
+
+        Raises TargetGone or TargetError for a pid that was given and cannot be followed.
+        """
+        try:
+            self._resolve(sorted(self.selection.pids))
+        except GomemError:
+            self._lookout.stop()
+            raise
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.bind()
         self._next_scan = time.monotonic()
+
+    def _resolve(self, left: list[int]) -> None:
+        for _ in range(_TRIES):
+            looks = {look.pid: look.seen for look in self._lookout.look(left, left)}
+            for pid in left:
+                seen = looks.get(pid, Unseen.STUCK)
+                if isinstance(seen, Sighting):
+                    self._asked[pid] = seen.identity.start_ticks
+                elif seen is not Unseen.CHANGING:
+                    raise _not_followed(pid, seen)
+            left = [pid for pid in left if pid not in self._asked]
+        if left:
+            raise _not_followed(left[0], Unseen.CHANGING)
 
     def stop(self) -> None:
         """End; idempotent."""
+        self._lookout.stop()
         self._close_events()
         if self._wake >= 0:
             os.close(self._wake)
@@ -210,10 +240,12 @@ class Discovery:
             self._last_scan = now
             self._next_scan = now + (self._scan_every if self._events is None else RESCAN_EVERY)
             self._scan()
+        for pid in self._lookout.back():
+            self._later(pid, 0.0)
         due = [pid for pid, when in self._pending.items() if when <= now]
         for pid in due:
             del self._pending[pid]
-            self._examine(pid)
+        self._look_at(due)
         if self._belongings.generation != self._generation:
             self._generation = self._belongings.generation
             self._judge_again()
@@ -223,7 +255,7 @@ class Discovery:
         try:
             batch = events.read()
         except OSError as error:
-            self.errors += 1
+            self._errors += 1
             self.mode_reason = f"the process connector failed: {error.strerror}"
             self._close_events()
             self._next_scan = now
@@ -260,12 +292,12 @@ class Discovery:
 
     def _scan(self) -> None:
         if self.selection.only_pids:
-            self._look_at(list(self._asked))
+            self._look_at(self._asked)
             return
         try:
             pids = list_pids()
         except OSError:
-            self.errors += 1
+            self._errors += 1
             return
         if self._events is None or not self.scans:
             self.processes_seen += len(pids - self._pids)
@@ -273,48 +305,30 @@ class Discovery:
         self.scans += 1
         for pid in [pid for pid in self._known if pid not in pids]:
             self._forget(pid)
-        self._look_at(pids)
+        self._denied = set()
+        self._look_at([pid for pid in pids if pid not in self._pending])
         if self.left_out:
             self._judge_again()
 
     def _look_at(self, pids: Iterable[int]) -> None:
-        self._denied = set()
-        for pid in pids:
-            if pid not in self._pending:
-                self._examine(pid)
+        for look in self._lookout.look(pids, self._asked):
+            self._take(look)
 
-    def _examine(self, pid: int) -> None:
-        """Look at the program that `pid` runs, and at the process only if that is a Go program or it was asked for."""
-        key: FileKey | None = None
-        try:
-            key = executable_key(pid)
-            recognized = self._recognized(pid, key) if key else None
-        except PermissionError:
+    def _take(self, look: Look) -> None:
+        """Compare what was seen with what we know."""
+        pid, seen, recognized = look.pid, look.seen, look.recognized
+        if recognized is not None and recognized.kind is Kind.UNREADABLE:
             self._denied.add(pid)
-            recognized = Recognized(Kind.UNREADABLE, "permission denied")
-        if recognized is None or (recognized.kind is not Kind.GO and pid not in self._asked):
-            self._forget(pid)
-            return
-        known = self._known.get(pid)
-        seen = look(pid)
-        if seen is Unseen.CHANGING or (isinstance(seen, Sighting) and key and not runs(seen, key)):
+        if seen is Unseen.CHANGING:
             self._later(pid, _AGAIN)
-        elif not isinstance(seen, Sighting):
+        elif not isinstance(seen, Sighting) or recognized is None:
             self._forget(pid)
-        elif known is None or known.sighting.identity != seen.identity:
+        elif (known := self._known.get(pid)) is None or known.sighting.identity != seen.identity:
             self._forget(pid)
             self._meet(seen, recognized)
         elif known.sighting != seen:
             known.sighting = seen
             self._judge(known)
-
-    def _recognized(self, pid: int, key: FileKey) -> Recognized:
-        recognized = self.recognition.known(key)
-        if recognized is None:
-            _, recognized = self.recognition.recognize(f"/proc/{pid}/exe")
-            # It may have executed another program meanwhile: then this is what is remembered of the first, if anything.
-            recognized = self.recognition.known(key) or recognized
-        return recognized
 
     def _meet(self, seen: Sighting, recognized: Recognized) -> None:
         if not self._asked_for(seen):
@@ -395,7 +409,10 @@ class Discovery:
             self._scan_soon()
 
 
-def runs(seen: Sighting, key: FileKey) -> bool:
-    """Tell whether the process that was seen executes the file."""
-    exe = seen.identity.exe
-    return (exe.device, exe.inode, exe.mtime_ns) == (key.device, key.inode, key.mtime_ns)
+def _not_followed(pid: int, why: Unseen | None) -> GomemError:
+    if why is Unseen.GONE:
+        return TargetGone(
+            f"no process {pid} here",
+            "pids are those of gomem's own PID namespace; /proc mounted with hidepid hides other users' processes",
+        )
+    return TargetError(f"process {pid} cannot be followed: {why}", "give the pid of another process")

@@ -11,6 +11,7 @@ a file system is many files and one program.
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class Latest(Generic[K, V]):
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self._lock = threading.Lock()
         self._entries: OrderedDict[K, V] = OrderedDict()
 
     def __len__(self) -> int:
@@ -78,21 +80,23 @@ class Latest(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """Return the value, which is now the one asked for last; None for none."""
-        value = self._entries.get(key)
-        if value is not None:
-            self._entries.move_to_end(key)
-        return value
+        with self._lock:
+            value = self._entries.get(key)
+            if value is not None:
+                self._entries.move_to_end(key)
+            return value
 
     def put(self, key: K, value: V) -> None:
         """Keep the value; the one that was not asked for longest goes when there are too many."""
-        self._entries[key] = value
-        self._entries.move_to_end(key)
-        if len(self._entries) > self.most:
-            self._entries.popitem(last=False)
+        with self._lock:
+            self._entries[key] = value
+            self._entries.move_to_end(key)
+            if len(self._entries) > self.most:
+                self._entries.popitem(last=False)
 
 
 class Recognition:
-    """Recognises executables. Not for several threads."""
+    """Recognises executables, for any thread."""
 
     def __init__(self, most: int = MOST_FILES) -> None:
         self._files: Latest[FileKey, Recognized] = Latest(most)
@@ -106,6 +110,15 @@ class Recognition:
     def known(self, key: FileKey) -> Recognized | None:
         """Return what is remembered of a file, None if it was not looked at."""
         return self._files.get(key)
+
+    def of_process(self, pid: int, key: FileKey) -> Recognized:
+        """Return what is known of the file `key` that the process executes; reads it if that is nothing."""
+        recognized = self.known(key)
+        if recognized is None:
+            _, recognized = self.recognize(f"/proc/{pid}/exe")
+            # It may have executed another program meanwhile: then this is what is remembered of the first, if anything.
+            recognized = self.known(key) or recognized
+        return recognized
 
     def recognize(self, path: str) -> tuple[FileKey | None, Recognized]:
         """Open and recognise the executable at `path`, usually /proc/PID/exe; never raises.

@@ -57,7 +57,8 @@ class Unseen(StrEnum):
 
     GONE = "gone"  # no such process, a zombie, or one that is exiting
     CHANGING = "changing"  # it executed a program while it was looked at
-    KERNEL_THREAD = "kernel thread"
+    KERNEL_THREAD = "a kernel thread"
+    STUCK = "the file system of its executable does not answer"
 
 
 def age(start_ticks: int) -> float:

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.live.discovery.following import following
+from tests.live.discovery.fuse import executed_from_fuse
+from tests.support.builds import build
+from tests.support.processes import running, state, wait_until
+from tests.support.requirements import absent
+from tracer.discovery.discovery import Discovery
+from tracer.discovery.selection import parse_selection
+from tracer.errors import TargetError
+
+PATIENCE = 0.5
+
+
+@pytest.fixture(scope="module")
+def becomes() -> Path:
+    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        absent("there is no /dev/fuse that we may open, or we may not mount")
+    return build("becomes", "1.25.5")
+
+
+@contextmanager
+def stopped(server: int) -> Iterator[None]:
+    os.kill(server, signal.SIGSTOP)
+    try:
+        wait_until(lambda: state(server) == "T", "the server is stopped")
+        yield
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+
+def test_a_go_program_on_a_file_system_that_a_program_serves_is_found(becomes: Path) -> None:
+    with (
+        executed_from_fuse(becomes, "x") as (_, pid),
+        following(Discovery(settle=0.0, scan_every=0.1, listen=None)) as seen,
+    ):
+        assert seen.until_found(pid).name == "program"
+
+
+def test_a_file_system_that_does_not_answer_holds_up_nobody_else(becomes: Path) -> None:
+    made = Discovery(settle=0.0, scan_every=0.1, listen=None, patience=PATIENCE)
+    with executed_from_fuse(becomes, "x") as (server, pid), stopped(server), following(made) as seen:
+        with running(becomes, "x") as other:
+            seen.until_found(other.pid)
+            seen.until(lambda: pid in made.stuck, "it is noticed")
+            assert made.errors > 0
+            assert pid not in seen.found
+        for _ in range(3):
+            seen.poll()
+        threads = threading.active_count()
+        for _ in range(5):
+            seen.poll()
+        assert threading.active_count() <= threads  # the one that waits is not joined by others
+        os.kill(server, signal.SIGCONT)
+        assert seen.until_found(pid).name == "program"
+        seen.until(lambda: pid not in made.stuck, "its thread is back")
+
+
+def test_to_ask_for_such_a_process_is_an_error_and_no_wait(becomes: Path) -> None:
+    with (
+        executed_from_fuse(becomes, "x") as (server, pid),
+        stopped(server),
+        pytest.raises(TargetError, match="does not answer"),
+    ):
+        Discovery(parse_selection(pids=[pid]), patience=PATIENCE).start()
