@@ -51,6 +51,7 @@ class Windows:
 
     def begin(self, time: int, budget_ppm: int) -> None:
         """Open a window."""
+        self.end(time, stopped=False)
         self.count += 1
         self.since, self.budget = time, budget_ppm / 1e6
 
