@@ -16,6 +16,11 @@ from exporters.prometheus.families import HighWater
 from exporters.units import clean
 from tracer.fleet.view import FleetView
 
+# What it says of a collector that is down, at every attempt, is not for standard error.
+_LOGGER = logging.getLogger("opentelemetry.exporter")
+_LOGGER.addHandler(logging.NullHandler())
+_LOGGER.propagate = False
+
 
 class HttpSender:
     """Sends all processes of a view in one request."""
@@ -37,9 +42,7 @@ class HttpSender:
         self._instruments = INSTRUMENTS + (own_instruments(options) if own_names else ())
         self._high_water = HighWater()
         self._words = LastWords()
-        self._logger = logging.getLogger("opentelemetry.exporter")
-        self._logger.addHandler(self._words)
-        self._logger.propagate = False
+        _LOGGER.addHandler(self._words)
 
     def send(self, view: FleetView) -> str | None:
         """Send it all; return why that failed, None if it did not."""
@@ -54,4 +57,4 @@ class HttpSender:
     def close(self) -> None:
         """Give up what is under way."""
         self._exporter.shutdown()
-        self._logger.removeHandler(self._words)
+        _LOGGER.removeHandler(self._words)

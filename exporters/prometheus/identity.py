@@ -72,7 +72,7 @@ METRICS: tuple[ProcessMetric, ...] = (
         MetricType.INFO,
         "",
         "What the process is and belongs to, empty where unknown, and the pod's labels that were asked for as "
-        "label_<name>; join it with `* on (pid, process) group_left (pod) gomem_process_info`.",
+        "label_<name>; join it with `* on (instance, pid, process) group_left (pod) gomem_process_info`.",
         INFO_LABELS,
         _info,
         lambda target: pod_labels(target.belonging.labels),
