@@ -19,7 +19,7 @@ from exporters.web.routes import path_class
 from exporters.web.statistics import Statistics
 
 _CHUNK = 64 << 10
-_SECONDS_TO_CLOSE = 1.0
+_SECONDS_OF_UNREAD = 1.0
 _MOST_UNREAD = 256 << 10  # what is read and thrown away so that a refusal arrives
 
 
@@ -121,14 +121,15 @@ class Connection:
                     self._socket,
                     ssl=context,
                     ssl_handshake_timeout=self._limits.handshake_seconds if secure else None,
-                    ssl_shutdown_timeout=_SECONDS_TO_CLOSE if secure else None,
+                    ssl_shutdown_timeout=self._limits.write_seconds if secure else None,
                 )
         except (OSError, ssl.SSLError, TimeoutError):
             if not secure:
                 raise
             raise _NoHandshake from None
         self._transport = transport
-        transport.set_write_buffer_limits(0)  # drain() then waits until the kernel has it all
+        # drain() then waits until nothing is left; with 0, asyncio's TLS takes an empty buffer for a full one.
+        transport.set_write_buffer_limits(1)
         self._writer = asyncio.StreamWriter(transport, self._protocol, self._reader, loop)
         if secure and not self._guard.admits(transport.get_extra_info("peercert")):
             raise _NoHandshake
@@ -216,7 +217,7 @@ class Connection:
             if self._transport.can_write_eof():
                 self._transport.write_eof()
             left = _MOST_UNREAD
-            async with asyncio.timeout(_SECONDS_TO_CLOSE):
+            async with asyncio.timeout(_SECONDS_OF_UNREAD):
                 while left > 0:
                     piece = await self._reader.read(_CHUNK)
                     if not piece:
@@ -224,11 +225,12 @@ class Connection:
                     left -= len(piece)
 
     async def _close(self) -> None:
+        """Send what is left; of TLS the last piece lies in a buffer that drain() knows nothing of."""
         assert self._writer is not None
+        self._enter(Phase.IDLE)
         self._writer.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SECONDS_TO_CLOSE):
-                await self._writer.wait_closed()
+        async with asyncio.timeout(self._limits.write_seconds):
+            await self._writer.wait_closed()
 
 
 class _NoHandshake(OSError):
