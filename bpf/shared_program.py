@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpf import syscalls, uprobes
-from bpf.bcc_import import KPROBE, RAW_TRACEPOINT
+from bpf.bcc_import import KPROBE, RAW_TRACEPOINT, TRACEPOINT
+from bpf.call_tracepoints import CallTracepoints, refused_tracepoint
 from bpf.loading import Wanted, load_in_child
 from bpf.program import SOURCE, Counter, TargetIds, common_constants, offset_in, target_ids
 from bpf.ringbuf import RingBuffer
 from bpf.uprobes import SkippedUprobe, UprobeSpec
-from tracer.errors import BackendUnavailable
+from tracer.errors import BackendUnavailable, GomemError
 from tracer.events import EVENT
 
 MAX_TARGETS = 1024
@@ -46,6 +47,8 @@ ADDRESSED = np.dtype([("event", EVENT), ("target", "<u4"), ("unused", "<u4")])  
 
 _TRACEPOINTS = {name: Wanted(name, RAW_TRACEPOINT) for name in ("on_exec", "on_exit", "on_sys_enter", "on_sys_exit")}
 _EXIT_OF_GROUP = Wanted("on_exit_of_group", RAW_TRACEPOINT, required=False)
+_CALL_BEGINS = Wanted("on_call_enter", TRACEPOINT, required=False)
+_CALL_ENDS = Wanted("on_call_exit", TRACEPOINT, required=False)
 _MULTI = Wanted("on_uprobe", KPROBE, syscalls.BPF_TRACE_UPROBE_MULTI, required=False)
 _PERF = Wanted("on_uprobe", KPROBE)
 
@@ -62,11 +65,13 @@ class SharedProgram:
         own = target_ids(os.getpid())
         self._nested = own.inode is not None
         self._namespaces: list[TargetIds] = []
+        self._held: list[int] = []
+        self._calls: CallTracepoints | None = None
         maps = ["events", "targets", "slots"]
         if self._nested:
             constants["PID_NAMESPACES"] = _MAX_NAMESPACES
             maps.append("namespaces")
-        wanted = [*_TRACEPOINTS.values(), _EXIT_OF_GROUP, _MULTI, _PERF]
+        wanted = [*_TRACEPOINTS.values(), _EXIT_OF_GROUP, _CALL_BEGINS, _CALL_ENDS, _MULTI, _PERF]
         self._loaded = load_in_child(SOURCE, constants, wanted, maps)
         self.ring = RingBuffer(self._loaded.maps["events"], ring_bytes, ADDRESSED)
         size = -(-TARGET.itemsize * MAX_TARGETS // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -85,32 +90,49 @@ class SharedProgram:
         """The fd of the ring buffer."""
         return self._loaded.maps["events"]
 
-    def open_tracepoints(self, tells_last: bool | None = None) -> list[int]:
-        """Run the programs at their raw tracepoints; return the fds that keep them there. Raises OSError.
+    def attach_tracepoints(self, tells_last: bool | None = None, single_calls: bool | None = None) -> None:
+        """Run the programs at their tracepoints. Raises NotPermitted or BackendUnavailable.
 
-        `tells_last`: whether sched_process_exit says which thread is a process's last; None: find out.
-        The exit of system calls comes first, or a call entered between the two would never be seen to end.
+        `tells_last`: whether sched_process_exit says which thread is a process's last. `single_calls`: whether to use
+        the tracepoints of single system calls, which cost the machine's other calls less. None: find out.
         """
-        held: list[int] = []
+        self._attach_raw("sched_process_exec", "on_exec")
         last = self._loaded.program(_EXIT_OF_GROUP) if tells_last is not False else None
         try:
-            held.append(self._open("sched_process_exec", "on_exec"))
-            try:
-                if last is not None:
-                    held.append(syscalls.open_raw_tracepoint(last, "sched_process_exit"))
-            except OSError:
-                last = None
-            if last is None:
-                held.append(self._open("sched_process_exit", "on_exit"))
-            held.append(self._open("sys_exit", "on_sys_exit"))
-            held.append(self._open("sys_enter", "on_sys_enter"))
+            if last is not None:
+                self._held.append(syscalls.open_raw_tracepoint(last, "sched_process_exit"))
         except OSError:
-            uprobes.close_all(held)
-            raise
-        return held
+            last = None
+        if last is None:
+            self._attach_raw("sched_process_exit", "on_exit")
+        begins, ends = self._loaded.program(_CALL_BEGINS), self._loaded.program(_CALL_ENDS)
+        if single_calls is not False and begins is not None and ends is not None:
+            with contextlib.suppress(OSError, GomemError):
+                self._calls = CallTracepoints(begins, ends)
+        if self._calls is None:
+            # The exit comes first, or a call entered between the two would never be seen to end.
+            self._attach_raw("sys_exit", "on_sys_exit")
+            self._attach_raw("sys_enter", "on_sys_enter")
 
-    def _open(self, name: str, function: str) -> int:
-        return syscalls.open_raw_tracepoint(self._loaded.programs[_TRACEPOINTS[function].label], name)
+    @property
+    def sees_single_calls(self) -> bool:
+        """Whether the programs run at the tracepoints of single system calls, not at those of all."""
+        return self._calls is not None
+
+    def _attach_raw(self, name: str, function: str) -> None:
+        program = self._loaded.programs[_TRACEPOINTS[function].label]
+        try:
+            self._held.append(syscalls.open_raw_tracepoint(program, name))
+        except OSError as error:
+            raise refused_tracepoint(name, error) from error
+
+    def detach_tracepoints(self) -> None:
+        """Run them no more. Idempotent."""
+        uprobes.close_all(self._held)
+        calls, self._calls = self._calls, None
+        rest = calls.close() if calls is not None else None
+        if rest is not None:
+            rest.join()
 
     def attach(self, specs: list[UprobeSpec], pid: int) -> tuple[list[int], list[SkippedUprobe]]:
         """Put uprobes on one process; see uprobes.attach."""
@@ -161,7 +183,8 @@ class SharedProgram:
         return number
 
     def close(self) -> None:
-        """Close maps and programs. A row that somebody still has keeps the table's memory."""
+        """Detach, and close maps and programs. A row that somebody still has keeps the table's memory."""
+        self.detach_tracepoints()
         self.ring.close()
         self._loaded.close()
         del self._table

@@ -14,12 +14,11 @@ from itertools import pairwise
 import numpy as np
 
 from bpf import uprobes
-from bpf.bcc_import import NEEDS_BPF
 from bpf.program import target_ids
 from bpf.shared_program import ADDRESSED, MAX_UPROBES, SharedProgram
 from bpf.shared_target import SharedTarget
 from bpf.uprobes import SkippedUprobe, UprobeSpec
-from tracer.errors import BackendUnavailable, GomemError, NotPermitted, TargetGone
+from tracer.errors import GomemError, TargetGone
 from tracer.events import EventBatch, ProbeStatus
 
 RING_BYTES = 4 << 20
@@ -38,19 +37,23 @@ class SharedSource:
     """
 
     def __init__(
-        self, ring_bytes: int = RING_BYTES, budget: int = BUDGET, tells_last: bool | None = None
+        self,
+        ring_bytes: int = RING_BYTES,
+        budget: int = BUDGET,
+        tells_last: bool | None = None,
+        single_calls: bool | None = None,
     ) -> None:
         """`budget`: events a second, above which a target is paused until `SharedTarget.resume`.
 
-        `tells_last`: whether the kernel tells which exit of a thread is the process's (Linux 6.16); None: find out.
+        For `tells_last` and `single_calls` see SharedProgram.attach_tracepoints.
         """
         if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
             raise ValueError(f"the ring buffer's size must be a power of two of at least 4096, not {ring_bytes}")
         self.budget = budget
         self._ring_bytes = ring_bytes
         self._tells_last = tells_last
+        self._single_calls = single_calls
         self._program: SharedProgram | None = None
-        self._held: list[int] = []
         self._targets: dict[int, SharedTarget] = {}
         self._by_id: dict[int, SharedTarget] = {}
         self._slots: dict[int, int] = {}  # by pid
@@ -72,13 +75,7 @@ class SharedSource:
         _allow_descriptors()
         wake_every = 1 << max(self._ring_bytes // _RECORD_BYTES // 8 // (os.cpu_count() or 1), 1).bit_length() - 1
         program = self._program = SharedProgram(self._ring_bytes, wake_every)
-        try:
-            self._held = program.open_tracepoints(self._tells_last)
-        except PermissionError as error:
-            raise NotPermitted(f"tracepoints are not permitted: {error.strerror}", NEEDS_BPF) from error
-        except OSError as error:
-            what = f"cannot attach to raw tracepoints: {error.strerror}"
-            raise BackendUnavailable(what, "needs CONFIG_TRACEPOINTS; use --backend procfs") from error
+        program.attach_tracepoints(self._tells_last, self._single_calls)
         self._epoll = select.epoll()
         # Edge-triggered: the programs wake us when much has come, and waiting data alone shall not.
         self._epoll.register(program.ring_fd, select.EPOLLIN | select.EPOLLET)
@@ -233,13 +230,14 @@ class SharedSource:
 
     def stop(self) -> None:
         """Detach everything and free the kernel's memory; keep what was not polled yet. Idempotent."""
-        uprobes.close_all(self._held)
         with self._lock:
             program, self._program = self._program, None
             epoll, self._epoll = self._epoll, None
             targets = list(self._targets.values())
         if epoll is not None:
             epoll.close()
+        if program is not None:
+            program.detach_tracepoints()
         for target in targets:
             self._closer.close(target.surrender_links())
         self._closer.finish()

@@ -50,10 +50,13 @@ class Gathered:
 
 @contextmanager
 def sharing(
-    ring_bytes: int = 16 << 20, budget: int = UNLIMITED, tells_last: bool | None = None
+    ring_bytes: int = 16 << 20,
+    budget: int = UNLIMITED,
+    tells_last: bool | None = None,
+    single_calls: bool | None = None,
 ) -> Iterator[SharedSource]:
     """Have a source until the block ends."""
-    source = SharedSource(ring_bytes, budget, tells_last)
+    source = SharedSource(ring_bytes, budget, tells_last, single_calls)
     source.start()
     try:
         yield source

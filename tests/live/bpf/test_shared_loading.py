@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from bpf.bcc_import import RAW_TRACEPOINT
 from bpf.loading import Wanted, load_in_child
-from tests.support.processes import state, wait_until, without_capabilities
+from tests.support.builds import build
+from tests.support.processes import running, state, wait_until, without_capabilities
 from tracer.errors import BackendUnavailable
 
 pytestmark = [pytest.mark.bpf, pytest.mark.timeout(60)]
@@ -129,11 +131,10 @@ def waits_to_open(pid: int) -> bool:
         return False  # it is gone
 
 
-def run(script: str, *under: str) -> str:
+def run(script: str, *under: str, arguments: Sequence[object] = ()) -> str:
     """Run a script of ours, and return what it wrote."""
-    done = subprocess.run(
-        [*under, sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+    command = [*under, sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -180,8 +181,37 @@ def test_without_permission_the_error_names_the_capabilities() -> None:
     assert "CAP_BPF" in told
 
 
-@pytest.mark.parametrize("missing", ["bpf", "perfmon", None])
-def test_two_capabilities_and_no_tracefs_are_enough(missing: str | None) -> None:
-    kept = ",".join(f"+{name}" for name in ("bpf", "perfmon", "sys_ptrace") if name != missing)
-    told = run(REFUSED, "setpriv", f"--bounding-set=-all,{kept}", f"--inh-caps=-all,{kept}", "--")
-    assert told.startswith("NotPermitted 77") if missing else told == "started"
+FOLLOW = """
+import sys
+from bpf.shared_source import SharedSource
+from tests.live.bpf.sharing import Gathered
+from tests.live.bpf.tracing import Binary
+from tracer.events import Kind
+pid = int(sys.argv[1])
+binary = Binary(f"/proc/{pid}/exe", "1.25.5")
+source = SharedSource()
+source.start()
+source.add(pid, binary.specs())
+gathered = Gathered(source)
+gathered.until(lambda: {Kind.GC_DONE, Kind.MADVISE} <= set(gathered.kinds(pid)), "a collection")
+source.stop()
+print("followed")
+"""
+
+
+def only(*capabilities: str) -> list[str]:
+    """Return the words that run a command with these capabilities and no other."""
+    kept = ",".join(f"+{name}" for name in capabilities)
+    return ["setpriv", f"--bounding-set=-all,{kept}", f"--inh-caps=-all,{kept}", "--"]
+
+
+def test_three_capabilities_and_no_tracefs_are_enough_to_follow_a_go_program() -> None:
+    with running(build("churn", "1.25.5"), "-mb", "24", "-phase", "50ms") as process:
+        assert run(FOLLOW, *only("bpf", "perfmon", "sys_ptrace"), arguments=[process.pid]) == "followed"
+
+
+@pytest.mark.parametrize("missing", ["bpf", "perfmon"])
+def test_with_one_capability_taken_away_the_error_names_it(missing: str) -> None:
+    told = run(REFUSED, *only(*{"bpf", "perfmon", "sys_ptrace"} - {missing}))
+    assert told.startswith("NotPermitted 77")
+    assert f"CAP_{missing.upper()}" in told

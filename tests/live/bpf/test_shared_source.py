@@ -53,9 +53,10 @@ def mapped(events: EventBatch, size: int) -> int:
     return int(((events["kind"] == Kind.MMAP) & (events["args"][:, 1] == size)).sum())
 
 
-def test_every_process_has_the_events_that_a_source_of_its_own_sees() -> None:
+@pytest.mark.parametrize("single_calls", [None, False], ids=["single calls", "all calls"])
+def test_every_process_has_the_events_that_a_source_of_its_own_sees(single_calls: bool | None) -> None:
     with ExitStack() as stack:
-        source = stack.enter_context(sharing())
+        source = stack.enter_context(sharing(single_calls=single_calls))
         gathered = Gathered(source)
         alone: dict[int, tuple[BpfSource, list[EventBatch]]] = {}
         children: list[Launched] = []
