@@ -105,6 +105,16 @@ def test_growth_and_garbage_collection_have_one_caller_each(code: Code, probes: 
     assert code.callers["(*mheap).sysAlloc"] == {"(*mheap).grow"}
 
 
+def test_every_span_passes_one_probe_on_its_way_in_and_one_on_its_way_out(code: Code, probes: list[Probe]) -> None:
+    """User arenas (GOEXPERIMENT=arenas) alone make a span past allocSpan, and reuse it without freeing it."""
+    (made,), (freed,) = chosen(probes, Kind.SPAN_ALLOC), chosen(probes, Kind.SPAN_FREE)
+    if made == "(*mheap).initSpan":
+        assert code.callers[made] - {"(*mheap).allocUserArenaChunk"} == {"(*mheap).allocSpan"}
+    assert made in ("(*mheap).initSpan", "(*mheap).allocSpan")
+    # freeSpan's closure calls it, also where freeSpan itself was inlined.
+    assert all(name.partition(".func")[0].endswith(("freeSpan", "freeManual")) for name in code.callers[freed])
+
+
 def test_no_allocation_passes_two_probes(code: Code, probes: list[Probe]) -> None:
     """Only a tiny allocation under runtime/secret does: its slow path, which is not probed, calls another variant."""
     allocators = chosen(probes, Kind.MALLOCGC)

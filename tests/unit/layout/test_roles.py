@@ -86,3 +86,30 @@ def test_every_role_of_the_event_contract_can_be_probed() -> None:
 def test_what_has_no_calling_convention_is_refused(version: str, goarch: str) -> None:
     with pytest.raises(LayoutError):
         resolve_roles(version, goarch, lambda name: True)
+
+
+def test_a_span_is_seen_where_its_address_is_known_or_else_where_it_is_asked_for() -> None:
+    (known,) = resolve("go1.20", "(*mheap).initSpan", "(*mheap).allocSpan")
+    assert known.symbol == "runtime.(*mheap).initSpan"
+    assert known.arguments == (
+        Argument(0, "si"), Argument(1, "r8", 0, 13), Argument(2, "di", bytes=1), Argument(3, "cx", bytes=1),
+    )  # fmt: skip
+    (asked,) = resolve("go1.19", "(*mheap).allocSpan")
+    assert asked.arguments == (Argument(1, "bx", 0, 13), Argument(2, "di", bytes=1), Argument(3, "cx", bytes=1))
+
+
+def test_a_span_that_ends_is_told_by_its_own_struct() -> None:
+    (freed,) = resolve("go1.27.3", "(*mheap).freeSpanLocked")
+    fields = [argument.field for argument in freed.arguments]
+    assert fields == ["mspan.startAddr", "mspan.npages", "mspan.spanclass", ""]
+    assert {argument.register for argument in freed.arguments[:3]} == {"bx"}
+
+
+def test_without_arguments_in_registers_there_are_no_span_events() -> None:
+    assert resolve("go1.16.8", "(*mheap).allocSpan", "(*mheap).freeSpanLocked") == []
+
+
+def test_the_start_of_a_cycle_tells_what_the_pacer_knows() -> None:
+    (start,) = resolve("go1.27.3", "(*gcControllerState).startCycle")
+    fields = [argument.field.partition(".")[2] for argument in start.arguments]
+    assert fields == ["heapLive", "heapMarked", "lastHeapGoal"]
