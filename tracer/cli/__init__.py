@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -12,6 +13,7 @@ import click
 from tracer import __version__
 from tracer.errors import EXIT_FAILED, EXIT_USAGE, GomemError
 
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 _COMMANDS = ("trace", "snapshot", "record", "replay", "serve", "doctor")
 
 
@@ -29,6 +31,7 @@ class Gomem(click.Group):
         """Return the command of that name, which is in the module of the same name."""
         if name not in _COMMANDS:
             return None
+        _import_numpy()
         command: click.Command = getattr(import_module(f"tracer.cli.{name}"), name)
         return command
 
@@ -44,6 +47,22 @@ class Gomem(click.Group):
             raise SystemExit(EXIT_FAILED) from None
         except (OSError, MemoryError, RecursionError) as error:
             _fail(error, f"{type(error).__name__}: {error}", EXIT_FAILED, debug=bool(ctx.params.get("debug")))
+
+
+def _import_numpy() -> None:
+    """Import NumPy without the threads of its linear algebra, which we have no use for.
+
+    They would keep privileges that we give up. The variable is for this import only, not for programs that we start.
+    """
+    known = os.environ.get(_BLAS_THREADS)
+    os.environ[_BLAS_THREADS] = "1"
+    try:
+        import_module("numpy")
+    finally:
+        if known is None:
+            del os.environ[_BLAS_THREADS]
+        else:
+            os.environ[_BLAS_THREADS] = known
 
 
 def _fail(error: BaseException, text: str, code: int, *, debug: bool) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -12,22 +12,29 @@ from typing import Literal
 import click
 
 from bpf.shared_source import SharedSource
+from bpf.uprobes import kernel_release
+from exporters.otlp_push import open_push
 from exporters.prometheus.catalog import MetricOptions
 from exporters.prometheus.scrape import Scrapes
-from exporters.web.addresses import DEFAULT_PORT, parse_address
+from exporters.web.addresses import DEFAULT_PORT, Address, exposure_warning, parse_address
 from exporters.web.server import Server
-from exporters.web.webconfig import load_web_config
+from exporters.web.statistics import WebCollector
+from exporters.web.webconfig import WebConfig, load_web_config
 from tracer.cli.options import Command, Seconds, say, stop_signals
+from tracer.discovery.belonging import Belongings
 from tracer.discovery.discovery import Discovery
 from tracer.discovery.selection import parse_selection
 from tracer.errors import BackendUnavailable, NotPermitted, UsageError
 from tracer.fleet.fleet import Fleet, Settings
 from tracer.fleet.view import FleetView
+from tracer.privileges import Task, drop, limit_resources, needed_for
 from tracer.report import Limit
 
 Backend = Literal["auto", "bpf", "procfs"]
 _CONDITIONS = ("exe", "container", "cgroup", "uid", "label")
 _FEWEST_SECONDS = 0.1
+_UPROBE_MULTI = (6, 6)  # the first Linux with uprobe_multi links
+_OPEN_FILES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,22 @@ def _selection_options(command: Command) -> Command:
     help="Serve each process's whole report, with its command line, as JSON at /targets/PID/report.json.",
 )  # fmt: skip
 @click.option(
+    "--pod-label", "pod_labels", multiple=True, metavar="KEY",
+    help="Export this label of the pods as label_KEY of gomem_process_info (repeatable).",
+)  # fmt: skip
+@click.option(
+    "--kubernetes/--no-kubernetes", default=False, show_default=True,
+    help="Ask the Kubernetes API for this node's pods: names, namespaces, labels (needs the extra 'kubernetes').",
+)  # fmt: skip
+@click.option(
+    "--otlp", "otlp_endpoint", metavar="URL",
+    help="Also push to an OpenTelemetry collector over OTLP/HTTP (needs the extra 'otlp').",
+)  # fmt: skip
+@click.option(
+    "--otlp-interval", type=Seconds(), default=60.0, show_default=True, metavar="SECONDS",
+    help="How often to push.",
+)  # fmt: skip
+@click.option(
     "--web-config", type=click.Path(dir_okay=False), metavar="FILE",
     help="TLS, client certificates and passwords, in the style of Prometheus' exporters (YAML).",
 )  # fmt: skip
@@ -109,6 +132,10 @@ def serve(
     compat: str | None,
     size_classes: bool,
     reports: bool,
+    pod_labels: tuple[str, ...],
+    kubernetes: bool,
+    otlp_endpoint: str | None,
+    otlp_interval: float,
     web_config: str | None,
     **conditions: tuple[str, ...],
 ) -> None:
@@ -131,27 +158,62 @@ def serve(
     )
     addresses = [parse_address(text) for text in listen]
     config = load_web_config(web_config) if web_config is not None else None
+    metric_options = MetricOptions(size_classes=size_classes, go_collector=compat is not None)
     newest = _Newest()
-    scrapes = Scrapes(newest.view, MetricOptions(size_classes=size_classes, go_collector=compat is not None))
+    belongings = Belongings.here(api=kubernetes, label_keys=[*pod_labels, *selection.label_keys])
+    discovery = Discovery(selection, belongings=belongings, most_targets=4 * max_targets)
+    scrapes = Scrapes(newest.view, metric_options)
+    server = Server(addresses, newest.view, scrapes.answer, config, reports, log=say)
+    scrapes.add(WebCollector(server.statistics))
+    push = None
+    if otlp_endpoint is not None:
+        push = open_push(
+            newest.view, otlp_endpoint, interval=otlp_interval, options=metric_options, own_names=True, complain=say
+        )
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals())
-        discovery = Discovery(selection)
-        discovery.start()
-        stack.callback(discovery.stop)
-        # The address first: it is what a second gomem on the machine fails at, and costs nothing.
-        server = Server(addresses, newest.view, scrapes.answer, config, reports, log=say)
-        server.start()
+        # What needs privileges for a moment comes first; the threads begin when these are given up.
+        server.bind()
         stack.callback(server.stop)
+        discovery.bind()
+        stack.callback(discovery.stop)
         events = stack.enter_context(_events(backend))
-        settings = Settings(interval, cpu_budget, max_targets)
-        fleet = Fleet(
-            discovery, events.source, events.reason, settings, newest.publish, events.limits, complain=_complain
-        )
+        _give_up_privileges(events)
+        discovery.start()
+        server.start()
+        belongings.start()
+        stack.callback(belongings.stop)
+        if push is not None:
+            push.start()
+            stack.callback(push.stop)
         for address in server.addresses:
             say(f"serving {address}/")
+        for warning in filter(None, (_exposure(addresses, config), *_reasons(discovery, belongings))):
+            say(warning)
         say(f"events: {'bpf' if events.source else 'none'} ({events.reason}); processes by {discovery.mode}")
-        fleet.run(stop)
+        settings = Settings(interval, cpu_budget, max_targets)
+        Fleet(
+            discovery, events.source, events.reason, settings, newest.publish, events.limits, complain=_complain
+        ).run(stop)
     say("stopped")
+
+
+def _give_up_privileges(events: _Events) -> None:
+    """Keep only the capabilities that looking at processes takes; uprobes of loaded programs need none since 6.6."""
+    tasks = [Task.LOOK]
+    if events.source is not None and kernel_release() < _UPROBE_MULTI:
+        tasks.append(Task.ATTACH_BY_PERF_EVENTS)
+    limit_resources(_OPEN_FILES)
+    drop(needed_for(*tasks))
+
+
+def _exposure(addresses: Sequence[Address], config: WebConfig | None) -> str | None:
+    return exposure_warning(addresses, bool(config and config.encrypted), bool(config and config.authenticated))
+
+
+def _reasons(discovery: Discovery, belongings: Belongings) -> list[str]:
+    limits = [f"{limit.what}: {limit.why}; {limit.fix}" for limit in belongings.limits]
+    return [discovery.mode_reason and f"no process events, so /proc is scanned: {discovery.mode_reason}", *limits]
 
 
 class _Newest:

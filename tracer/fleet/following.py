@@ -211,12 +211,14 @@ class Following:
     def _new_view(self) -> TargetView:
         old, failed = self._view, self._trouble is not None
         state, why = self._state()
+        looked_at = old.looked_at if failed else time.time()
         return replace(
             old,
             state=state,
             why=why,
             report=self._report,
-            looked_at=old.looked_at if failed else time.time(),
+            looked_at=looked_at,
+            spans_at=looked_at if self._report is not None and self._report.spans is not None else None,
             look_seconds=self.last_cost,
             looks=old.looks + (not failed),
             failed_looks=old.failed_looks + failed,
