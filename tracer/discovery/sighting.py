@@ -55,7 +55,7 @@ class Sighting:
 class Unseen(StrEnum):
     """Why there is no sighting."""
 
-    GONE = "gone"  # no such process, a zombie, or one that is exiting
+    GONE = "gone"  # no such process, a zombie, one that is exiting, or one that cannot be looked at at all
     CHANGING = "changing"  # it executed a program while it was looked at
     KERNEL_THREAD = "a kernel thread"
     STUCK = "the file system of its executable does not answer"
@@ -74,7 +74,8 @@ def look(pid: int) -> Sighting | Unseen:
         return Unseen.GONE
     try:
         return _look(pid, directory)
-    except (ProcessLookupError, FileNotFoundError, ValueError):
+    except (OSError, ValueError):
+        # Mostly because it has ended; but the file system of its executable can fail in any way, too.
         return Unseen.GONE
     finally:
         os.close(directory)

@@ -72,3 +72,14 @@ def test_to_ask_for_such_a_process_is_an_error_and_no_wait(becomes: Path) -> Non
         pytest.raises(TargetError, match="does not answer"),
     ):
         Discovery(parse_selection(pids=[pid]), patience=PATIENCE).start()
+
+
+def test_a_file_system_whose_server_died_does_no_harm(becomes: Path) -> None:
+    made = Discovery(settle=0.0, scan_every=0.1, listen=None)
+    with executed_from_fuse(becomes, "x") as (server, pid), following(made) as seen:
+        found = seen.until_found(pid)
+        os.kill(server, signal.SIGKILL)
+        seen.until_gone(found.identity)
+        with running(becomes, "x") as other:
+            seen.until_found(other.pid)
+        assert not made.stuck
