@@ -10,7 +10,7 @@ TESTS ?= tests
 TOOLS := python3-venv python3-bpfcc strace
 TEST_TOOLS := $(TOOLS) golang-1.19-go gcc libc6-dev util-linux
 
-.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-start bench-probes bench-snapshot clean
+.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-throughput bench-start bench-probes bench-snapshot clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -41,6 +41,9 @@ lint: venv  ## Run ruff and mypy
 bench-overhead: test-tools  ## Measure what tracers cost programs that allocate, serve HTTP, and scavenge
 	@bash deploy/setup.sh packages bpftrace
 	$(PYTHON) -m tests.bench.overhead
+
+bench-throughput: test-tools  ## Measure how many events a second reach the model without a loss
+	$(PYTHON) -m tests.bench.throughput
 
 bench-start: test-tools  ## Measure the time from command to first report
 	$(PYTHON) -m tests.bench.start

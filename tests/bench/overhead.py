@@ -16,9 +16,9 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from tests.bench.overhead_figures import Moment, Noise, Ratio, quietness, ratio
+from tests.bench.overhead_figures import Ratio, ratio
+from tests.bench.overhead_noise import Noise, cpu_seconds, moment, quietness
 from tests.bench.overhead_targets import TARGETS, Rate, Workload, workload
 from tests.bench.overhead_tracers import GOMEM, SPANS, TRACERS, Tracer, missing, tracing
 
@@ -69,23 +69,6 @@ class Cell:
     def tracer_cpu(self) -> float:
         """Return the CPU seconds per second that the tracer itself used while it watched."""
         return statistics.median(window.tracer_cpu for window, _ in self.pairs)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process and of its children that ended, 0 if it is gone (proc(5): stat)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
-def moment(processes: Sequence[int]) -> Moment:
-    """Return the machine as it is now; `processes` are those whose work is no disturbance."""
-    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    user, nice, system, _, _, irq, softirq, steal = (tick / os.sysconf("SC_CLK_TCK") for tick in ticks)
-    busy = user + nice + system + irq + softirq
-    return Moment(time.monotonic(), busy, steal, sum(cpu_seconds(pid) for pid in (os.getpid(), *processes)))
 
 
 def window(running: Workload, seconds: float, tracer_pid: int | None = None) -> Window:

@@ -39,3 +39,13 @@ def test_the_table_of_overheads_has_a_ratio_for_every_tracer_and_says_what_it_is
         assert len(named[f"httpserver: {row}"]) == 3, said
     assert re.search(r"other processes used \d+\.\d % of one core", said)
     assert "could not have been seen" in said
+
+
+@pytest.mark.bpf
+def test_the_throughput_is_of_runs_without_a_loss() -> None:
+    build("callstorm", "1.25.5")
+    said = run("throughput", "--quick")
+    rates = [int(rate.replace(",", "")) for rate in re.findall(r"([\d,]+) a second asked for", said)]
+    assert rates[0] == 1000
+    assert re.search(r"[\d,]+ events a second from the kernel into the model without a loss", said), said
+    assert re.search(r"other processes used \d+\.\d % of one core", said)

@@ -13,7 +13,7 @@ import (
 
 var (
 	round   = flag.Int("mb", 64, "MB that are filled and dropped in a round")
-	block   = flag.Int("block", 64, "KB of a block")
+	block   = flag.Int("block", 256, "KB of a block, or half of one")
 	limited = flag.Bool("limit", false, "scavenge by a memory limit instead of debug.FreeOSMemory")
 	every   = flag.Duration("every", 100*time.Millisecond, "interval of the lines")
 	filled  atomic.Uint64

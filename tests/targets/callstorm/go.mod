@@ -1,0 +1,3 @@
+module example.org/callstorm
+
+go 1.19
