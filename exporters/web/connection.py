@@ -13,6 +13,7 @@ from enum import Enum
 
 from exporters.web.guard import Guard
 from exporters.web.outgoing import Outgoing
+from exporters.web.rates import TokenBucket
 from exporters.web.request import MOST_HEAD_BYTES, BadRequest, Request, parse_head
 from exporters.web.response import Response, head_bytes, plain
 from exporters.web.routes import path_class
@@ -36,6 +37,10 @@ class Limits:
     answer_seconds: float = 30.0  # to make an answer
     write_seconds: float = 30.0  # until the client has read it
     connection_seconds: float = 600.0  # then it has to shake hands again, with today's certificates
+    requests_burst: float = 20.0  # of one connection
+    requests_rate: float = 20.0  # a second, beyond these
+    accepts_burst: float = 256.0  # of one address that is listened on
+    accepts_rate: float = 200.0
     eviction_seconds: float = 1.0  # who has waited for longer makes room when there is none
     stop_seconds: float = 2.0
     waiting_bytes: int = 64 << 20  # of different responses that clients are reading
@@ -75,6 +80,7 @@ class Connection:
         self._guard = guard
         self._statistics = statistics
         self._outgoing = outgoing
+        self._pace = TokenBucket(limits.requests_burst, limits.requests_rate)
         self._transport: asyncio.Transport | None = None
         self._reader = asyncio.StreamReader(MOST_HEAD_BYTES)
         self._protocol = asyncio.StreamReaderProtocol(self._reader)
@@ -101,7 +107,9 @@ class Connection:
         try:
             await self._greet()
             while await self._serve_one(answer):
-                pass
+                # Who asks faster than any scraper does is answered more slowly: a refusal would cost as much.
+                await asyncio.sleep(self._pace.seconds_to_next())
+                self._pace.take()
             await self._close()
         except _NoHandshake:
             self._statistics.refuse("tls")

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporters.web.passwords import Judgement, Passwords, TokenBucket
+from exporters.web.passwords import Judgement, Passwords
+from exporters.web.rates import TokenBucket
 from exporters.web.request import Request
 from exporters.web.response import Response, plain
 from exporters.web.routes import Routes, path_class

@@ -15,8 +15,10 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
+
+from exporters.web.rates import Clock, TokenBucket
 
 _MOST_REMEMBERED = 256
 _MOST_PEERS = 256
@@ -36,35 +38,10 @@ class Judgement(Enum):
     LATER = 3  # it was not looked at: too many are being tried
 
 
-class TokenBucket:
-    """`burst` at once, `rate` a second in the long run. Not safe from several threads."""
-
-    def __init__(self, burst: float, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._burst = burst
-        self._rate = rate
-        self._clock = clock
-        self._tokens = burst
-        self._at = clock()
-
-    def ready(self) -> bool:
-        """Whether there is one to take."""
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        return self._tokens >= 1
-
-    def take(self) -> bool:
-        """Take one if there is one."""
-        if not self.ready():
-            return False
-        self._tokens -= 1
-        return True
-
-
 class Passwords:
     """Judges Authorization headers. Safe from several threads."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from exporters.json_report import render_json
 from exporters.web.markup import POLICY
 from exporters.web.pages import index_page, target_page
+from exporters.web.rates import CpuBudget
 from exporters.web.request import Request, accepts_gzip
 from exporters.web.response import HTML, JSON, Response, plain
 from exporters.web.selection import select_families
@@ -24,8 +25,11 @@ _INTERVALS_ALIVE = 5
 # A first round over a whole node, with BPF programs to compile.
 _SECONDS_TO_FIRST_ROUND = 120.0
 _LEAST_SECONDS_ALIVE = 30.0
+# What is rendered anew for each request must not take the CPU (and Python's one interpreter lock) from the looks.
+_RENDER_BURST, _RENDER_SHARE = 5.0, 0.1  # seconds of CPU time at once, and share of one CPU in the long run
 _SMALLEST_TO_COMPRESS = 1024
 _MOST_NAMES = 200
+_MOST_KEPT = 4  # the list, and metrics in each of their formats
 _TARGET = re.compile(r"/targets/([1-9][0-9]{0,9})(/report\.json)?")
 _PAGE = {"Content-Security-Policy": POLICY}
 _METHODS = ("GET", "HEAD")
@@ -41,12 +45,23 @@ class Routes:
         self._started = time.monotonic()
         self._index: tuple[FleetView | None, bytes] | None = None
         self._compressed = Compressed()
+        self._budget = CpuBudget(_RENDER_BURST, _RENDER_SHARE)
 
     def answer(self, request: Request) -> Response:
         """Return the response to any request."""
         if request.method not in _METHODS:
             return plain(405, "only GET and HEAD", path_class(request.path), Allow="GET, HEAD")
-        response = self._find(request)
+        if not _is_dear(request):
+            return self._finished(request, self._find(request))
+        if not self._budget.is_open():
+            return plain(503, "too many pages were asked for; wait a little", path_class(request.path), Retry_After="5")
+        began = time.thread_time()
+        try:
+            return self._finished(request, self._find(request))
+        finally:
+            self._budget.spend(time.thread_time() - began)
+
+    def _finished(self, request: Request, response: Response) -> Response:
         if accepts_gzip(request.header("accept-encoding")):
             response = self._compressed.of(response)
         if request.path == "/metrics":
@@ -113,22 +128,24 @@ class Routes:
 
 
 class Compressed:
-    """Compresses responses; the newest one of each class of path is kept, for those who ask for the same bytes."""
+    """Compresses responses; the newest ones of each content type are kept, for those who ask for the same bytes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[str, tuple[bytes, bytes]] = {}
+        self._kept: dict[tuple[str, str], tuple[bytes, bytes]] = {}
 
     def of(self, response: Response) -> Response:
         """Return the response with its body gzipped, if that is worth it."""
         if len(response.body) < _SMALLEST_TO_COMPRESS:
             return response
         with self._lock:
-            body, packed = self._kept.get(response.path_class, (None, b""))
+            kind = response.path_class, response.content_type
+            body, packed = self._kept.get(kind, (None, b""))
             if body is not response.body:
                 packed = gzip.compress(response.body, compresslevel=1, mtime=0)  # text this repetitive gains 5% beyond
-                if response.path_class in ("metrics", "index"):
-                    self._kept[response.path_class] = (response.body, packed)
+                for_many = response.path_class in ("metrics", "index")
+                if for_many and (kind in self._kept or len(self._kept) < _MOST_KEPT):
+                    self._kept[kind] = (response.body, packed)
         headers = {**response.headers, "Content-Encoding": "gzip"}
         return Response(response.status, packed, response.content_type, headers, response.path_class)
 
@@ -140,6 +157,12 @@ def path_class(path: str) -> str:
         return simple[path]
     match = _TARGET.fullmatch(path)
     return "other" if match is None else "report" if match[2] else "target"
+
+
+def _is_dear(request: Request) -> bool:
+    """Whether the answer is made for this request alone, and not once per view."""
+    kind = path_class(request.path)
+    return kind in ("target", "report") or (kind == "metrics" and bool(request.query))
 
 
 def _names(query: str) -> frozenset[str]:

@@ -23,6 +23,7 @@ from exporters.web.addresses import Address, close_listeners, is_local, open_lis
 from exporters.web.connection import Connection, Limits, Phase
 from exporters.web.guard import Guard
 from exporters.web.outgoing import Outgoing
+from exporters.web.rates import TokenBucket
 from exporters.web.response import Response, head_bytes, plain
 from exporters.web.routes import Metrics, Routes
 from exporters.web.statistics import Statistics, WebStatistics
@@ -145,6 +146,7 @@ class Server:
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         local = is_local(listener)
+        pace = TokenBucket(self._limits.accepts_burst, self._limits.accepts_rate)
         while True:
             try:
                 accepted, peer = await loop.sock_accept(listener)
@@ -155,7 +157,9 @@ class Server:
                 continue
             accepted.setblocking(False)
             self._admit(accepted, _peer_host(peer), local)
-            await asyncio.sleep(0)  # a flood of connections is accepted without ever waiting, otherwise
+            pace.take()
+            # At least 0: a flood of connections would be accepted without ever letting others run, otherwise.
+            await asyncio.sleep(pace.seconds_to_next())
 
     def _admit(self, accepted: socket.socket, peer: str, local: bool) -> None:
         """Take a connection on, in the place of one that only waits if need be; or refuse it."""

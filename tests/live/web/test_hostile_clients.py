@@ -199,6 +199,14 @@ def test_clients_that_leave_in_the_middle_leave_nothing() -> None:
         assert is_served(server)
 
 
+def test_a_connection_that_asks_without_end_is_slowed_down_and_others_are_not() -> None:
+    with serving(limits={"requests_burst": 5.0, "requests_rate": 0.001}) as server, connect(server) as greedy:
+        greedy.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+        until(lambda: server.statistics().requests.get(("healthz", 200), 0) == 6)
+        assert is_served(server)
+        assert server.statistics().requests["healthz", 200] == 6
+
+
 @pytest.mark.parametrize(
     ("raw", "status"),
     [

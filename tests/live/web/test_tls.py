@@ -8,6 +8,7 @@ import hashlib
 import os
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +110,22 @@ def test_a_large_answer_arrives_whole(authority: Authority) -> None:
     large = os.urandom(1 << 20) * 20
     with serving(lambda accept: (large, "text/plain"), config=load_web_config(authority.configuration())) as server:
         assert body(get(server, "/metrics", authority.client())) == large
+
+
+def test_a_slow_reader_gets_the_last_piece_too(authority: Authority) -> None:
+    large = os.urandom(3 << 20)
+    with (
+        serving(lambda accept: (large, "text/plain"), config=load_web_config(authority.configuration())) as server,
+        connect(server) as connection,
+        authority.client().wrap_socket(connection, server_hostname="127.0.0.1") as secure,
+    ):
+        secure.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        received = b""
+        while piece := secure.recv(1 << 20):
+            if len(received) < 1 << 16 <= len(received) + len(piece):
+                time.sleep(1.5)  # longer than any grace at the end of a connection
+            received += piece
+        assert received.endswith(large)
 
 
 def test_versions_below_the_least_are_refused(authority: Authority) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporters.web import passwords
-from exporters.web.passwords import Judgement, Passwords, TokenBucket, matches, parse_basic
+from exporters.web.passwords import Judgement, Passwords, matches, parse_basic
 
 USERS = {
     "alice": bcrypt.hashpw(b"wonder", bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$"),
@@ -152,13 +152,3 @@ def test_any_header_is_read_or_refused(header: str) -> None:
     for candidate in (header, "Basic " + header):
         credentials = parse_basic(candidate)
         assert credentials is None or isinstance(credentials[1], bytes)
-
-
-def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
-    clock = Clock()
-    bucket = TokenBucket(3, 2, clock)
-    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
-    clock.now += 0.5
-    assert [bucket.take() for _ in range(2)] == [True, False]
-    clock.now += 1000
-    assert [bucket.take() for _ in range(4)] == [True, True, True, False]

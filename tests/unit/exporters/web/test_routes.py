@@ -57,6 +57,25 @@ def test_pages_allow_their_own_style_and_nothing_else() -> None:
     assert "unsafe" not in policy
 
 
+def test_pages_made_for_one_request_are_rationed_and_metrics_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "_RENDER_BURST", 1e-9)
+    monkeypatch.setattr(routes, "_RENDER_SHARE", 0.0)
+    poor = made(several())
+    assert [poor.answer(get("/targets/11")).status for _ in range(3)] == [200, 503, 503]
+    assert poor.answer(get("/targets/11/report.json")).status == 503
+    assert poor.answer(Request("GET", "/metrics", "name[]=a", {}, True, False)).status == 503
+    assert poor.answer(get("/metrics")).status == 200
+    assert poor.answer(get("/")).status == 200
+
+
+def test_each_format_of_the_metrics_is_compressed_once() -> None:
+    bodies = {"a": bytes(5000), "b": bytes(6000)}
+    both = Routes(lambda: None, lambda accept: (bodies[accept], f"text/{accept}"), False)
+    answers = [both.answer(get("/metrics", accept=kind, **{"accept-encoding": "gzip"})).body for kind in "abab"]
+    assert answers[0] is answers[2]
+    assert answers[1] is answers[3]
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [("/", "index"), ("/metrics", "metrics"), ("/targets/1", "target"), ("/targets/1/report.json", "report"),
