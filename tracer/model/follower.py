@@ -83,6 +83,7 @@ class Follower:
         self._sight: Sight | None = None
         self._lost = 0
         self._follows_states = follows_states
+        self._blind_until = 0
         self._looked: deque[int] = deque(maxlen=PROVEN_BY)  # when the last looks that were compared ended
         self._charges = Charges()
         self._mappings = Side(lambda: model.mappings.map, shown_mapping, UNKNOWN_MAPPING)
@@ -119,6 +120,12 @@ class Follower:
         elif now >= self._sight.ended + SLACK + _ARRIVAL:
             self._settle(self._sight, now - HOLD)
 
+    def blind(self, until: int) -> None:
+        """Know nothing of the region states until a look that began after `until` (ns): some roles went unseen."""
+        self._blind_until = max(until + SLACK, self._blind_until)
+        self.model.blind(self._blind_until)
+        self._states.suspect_nothing()
+
     def look(self, sight: Sight) -> None:
         """Take a look that was just taken. It is compared once the events of its time have been fed.
 
@@ -141,7 +148,8 @@ class Follower:
         self._apply(self._held["time"] <= np.uint64(min(self._touching_until(sight), complete)))
         if not maps.full:
             self._compare_mappings(sight)
-        if self._follows_states and sight.states is not None and not states.full:
+        knows_all = self._follows_states and sight.began >= self._blind_until
+        if knows_all and sight.states is not None and not states.full:
             self._compare_states(sight.states.steps())
         for side in (self._mappings, self._states):
             side.end_recording()

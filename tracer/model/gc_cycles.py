@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 MOST_CYCLES = 1000
 _LARGEST = 1 << 57  # bytes of address space
+_SETTLED = 15_000_000  # ns after gcMarkTermination was called, until the controller knows what was marked
 
 
 @dataclass(slots=True)
@@ -61,13 +62,26 @@ class GcCycles:
         self._next_goal = self._next_heap = None
         self.ended += 1
 
-    def look(self, goal: int, allocated: int, marked: int) -> None:
-        """Take what a look between two cycles saw: next goal, HeapAlloc, bytes marked by the last cycle."""
-        if self._open is not None:
-            return
-        self._next_goal, self._next_heap = goal, allocated
-        if self._cycles and self._cycles[-1].heap_after is None:
-            self._cycles[-1].heap_after = marked
+    def look(self, began: int, ended: int, goal: int, allocated: int, marked: int) -> None:
+        """Take what a look saw: the next goal, HeapAlloc, and the bytes marked by the last cycle.
+
+        Events may be known that came after it. One into which a cycle fell is of no use.
+        """
+        before, after = None, None
+        for cycle in reversed(self.cycles):
+            if cycle.started is not None and cycle.started > ended:
+                after = cycle
+            elif cycle.ended is not None and cycle.ended + _SETTLED <= began:
+                before = cycle
+                break
+            else:
+                return
+        if after is None:
+            self._next_goal, self._next_heap = goal, allocated
+        else:
+            after.goal, after.heap_before = after.goal or goal, after.heap_before or allocated
+        if before is not None and before.heap_after is None:
+            before.heap_after = marked
 
     def forget(self) -> None:
         """Drop a cycle whose end will not be seen."""

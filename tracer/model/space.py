@@ -74,6 +74,7 @@ class AddressSpaceModel:
         self._callers = callers or Callers(symbolize or _nameless)
         self._join = RoleJoin()
         self._since = 0
+        self._blind_until = 0
         self._arenas: dict[int, int] = {}  # base: size
 
     @classmethod
@@ -100,7 +101,12 @@ class AddressSpaceModel:
         for base, size in sight.arenas:
             self._arenas.setdefault(base, size)
         if sight.heap is not None:
-            self.cycles.look(*sight.heap)
+            self.cycles.look(sight.began, sight.ended, *sight.heap)
+
+    def blind(self, until: int) -> None:
+        """Forget the region states, and take no role before `until` (ns): others of that time went unseen."""
+        self._blind_until = max(until, self._blind_until)
+        self.states.forget()
 
     def apply(self, batch: EventBatch, explained: Explained | None = None) -> None:
         """Take the next events, in order of time; `explained` if their roles were joined with their calls already."""
@@ -118,14 +124,17 @@ class AddressSpaceModel:
         columns = [batch[name][rows].tolist() for name in ("kind", "entered", "time", "result")]
         # A tuple at a time: thousands of lists at once would keep Python's collector busy.
         all_args = zip(*(batch["args"][rows, number].tolist() for number in range(5)), strict=True)
+        blind_until = self._blind_until
         apply_call, apply_role = self.mappings.apply, self.states.apply
         every = zip(rows.tolist(), owners, all_args, *columns, strict=True)
         for row, owner, args, kind, entered, time, result in every:
             if kind < 32:
                 apply_call(kind, entered, time, args, result)
-                if row in by_call:
+                if row in by_call and entered >= blind_until:
                     self._settle(*by_call[row], bool(failed[row]), time, result)
             elif kind >= 64 and kind <= 69:
+                if time < blind_until:
+                    continue
                 apply_role(kind, time, args[0], args[1], owner)
             else:
                 self._other(kind, time, args, owner)

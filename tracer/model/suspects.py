@@ -59,7 +59,7 @@ class Side:
         """Give up suspects if too much happens until the next look."""
         steps = self.map()
         if steps.recording is not None and len(steps.recording) > _MOST_RECORDED:
-            self._suspect_nothing()
+            self.suspect_nothing()
             steps.recording = None
 
     def recorded(self) -> list[Piece]:
@@ -71,7 +71,7 @@ class Side:
     def proven(self, drift: list[Row]) -> list[Row]:
         """Return what of the next look's differences is proven to be wrong; suspect the rest."""
         if self.lossy:
-            self._suspect_nothing()
+            self.suspect_nothing()
             return drift
         touched = _ranges([piece[:2] for piece in (*self.since, *(self.map().recording or []))])
         lasting: list[list[Row]] = []
@@ -82,7 +82,8 @@ class Side:
         self.suspects = [drift, *reversed(lasting[1:])]
         return lasting[0]
 
-    def _suspect_nothing(self) -> None:
+    def suspect_nothing(self) -> None:
+        """Forget the suspects."""
         self.suspects = [[] for _ in self.suspects]
 
 

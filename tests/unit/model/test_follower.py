@@ -31,6 +31,7 @@ from tracer.model.mappings import MAPPED, READABLE, UNKNOWN, WRITABLE
 from tracer.model.sight import Cover, Sight
 from tracer.model.space import AddressSpaceModel
 from tracer.model.states import PREPARED, READY, RESERVED
+from tracer.model.states import UNKNOWN as UNKNOWN_STATE
 
 MS = 1_000_000
 BASE = 0x7F00_0000_0000
@@ -288,6 +289,34 @@ def test_states_are_not_compared_where_the_source_does_not_see_them() -> None:
     assert not one.suspicious
     assert (one.found.looks, one.found.exact_looks) == (2, 0)
     assert one.model.virtual().ready is None
+
+
+def test_what_went_unseen_is_learned_from_the_next_look_and_is_no_drift() -> None:
+    one = looked(follower(), sight(100 * MS, [], [(HEAP, HEAP + 4 * PAGE, RESERVED)]))
+    one.look(sight(495 * MS, [], [(HEAP, HEAP + 4 * PAGE, RESERVED)]))
+    one.blind(500 * MS)
+    one.feed(batch(event(Kind.USED, 499 * MS, HEAP, PAGE), event(Kind.MAP, 498 * MS, HEAP, PAGE)), 600 * MS)
+    assert not one.pending
+    assert one.model.states.map.at(HEAP) == UNKNOWN_STATE, "that look is older"
+    assert one.found.exact_looks == 1
+    later = event(Kind.UNUSED, 650 * MS, HEAP + PAGE, PAGE), event(Kind.USED, 651 * MS, HEAP + 2 * PAGE, PAGE)
+    one.feed(batch(*later), 690 * MS)
+    ends = [HEAP + pages * PAGE for pages in (0, 1, 2, 4)]
+    looked(one, sight(700 * MS, [], list(zip(ends[:-1], ends[1:], (READY, PREPARED, READY), strict=True))))
+    assert one.model.virtual().ready == 3 * PAGE
+    assert (one.found.drift, one.suspicious, one.found.resyncs, one.found.exact_looks) == (0, False, 0, 2)
+    assert not one.model.states.anomaly_counts
+    looked(one, sight(900 * MS, [], [(HEAP, HEAP + 4 * PAGE, READY)]))
+    assert one.suspicious, "now it is known again"
+
+
+def test_a_system_call_that_a_role_made_unseen_is_not_its() -> None:
+    one = looked(follower(), sight(100 * MS, [], []))
+    one.blind(500 * MS)
+    role, call = event(Kind.RESERVE, 400 * MS, 0, 4 * PAGE), mmap(402 * MS, BASE, 4, prot=0, entered=401 * MS)
+    one.feed(batch(role, call), 600 * MS)
+    assert one.model.states.map.at(BASE) == UNKNOWN_STATE
+    assert one.model.mappings.map.at(BASE) == MAPPED
 
 
 def test_a_stack_grows_without_an_event() -> None:

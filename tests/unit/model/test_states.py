@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.model.events import ANONYMOUS, FIXED, PAGE, PRIVATE, READ, WRITE, batch, event, mmap, munmap
 from tracer.events import EventBatch, Kind
 from tracer.model import states as states_module
-from tracer.model.gc_cycles import GcCycle
+from tracer.model.gc_cycles import GcCycle, GcCycles
 from tracer.model.space import AddressSpaceModel, ArenaState
 from tracer.model.states import NONE, PREPARED, READY, RESERVED, STATE_MASK, UNKNOWN
 
@@ -199,23 +199,62 @@ def test_roles_with_any_arguments_are_survived(roles: list[tuple[int, int, int]]
     assert all(start < end for start, end, _ in model.states.map.pieces())
 
 
-def test_cycles_pair_their_starts_with_their_ends() -> None:
+MS = 1_000_000
+
+
+def cycles(*kinds_at: tuple[Kind, int]) -> GcCycles:
+    """Return the cycles of events, given as kinds and ms."""
     model = AddressSpaceModel.empty()
+    model.apply(batch(*(event(kind, at * MS) for kind, at in kinds_at)))
+    return model.cycles
+
+
+def test_cycles_pair_their_starts_with_their_ends() -> None:
     kinds = [Kind.GC_DONE, Kind.GC_START, Kind.GC_DONE, Kind.GC_START, Kind.GC_START, Kind.GC_DONE, Kind.GC_START]
-    for at, kind in enumerate(kinds):
-        if at == 3:
-            model.cycles.look(goal=100, allocated=70, marked=50)
-        model.apply(batch(event(kind, at + 1)))
-        if at == 4:
-            model.cycles.look(goal=1, allocated=1, marked=1)  # in the midst of a cycle: of no use
-    assert model.cycles.cycles == [
-        GcCycle(None, 1),
-        GcCycle(2, 3, heap_after=50),
-        GcCycle(4, None, 100, 70),
-        GcCycle(5, 6),
-        GcCycle(7, None),
-    ]
-    assert model.cycles.ended == 3
+    found = cycles(*((kind, at) for at, kind in enumerate(kinds, start=1)))
+    assert found.cycles == [
+        GcCycle(None, MS), GcCycle(2 * MS, 3 * MS), GcCycle(4 * MS, None), GcCycle(5 * MS, 6 * MS), GcCycle(7 * MS),
+    ]  # fmt: skip
+    assert found.ended == 3
+
+
+def test_a_look_between_two_cycles_tells_what_the_one_left_and_the_next_finds() -> None:
+    found = cycles((Kind.GC_START, 100), (Kind.GC_DONE, 110))
+    found.look(200 * MS, 201 * MS, goal=100, allocated=70, marked=50)
+    found.look(300 * MS, 301 * MS, goal=100, allocated=80, marked=50)
+    found.start(400 * MS)
+    assert found.cycles == [GcCycle(100 * MS, 110 * MS, heap_after=50), GcCycle(400 * MS, None, 100, 80)]
+
+
+def test_a_look_that_is_learned_of_behind_later_events_goes_where_it_belongs() -> None:
+    rows = (Kind.GC_START, 100), (Kind.GC_DONE, 110), (Kind.GC_START, 205), (Kind.GC_DONE, 206), (Kind.GC_START, 209)
+    found = cycles(*rows)
+    found.look(200 * MS, 201 * MS, goal=100, allocated=70, marked=50)
+    assert found.cycles == [
+        GcCycle(100 * MS, 110 * MS, heap_after=50), GcCycle(205 * MS, 206 * MS, 100, 70), GcCycle(209 * MS),
+    ]  # fmt: skip
+    found.done(210 * MS)
+    found.start(500 * MS)
+    assert found.cycles[-1] == GcCycle(500 * MS)
+
+
+def test_a_look_before_the_first_cycle_tells_what_that_finds() -> None:
+    found = cycles((Kind.GC_START, 205))
+    found.look(200 * MS, 201 * MS, goal=100, allocated=70, marked=0)
+    assert found.cycles == [GcCycle(205 * MS, None, 100, 70)]
+
+
+@pytest.mark.parametrize("start", [100, 195, 200, 201])
+def test_a_look_into_which_a_cycle_fell_tells_nothing(start: int) -> None:
+    found = cycles((Kind.GC_START, start), (Kind.GC_DONE, start + 4), (Kind.GC_START, 300))
+    found.look((start + 1) * MS, 201 * MS, goal=100, allocated=70, marked=50)
+    assert found.cycles == [GcCycle(start * MS, (start + 4) * MS), GcCycle(300 * MS)]
+
+
+def test_right_after_the_end_of_a_cycle_a_look_may_still_see_what_the_one_before_marked() -> None:
+    found = cycles((Kind.GC_START, 100), (Kind.GC_DONE, 110))
+    found.look(111 * MS, 112 * MS, goal=100, allocated=70, marked=50)
+    assert found.cycles == [GcCycle(100 * MS, 110 * MS)]
 
 
 def test_growth_of_the_heap_is_kept_in_order() -> None:
