@@ -67,6 +67,8 @@ class BpfSource:
         self._program: Program | None = None
         self._ring: RingBuffer | None = None
         self._held: list[int] = []
+        self._uprobe_fd = -1
+        self._added: list[UprobeSpec] = []
         self._calls: MemoryCalls | None = None
         self._pidfd = -1
         self._exit: EventBatch = no_events()
@@ -126,6 +128,7 @@ class BpfSource:
         if backend == "perf":
             program_fd = program.uprobe("perf")
         assert program_fd is not None
+        self._uprobe_fd = program_fd
         for index, spec in enumerate(self._specs):
             if spec.operands:
                 program.set_operands(index, pack_operands(spec.operands, on=True))
@@ -134,6 +137,29 @@ class BpfSource:
         self.uprobe_backend = backend
         if not held:
             raise uprobes.unavailable(self.skipped)
+
+    def add_uprobes(self, specs: Sequence[UprobeSpec]) -> list[SkippedUprobe]:
+        """Put more uprobes on the target while it is watched; return those that were refused. Raises NotPermitted.
+
+        Only after `start` was given some: those that come later are of the same kinds.
+        """
+        first = self._first_added() + len(self._added)
+        room = uprobes.MAX_UPROBES - first if self._program is not None and self._uprobe_fd >= 0 else 0
+        taken, rest = list(specs[:room]), specs[room:]
+        if taken and self._program is not None:
+            for index, spec in enumerate(taken, start=first):
+                if spec.operands:
+                    self._program.set_operands(index, pack_operands(spec.operands, on=True))
+            cookies = {spec: uprobes.cookie(spec, index) for index, spec in enumerate(taken, start=first)}
+            held, skipped = uprobes.attach(self._uprobe_fd, taken, self.pid, self.uprobe_backend, cookies)
+            self._held += held
+            self._added += taken
+        else:
+            skipped = []
+        return [*skipped, *(SkippedUprobe(spec, "there are too many probes") for spec in rest)]
+
+    def _first_added(self) -> int:
+        return len(self._specs) + (len(self.governed.specs) if self.governed is not None else 0)
 
     def poll(self, timeout: float) -> EventBatch:
         """Return the events of the last moments, sorted by time; see EventSource.poll.
@@ -254,6 +280,8 @@ class BpfSource:
         for index, spec in enumerate(self._specs):
             if spec not in refused:
                 found.append(ProbeStatus(spec.role, spec.symbol, program.counter(Counter.HITS + index)))
+        for index, spec in enumerate(self._added, start=self._first_added()):
+            found.append(ProbeStatus(spec.role, spec.symbol, program.counter(Counter.HITS + index)))
         for more in (self.governed, self._residency):
             found += more.probes() if more is not None else []
         return found

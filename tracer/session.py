@@ -27,6 +27,7 @@ from tracer.model.activity import Activity
 from tracer.model.follower import Follower
 from tracer.model.space import AddressSpaceModel
 from tracer.optional_roles import RESIDENCY_ROLES, OptionalRole, not_seen
+from tracer.plugins import Plugins
 from tracer.program import GoProgram
 from tracer.recording.contents import Beginning, Ending
 from tracer.recording.recorder import Recorder
@@ -216,22 +217,32 @@ def watch_target(
     """
     facts = facts or inspector.facts()
     spent = _Spent.now()
-    activity = Activity(inspector.symbolize)
+    plugins = _plugins(inspector, plan)
+
+    def symbolize(address: int) -> str | None:
+        return inspector.symbolize(address) or plugins.symbolize(address)
+
+    activity = Activity(symbolize)
     # The log of a launched program counts from its first event, which is before our first look.
     started = time.monotonic_ns() if launched is None else None
     if started is not None:
         activity.mark_start(started)
     if recorder is not None:
-        recorder.begin(_beginning(facts, plan, started), inspector.symbolize, lambda: _overhead(plan, spent, None))
+        recorder.begin(_beginning(facts, plan, started), symbolize, lambda: _overhead(plan, spent, None))
     follower = _follower(plan, activity)
-    watch = Watch(inspector, plan.source, activity, FromExec() if launched else _all, recorder, follower)
+    if follower is not None:
+        plugins.on_probed = follower.blind
+    if plan.uprobes:
+        plugins.search()
+    watch = Watch(inspector, plan.source, activity, FromExec() if launched else _all, recorder, follower, plugins)
     cpu_before = inspector.target_cpu_seconds()
     try:
         ending = watch.run(seconds, stop, launched=launched is not None)
         cpu_after = inspector.target_cpu_seconds()
     finally:
         watch.finish()
-    limits = [*plan.limits, *([ending.early] if ending.early else []), *_broken_off(plan.source)]
+        plugins.close()
+    limits = [*plan.limits, *([ending.early] if ending.early else []), *_broken_off(plan.source), *plugins.limits]
     target_cpu = None if cpu_before is None or cpu_after is None else cpu_after - cpu_before
     watched = Watched(
         backend=plan.backend,
@@ -275,6 +286,18 @@ def report_of_the_ended(
         limits=[*plan.limits, Limit("its state: virtual, resident, heap", why, "trace a program that runs longer")],
     )
     return _finished(facts, None, watched, recorder)
+
+
+def _plugins(inspector: Inspector, plan: Plan) -> Plugins:
+    """Return what finds the target's plugins and probes them as the program was."""
+
+    def specs_for(plugin: GoProgram) -> list[UprobeSpec]:
+        return uprobes_for(plugin, plan.limits, inspector.program.layout)
+
+    def attach(specs: Sequence[UprobeSpec]) -> list[SkippedUprobe]:
+        return plan.source.add_uprobes(specs) if isinstance(plan.source, BpfSource) else []
+
+    return Plugins(inspector.target, inspector.program, specs_for, attach)
 
 
 def _follower(plan: Plan, activity: Activity) -> Follower | None:

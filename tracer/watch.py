@@ -16,6 +16,7 @@ from tracer.inspection import Inspector, Look
 from tracer.model.activity import Activity
 from tracer.model.follower import Follower
 from tracer.model.sight import Sight
+from tracer.plugins import Plugins
 from tracer.recording.recorder import Recorder
 from tracer.report import Limit
 
@@ -49,11 +50,12 @@ class Watch:
         accept: Callable[[EventBatch], EventBatch] = lambda batch: batch,
         recorder: Recorder | None = None,
         follower: Follower | None = None,
+        plugins: Plugins | None = None,
     ) -> None:
         """`source` is started already, or None where only looks are taken; `accept` may drop events.
 
         A `recorder` that has begun gets all that is seen. A `follower` gets the events in the place of its `activity`,
-        and the looks, which it compares with its model.
+        and the looks, which it compares with its model. `plugins` see which files are mapped.
         """
         self.look: Look | None = None
         self._inspector = inspector
@@ -62,6 +64,7 @@ class Watch:
         self._accept = accept
         self._recorder = recorder
         self._follower = follower
+        self._plugins = plugins
         self._cost = 0.0
         self._started = time.monotonic()
 
@@ -170,6 +173,8 @@ class Watch:
             # What came after belongs to another program.
             batch = batch[: execs[0] + 1]
             self._accept = _nothing
+        if self._plugins is not None:
+            self._plugins.see(batch)
         if self._follower is not None and self._source is not None:
             self._follower.feed(batch, until, self._source.lost)
         else:

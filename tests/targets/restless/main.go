@@ -1,6 +1,7 @@
 // Restless changes its address space in every way that a Go program has, in short rounds: it grows its heap and frees it,
-// forces collections and the return of free pages, starts threads that end, maps memory by hand, and calls C's malloc where
-// it was built with cgo. At the end it writes as JSON how many collections there were, and makes a last one.
+// forces collections and the return of free pages, starts threads that end, maps memory by hand, calls C's malloc where
+// it was built with cgo, and loads plugins where it was built with the tag plugins. At the end it writes as JSON how many
+// collections there were, and makes a last one.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +26,10 @@ var (
 	seconds = flag.Float64("seconds", 2, "when to end")
 	peak    = flag.Int("mb", 48, "MB of live heap at the top of a round")
 	huge    = flag.Int("huge", 80, "MB of one block, larger than an arena")
+	rest    = flag.Duration("rest", 0, "rest between two rounds")
+	while   = flag.String("while", "", "go on after the seconds while this file is there, but no longer than a minute")
+	plugins = flag.String("plugins", "", "plugins to load, separated by commas; one works in each of the first rounds")
+	after   = flag.String("after", "", "wait until this file is gone before the plugins work")
 	sink    []byte
 )
 
@@ -86,11 +92,33 @@ func byHand() {
 	call(syscall.SYS_MPROTECT, 4096, 4096, syscall.PROT_NONE, 0) // fails: nothing is mapped there
 }
 
+func goOn(started time.Time) bool {
+	ran := time.Since(started)
+	if ran < time.Duration(*seconds*float64(time.Second)) {
+		return true
+	}
+	return isThere(*while) && ran < time.Minute
+}
+
+func isThere(file string) bool {
+	_, err := os.Stat(file)
+	return file != "" && err == nil
+}
+
 func main() {
 	flag.Parse()
 	started := time.Now()
-	end := started.Add(time.Duration(*seconds * float64(time.Second)))
-	for round := 0; time.Now().Before(end); round++ {
+	var works []func(int)
+	for _, path := range strings.FieldsFunc(*plugins, func(r rune) bool { return r == ',' }) {
+		works = append(works, load(path))
+	}
+	for waited := 0; waited < 30_000 && isThere(*after); waited += 10 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for round := 0; goOn(started); round++ {
+		if round < len(works) {
+			works[round](8 << 20)
+		}
 		nodes, blocks := grow()
 		threads(4)
 		for i := range blocks {
@@ -110,6 +138,7 @@ func main() {
 		if round%3 == 1 {
 			debug.FreeOSMemory()
 		}
+		time.Sleep(*rest)
 	}
 	// A limit would have the calls behind the last collection scavenge on.
 	debug.SetMemoryLimit(math.MaxInt64)

@@ -1,0 +1,3 @@
+module example.org/another
+
+go 1.19

@@ -1,0 +1,3 @@
+module example.org/extension
+
+go 1.19

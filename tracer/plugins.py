@@ -1,0 +1,168 @@
+"""Plugins of a Go program (-buildmode=plugin): each has a copy of the runtime's code, which needs probes of its own.
+
+A plugin's functions call the copy (the linker binds them to it), and the copy works on the data of the program's one
+runtime, to which the dynamic linker has bound it. What happens in it between its loading and its probes, nobody sees:
+until then the model of the region states knows nothing, and the next look tells.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from bpf.uprobes import SkippedUprobe, UprobeSpec
+from tracer.binary.executable import Executable
+from tracer.binary.pclntab import FunctionTable
+from tracer.errors import GomemError
+from tracer.events import EventBatch, Kind
+from tracer.kernel.maps import Mappings, read_mappings
+from tracer.program import GoProgram, load_bias
+from tracer.report import Limit
+from tracer.target import ExeIdentity, Target
+
+_MOST_FILES = 256  # that are looked into
+_MOST_PLUGINS = 16
+_MOST_NAMES = 64 << 20  # bytes of .dynstr
+_PROT_EXEC, _MAP_ANONYMOUS = 4, 0x20
+# cmd/link (data.go, lib.go) gives one of these for each package to what may share packages: hosts and their plugins. A
+# C shared library has none, and a runtime that is its own.
+_SHARES_PACKAGES = b"link.pkghash"
+
+Attach = Callable[[Sequence[UprobeSpec]], Sequence[SkippedUprobe]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A plugin that the process has loaded at `bias`."""
+
+    name: str
+    program: GoProgram
+    bias: int
+
+
+class Plugins:
+    """The plugins of one target, found when they are mapped, and probed then."""
+
+    def __init__(
+        self,
+        target: Target,
+        program: GoProgram,
+        specs_for: Callable[[GoProgram], Sequence[UprobeSpec]],
+        attach: Attach,
+    ) -> None:
+        """`specs_for` says which uprobes a copy of the runtime gets, `attach` puts them on the target."""
+        self.loaded: list[Plugin] = []
+        self.limits: list[Limit] = []
+        self.on_probed: Callable[[int], None] = _nobody  # told until when (CLOCK_MONOTONIC ns) a plugin went unseen
+        self._target = target
+        self._program = program
+        self._specs_for = specs_for
+        self._attach = attach
+        self._known = {target.exe_identity.inode}
+
+    def see(self, batch: EventBatch) -> None:
+        """Look for plugins if something was mapped that may be one. Raises nothing."""
+        args = batch["args"]
+        wanted = (batch["kind"] == Kind.MMAP) & (args[:, 2] & np.uint64(_PROT_EXEC) != 0)
+        wanted &= (args[:, 3] & np.uint64(_MAP_ANONYMOUS) == 0) & (batch["result"] >= 0)
+        if wanted.any():
+            since = int(batch["time"][wanted][0])
+            self.limits += [_unseen(plugin, (time.monotonic_ns() - since) / 1e9) for plugin in self.search()]
+
+    def search(self) -> list[Plugin]:
+        """Probe the plugins that the target has mapped and that are not known yet; return them. Raises nothing."""
+        found: list[Plugin] = []
+        with suppress(GomemError):
+            mappings = read_mappings(self._target).mappings
+            for row in np.flatnonzero(mappings.executable & (mappings.inode != 0)).tolist():
+                inode = int(mappings.inode[row])
+                if inode not in self._known and len(self._known) < _MOST_FILES:
+                    self._known.add(inode)
+                    found += self._load(mappings, row)
+        if found:
+            self.on_probed(time.monotonic_ns())
+        return found
+
+    def symbolize(self, address: int) -> str | None:
+        """Return the name of the Go function of a plugin at an address in the process, None outside of them."""
+        for plugin in self.loaded:
+            name = plugin.program.symbolize(address, plugin.bias)
+            if name is not None:
+                return name
+        return None
+
+    def close(self) -> None:
+        """Close the plugins' files."""
+        for plugin in self.loaded:
+            plugin.program.close()
+
+    def _load(self, mappings: Mappings, row: int) -> list[Plugin]:
+        name = mappings.name[row]
+        exe = self._open(mappings, row)
+        if exe is None:
+            return []
+        plugin = None
+        try:
+            if len(self.loaded) < _MOST_PLUGINS and _shares_packages(exe):
+                program = GoProgram(exe, self._program.build, FunctionTable.find(exe), None)
+                identity = ExeIdentity(int(mappings.device[row]), int(mappings.inode[row]), 0, 0)
+                bias = load_bias(exe, identity, mappings)
+                if bias is not None:
+                    skipped = self._attach(self._specs_for(program))
+                    self.limits += [_refused(name, one) for one in skipped]
+                    plugin = Plugin(name, program, bias)
+                    self.loaded.append(plugin)
+        except (GomemError, OSError) as error:
+            self.limits.append(Limit(f"the runtime's own events in {name}", str(error), ""))
+        finally:
+            if plugin is None:
+                exe.close()
+        return [plugin] if plugin else []
+
+    def _open(self, mappings: Mappings, row: int) -> Executable | None:
+        pid, name = self._target.pid, mappings.name[row]
+        places = [f"/proc/{pid}/map_files/{mappings.start[row]:x}-{mappings.end[row]:x}"]
+        if name.startswith("/"):
+            places.append(f"/proc/{pid}/root{name}")
+        for place in places:
+            with suppress(OSError, GomemError):
+                exe = Executable.open(place)
+                if os.fstat(exe.fd).st_ino == mappings.inode[row]:
+                    return exe
+                exe.close()
+        return None
+
+
+def _shares_packages(exe: Executable) -> bool:
+    names = exe.section(".dynstr")
+    if exe.go_build_id is None or names is None:
+        return False
+    edges = range(0, min(names.size, _MOST_NAMES) + (1 << 20), 1 << 20)
+    overlap = len(_SHARES_PACKAGES)
+    return any(
+        _SHARES_PACKAGES in exe.read_at(names.offset + low, min(high - low + overlap, names.size - low))
+        for low, high in pairwise(edges)
+        if low < names.size
+    )
+
+
+def _unseen(plugin: Plugin, seconds: float) -> Limit:
+    return Limit(
+        f"what the Go code of the plugin {plugin.name} did at first",
+        f"it was loaded while the program was watched, and probed {seconds * 1000:.0f} ms later",
+        "watch the program when it has loaded its plugins",
+    )
+
+
+def _refused(name: str, skipped: SkippedUprobe) -> Limit:
+    return Limit(f"events of role {skipped.spec.role} in {name}", f"{skipped.spec.symbol}: {skipped.reason}", "")
+
+
+def _nobody(until: int) -> None:
+    del until
