@@ -1,6 +1,7 @@
-// Mapper changes its own mappings at random: mapper SEED CALLS THREADS [BYTES], one burst of CALLS calls a thread for
-// each byte on standard input. It makes raw system calls in a range of each thread's own and where the kernel chooses,
-// many of which fail. BYTES: so much address space it may have beyond what it begins with (RLIMIT_AS).
+// Mapper changes its own mappings at random: mapper SEED CALLS THREADS [BYTES [LOCKED]], one burst of CALLS calls a thread
+// for each byte on standard input. It makes raw system calls in a range of each thread's own and where the kernel chooses,
+// many of which fail. BYTES: so much address space it may have beyond what it begins with (RLIMIT_AS), 0 for any. LOCKED:
+// all that it maps is locked, and of that so much is allowed (RLIMIT_MEMLOCK), unless it has CAP_IPC_LOCK.
 // It needs no memory of its own: what it maps may land in each other's holes, and is never touched.
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -17,6 +18,9 @@
 #define OTHERS 64
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MCL_ONFAULT
+#define MCL_ONFAULT 4
 #endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -172,7 +176,7 @@ int main(int count, char **words)
 		mappers[i].state = 0x9e3779b97f4a7c15ull * (atoi(words[1]) * 16 + i + 1);
 		mappers[i].base = syscall(SYS_mmap, 0L, PAGES * PAGE, 0L, (long)(MAP_PRIVATE | MAP_ANONYMOUS), -1L, 0L);
 	}
-	if (count > 4) {
+	if (count > 4 && atol(words[4])) {
 		long pages;
 		FILE *statm = fopen("/proc/self/statm", "r");
 		struct rlimit limit;
@@ -181,6 +185,12 @@ int main(int count, char **words)
 			return 1;
 		limit.rlim_cur = limit.rlim_max = pages * PAGE + atol(words[4]);
 		setrlimit(RLIMIT_AS, &limit);
+	}
+	if (count > 5) {
+		struct rlimit limit = {atol(words[5]), atol(words[5])};
+
+		if (setrlimit(RLIMIT_MEMLOCK, &limit) || mlockall(MCL_FUTURE | MCL_ONFAULT))
+			return 1;
 	}
 	if (write(1, "ready\n", 6) != 6)
 		return 1;
