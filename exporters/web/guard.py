@@ -17,9 +17,10 @@ from exporters.web.rates import TokenBucket
 from exporters.web.request import Request
 from exporters.web.response import Response, plain
 from exporters.web.routes import Routes, path_class
+from exporters.web.sections import WebConfigError
 from exporters.web.statistics import Statistics
 from exporters.web.tls import has_allowed_name, server_context
-from exporters.web.webconfig import RateLimit, WebConfig, WebConfigError, load_web_config
+from exporters.web.webconfig import RateLimit, WebConfig, load_web_config
 from tracer.errors import GomemError
 
 _SECONDS_BETWEEN_LOOKS = 1.0

@@ -9,7 +9,8 @@ import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from exporters.web.webconfig import TlsConfig, WebConfigError
+from exporters.web.sections import WebConfigError
+from exporters.web.webconfig import TlsConfig
 
 
 def server_context(config: TlsConfig) -> ssl.SSLContext:

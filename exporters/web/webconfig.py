@@ -6,17 +6,13 @@ and so is what this server could not keep: every error names the file, the line,
 
 from __future__ import annotations
 
-import difflib
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-from tracer.errors import GomemError
-
-_T = TypeVar("_T")
+from exporters.web.sections import Section, WebConfigError
 
 _MOST_BYTES = 1 << 20
 _MOST_USERS = 1000
@@ -55,10 +51,6 @@ _HEADERS: Mapping[str, tuple[str, ...]] = {  # name: values allowed, () for any
     "X-Frame-Options": ("deny", "sameorigin"),
     "X-XSS-Protection": (),
 }
-
-
-class WebConfigError(GomemError):
-    """The web configuration file, or a file that it names, cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +131,7 @@ def parse_web_config(text: str, path: Path) -> WebConfig:
             f"web configuration {path}{where}: not YAML: {_one_line(str(reason))}",
             "write `key: value` lines; the sections are indented by two spaces",
         ) from None
-    top = _Section(path, "", root)
+    top = Section(path, "", root)
     top.known("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
     return WebConfig(
         path,
@@ -169,101 +161,7 @@ def _one_line(words: str) -> str:
     return " ".join(words.split())[:300]
 
 
-class _Section:
-    """A mapping of the file, which knows where it is."""
-
-    def __init__(self, path: Path, name: str, node: object) -> None:
-        self._path = path
-        self._name = name
-        self._nodes: dict[str, tuple[object, object]] = {}
-        for key, value in self._pairs(node):
-            word = self._scalar(key, name or "the file")
-            if word in self._nodes:
-                raise self._error(key, word, "given twice", "keep one of them")
-            self._nodes[word] = (key, value)
-
-    def __bool__(self) -> bool:
-        return bool(self._nodes)
-
-    def names(self) -> list[str]:
-        """Return the keys."""
-        return list(self._nodes)
-
-    def has(self, name: str) -> bool:
-        """Whether the key is there."""
-        return name in self._nodes
-
-    def _pairs(self, node: object) -> list[tuple[object, object]]:
-        import yaml
-
-        if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"):
-            return []
-        if not isinstance(node, yaml.MappingNode):
-            raise self._error(node, "", "not a mapping", "write `key: value` lines under it")
-        return list(node.value)
-
-    def _scalar(self, node: object, name: str) -> str:
-        import yaml
-
-        if not isinstance(node, yaml.ScalarNode):
-            raise self._error(node, name, "not a single value", "write one word or one quoted string")
-        return "" if node.tag == "tag:yaml.org,2002:null" and not node.style else str(node.value)
-
-    def _error(self, node: object, name: str, what: str, fix: str) -> WebConfigError:
-        line = getattr(getattr(node, "start_mark", None), "line", None)
-        where = "" if line is None else f", line {line + 1}"
-        key = ".".join(part for part in (self._name, name[:80]) if part)
-        return WebConfigError(f"web configuration {self._path}{where}: {key + ': ' if key else ''}{what}", fix)
-
-    def error(self, name: str, what: str, fix: str) -> WebConfigError:
-        """Return an error about one key."""
-        return self._error(self._nodes.get(name, (None, None))[0], name, what, fix)
-
-    def known(self, *names: str) -> None:
-        """Raise for a key that is none of `names`."""
-        for name in self._nodes:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
-                raise self.error(name, "unknown key", fix)
-
-    def section(self, name: str) -> _Section:
-        """Return the mapping under a key; an empty one if there is none."""
-        return _Section(self._path, ".".join(filter(None, (self._name, name))), self._nodes.get(name, (None, None))[1])
-
-    def text(self, name: str, default: str = "") -> str:
-        """Return the value of a key."""
-        if name not in self._nodes:
-            return default
-        return self._scalar(self._nodes[name][1], name) or default
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """Return the list under a key."""
-        import yaml
-
-        node = self._nodes.get(name, (None, None))[1]
-        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
-            return ()
-        if not isinstance(node, yaml.SequenceNode):
-            raise self.error(name, "not a list", "write `- value` lines under it")
-        return tuple(self._scalar(item, name) for item in node.value)
-
-    def flag(self, name: str, default: bool) -> bool:
-        """Return the truth of a key."""
-        word = self.text(name, str(default)).lower()
-        if word not in ("true", "false", "yes", "no", "on", "off"):
-            raise self.error(name, f"{word!r} is neither true nor false", "write true or false")
-        return word in ("true", "yes", "on")
-
-    def choice(self, name: str, choices: Mapping[str, _T], default: str) -> _T:
-        """Return what a word stands for."""
-        word = self.text(name, default)
-        if word not in choices:
-            raise self.error(name, f"unknown value {word[:80]!r}", f"one of: {', '.join(choices)}")
-        return choices[word]
-
-
-def _tls(section: _Section, directory: Path) -> TlsConfig | None:
+def _tls(section: Section, directory: Path) -> TlsConfig | None:
     section.known(
         "cert", "key", "client_ca", "cert_file", "key_file", "client_ca_file", "client_auth_type",
         "client_allowed_sans", "min_version", "max_version", "cipher_suites", "prefer_server_cipher_suites",
@@ -295,7 +193,7 @@ def _tls(section: _Section, directory: Path) -> TlsConfig | None:
     )  # fmt: skip
 
 
-def _client_auth(section: _Section) -> ssl.VerifyMode:
+def _client_auth(section: Section) -> ssl.VerifyMode:
     name = "client_auth_type"
     word = section.text(name, "NoClientCert")
     if word in _UNVERIFIED_CLIENT_AUTH:
@@ -313,7 +211,7 @@ def _client_auth(section: _Section) -> ssl.VerifyMode:
     return auth
 
 
-def _sans(section: _Section, auth: ssl.VerifyMode) -> tuple[str, ...]:
+def _sans(section: Section, auth: ssl.VerifyMode) -> tuple[str, ...]:
     names = section.texts("client_allowed_sans")
     if section.has("client_allowed_sans") and auth is not ssl.CERT_REQUIRED:
         raise section.error(
@@ -325,7 +223,7 @@ def _sans(section: _Section, auth: ssl.VerifyMode) -> tuple[str, ...]:
     return names
 
 
-def _ciphers(section: _Section) -> tuple[str, ...]:
+def _ciphers(section: Section) -> tuple[str, ...]:
     names = section.texts("cipher_suites")
     for name in names:
         if name not in _CIPHERS and name not in _CIPHERS_OF_TLS13:
@@ -333,7 +231,7 @@ def _ciphers(section: _Section) -> tuple[str, ...]:
     return tuple(_CIPHERS[name] for name in names if name in _CIPHERS)
 
 
-def _curve(section: _Section) -> str | None:
+def _curve(section: Section) -> str | None:
     names = section.texts("curve_preferences")
     for name in names:
         if name not in _CURVES:
@@ -345,7 +243,7 @@ def _curve(section: _Section) -> str | None:
     return _CURVES[names[0]] if names else None
 
 
-def _users(section: _Section) -> dict[str, str]:
+def _users(section: Section) -> dict[str, str]:
     users: dict[str, str] = {}
     for name in section.names():
         hashed = section.text(name)
@@ -368,7 +266,7 @@ def _users(section: _Section) -> dict[str, str]:
     return users
 
 
-def _headers(section: _Section) -> dict[str, str]:
+def _headers(section: Section) -> dict[str, str]:
     section.known("http2", "headers")
     section.flag("http2", True)  # only HTTP/1 is spoken here, which every client that knows HTTP/2 can
     headers = section.section("headers")
@@ -386,7 +284,7 @@ def _headers(section: _Section) -> dict[str, str]:
     return chosen
 
 
-def _rate_limit(section: _Section) -> RateLimit | None:
+def _rate_limit(section: Section) -> RateLimit | None:
     section.known("interval", "burst")
     interval = _duration(section, "interval")
     if interval == 0:
@@ -397,7 +295,7 @@ def _rate_limit(section: _Section) -> RateLimit | None:
     return RateLimit(interval, int(burst))
 
 
-def _duration(section: _Section, name: str) -> float:
+def _duration(section: Section, name: str) -> float:
     """Return seconds. Source: time.ParseDuration of Go, which the original reads its intervals with."""
     word = section.text(name, "0")
     if word == "0":

@@ -16,8 +16,9 @@ import bcrypt
 import pytest
 import trustme
 
+from exporters.web.sections import WebConfigError
 from exporters.web.server import Server
-from exporters.web.webconfig import WebConfigError, load_web_config
+from exporters.web.webconfig import load_web_config
 from tests.live.web.clients import body, connect, everything, get, port, serving, until
 
 WRONG_HANDSHAKE = (ssl.SSLError, ConnectionError, OSError)

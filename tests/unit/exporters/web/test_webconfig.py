@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporters.web.webconfig import RateLimit, WebConfig, WebConfigError, load_web_config, parse_web_config
+from exporters.web.sections import WebConfigError
+from exporters.web.webconfig import RateLimit, WebConfig, load_web_config, parse_web_config
 from tracer.errors import GomemError
 
 FILE = Path("/etc/gomem/web.yml")
