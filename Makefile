@@ -10,7 +10,7 @@ TESTS ?= tests
 TOOLS := python3-venv python3-bpfcc strace
 TEST_TOOLS := $(TOOLS) golang-1.19-go gcc libc6-dev util-linux
 
-.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-throughput bench-start bench-probes bench-snapshot clean
+.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-throughput bench-start bench-probes bench-snapshot dashboards clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -24,6 +24,9 @@ test-tools: venv
 	@$(PYTHON) -m tests.support.toolchains
 	@$(PYTHON) -m tests.support.debian prometheus
 	@$(PYTHON) -m tests.support.builds
+
+dashboards: venv  ## Write the Grafana dashboards anew
+	$(PYTHON) -m deploy.grafana.generate
 
 demo: venv  ## Trace a Go program that grows, frees and scavenges
 	@bash deploy/demo.sh $(PYTHON)
