@@ -186,8 +186,10 @@ class FromExec:
             return batch
         self._marks = np.concatenate((self._marks, batch[batch["kind"] == Kind.SPAN_PROBES_ON]))[-1:]
         batch = self._after.filter(batch)
-        self._marks["time"] = batch["time"][:1]
-        return np.concatenate((self._marks, batch[1:])) if self._after.seen else batch
+        if not self._after.seen:
+            return batch
+        self._marks["time"] = batch["time"][0]
+        return np.concatenate((self._marks, batch[1:]))
 
 
 @dataclass(frozen=True, slots=True)

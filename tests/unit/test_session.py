@@ -12,8 +12,10 @@ from tracer.errors import BackendUnavailable, GomemError, NotPermitted
 from tracer.events import EventBatch, Kind, no_events
 from tracer.optional_roles import DESCRIPTIONS, OptionalRole
 from tracer.program import GoProgram
+from tracer.report import Limit
 from tracer.session import FromExec, Plan, start_source, uprobes_for
 from tracer.sources.launch import Launched
+from tracer.span_probes import governed_spans
 
 NO_GO = GoProgram(None, None, None, None)
 LAUNCHED = cast(Launched, SimpleNamespace(pid=1))
@@ -43,6 +45,26 @@ def test_an_exec_that_stands_alone_leaves_nothing() -> None:
     accept = FromExec()
     assert kinds(accept(batch(Kind.EXEC))) == []
     assert kinds(accept(batch(Kind.BRK))) == [Kind.BRK]
+
+
+def test_what_was_watched_for_by_the_exec_is_watched_for_from_it_on() -> None:
+    accept = FromExec()
+    assert kinds(accept(batch(Kind.SPAN_PROBES_ON))) == []
+    assert kinds(accept(batch(Kind.MMAP))) == []
+    events = batch(Kind.MMAP, Kind.EXEC, Kind.SPAN_ALLOC)
+    events["time"] = 5, 7, 9
+    seen = accept(events)
+    assert kinds(seen) == [Kind.SPAN_PROBES_ON, Kind.SPAN_ALLOC]
+    assert seen["time"].tolist() == [7, 9]
+    assert kinds(accept(batch(Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF))) == [48, 49]
+
+
+def test_span_probes_that_no_program_has_are_a_gap_and_no_failure() -> None:
+    limits: list[Limit] = []
+    assert governed_spans(NO_GO, 0.01, limits) is None
+    (limit,) = limits
+    assert limit.what == DESCRIPTIONS[OptionalRole.SPANS]
+    assert "Go 1.17" in limit.why
 
 
 def works(backend: str) -> Start:
