@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import leaks, summary
-from tests.support.requirements import absent, no_bpf
+from tests.support.requirements import absent, in_ci, no_bpf
 from tests.support.toolchains import RELEASES
 
 os.environ.setdefault(leaks.MARK, uuid.uuid4().hex)
+# A machine may be slow or stand still. New examples are looked for on people's machines, not in CI.
+settings.register_profile("gomem", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=in_ci())
+settings.load_profile("gomem")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -92,13 +92,15 @@ def test_the_start_of_the_next_cycle_says_what_the_last_one_marked() -> None:
 
 
 def test_events_know_better_than_looks_but_looks_than_nothing() -> None:
-    cycles = GcCycles()
-    cycles.look(goal=9_000, allocated=4_900, marked=1_000)
-    cycles.start(10)
-    cycles.done(20)
-    cycles.look(goal=8_000, allocated=6_900, marked=3_400)
-    cycles.start(30, 7_000, 3_500, 8_900)
-    assert cycles.cycles == [GcCycle(10, 20, 8_900, 4_900, 3_500), GcCycle(30, None, 8_000, 7_000, None)]
+    cycles, ms = GcCycles(), 1_000_000
+    cycles.look(5 * ms, 6 * ms, goal=9_000, allocated=4_900, marked=1_000)
+    cycles.start(10 * ms)
+    cycles.done(20 * ms)
+    cycles.look(50 * ms, 51 * ms, goal=8_000, allocated=6_900, marked=3_400)
+    cycles.start(60 * ms, 7_000, 3_500, 8_900)
+    assert cycles.cycles == [
+        GcCycle(10 * ms, 20 * ms, 8_900, 4_900, 3_500), GcCycle(60 * ms, None, 8_000, 7_000, None)
+    ]  # fmt: skip
 
 
 def test_no_goal_at_all_is_no_number() -> None:
