@@ -23,7 +23,7 @@ from tracer.binary.executable import Executable
 from tracer.binary.pclntab import FunctionTable
 from tracer.events import Kind
 
-ROUNDS = 12
+ROUNDS = 400
 UNLIMITED = (1 << 32) - 1
 CALLER = "syscall.RawSyscall"  # what each call of the loop goes through: the place of a probe that is always hit
 
@@ -44,7 +44,7 @@ def probe(path: Path) -> UprobeSpec:
 
 def cost(path: Path, call: str, rounds: int, begin: Callable[[int], object] = lambda pid: None) -> float:
     """Return the CPU time of one call in ns: the least of some rounds, begun after `begin(pid)`."""
-    command = [str(path), "-call", call, "-calls", "50000"]
+    command = [str(path), "-call", call, "-calls", "2000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -132,7 +132,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of 50,000 calls; the cheapest counts")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of 2000 calls; the cheapest counts")
     parser.add_argument("--release", default="1.25.5", help="Go release of the targets")
     options = parser.parse_args()
     path = built("calls", options.release)
@@ -141,7 +141,7 @@ def main() -> None:
         try:
             calls(source, path, pids, options.rounds)
             hits(source, path, pids, options.rounds)
-            ourselves(source, options.rounds / 2)
+            ourselves(source, min(options.rounds / 40, 10))
         finally:
             source.stop()
 
