@@ -22,7 +22,7 @@ venv:  ## Set up what gomem needs: Debian packages and the virtual environment .
 test-tools: venv
 	@bash deploy/setup.sh packages $(TEST_TOOLS)
 	@$(PYTHON) -m tests.support.toolchains
-	@$(PYTHON) -m tests.support.debian prometheus
+	@$(PYTHON) -m tests.support.debian prometheus etcd-server prometheus-node-exporter
 	@$(PYTHON) -m tests.support.builds
 
 dashboards: venv  ## Write the Grafana dashboards anew

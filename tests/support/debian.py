@@ -18,8 +18,13 @@ class PackageMissing(Exception):
 
 def prometheus() -> Path:
     """Return Debian's own prometheus, a stripped Go program that nobody changed; skip the test without it."""
+    return program_of("prometheus", "usr/bin/prometheus")
+
+
+def program_of(package: str, path: str) -> Path:
+    """Return a program of a Debian package; skip the test without it."""
     try:
-        return unpacked("prometheus") / "usr/bin/prometheus"
+        return unpacked(package) / path
     except PackageMissing as missing:
         absent(str(missing))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -9,10 +10,11 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.debian import prometheus
 from tests.support.processes import wait_until
@@ -73,6 +75,13 @@ class Prometheus:
         samples = dict(line.split(" ", 1) for line in self.get("/metrics").splitlines() if line.startswith("go_"))
         return {name: int(float(samples[metric])) for name, metric in METRICS.items()}
 
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return the result of an instant query now; raises AssertionError for one that is refused."""
+        answer = json.loads(self.get("/api/v1/query?" + urllib.parse.urlencode({"query": expression})))
+        assert answer["status"] == "success", answer
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
+
     @contextmanager
     def queried(self, threads: int = 2) -> Iterator[None]:
         """Send queries as fast as they are answered, until the block ends."""
@@ -95,16 +104,26 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(directory: Path, scrape_interval: str = "1s") -> Iterator[Prometheus]:
-    """Run prometheus in `directory`, on a free port of this machine's loopback interface."""
+def running_prometheus(
+    directory: Path, scrape_interval: str = "1s", jobs: Mapping[str, str] | None = None, rules: Sequence[Path] = ()
+) -> Iterator[Prometheus]:
+    """Run prometheus in `directory`, on a free port of this machine's loopback interface.
+
+    It scrapes itself as the job "self", and `jobs`: an address for each name.
+    """
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     config = directory / "prometheus.yml"
-    config.write_text(
-        f"global: {{scrape_interval: {scrape_interval}}}\n"
-        f"scrape_configs: [{{job_name: self, static_configs: [{{targets: ['{address}']}}]}}]\n"
-    )
+    scraped = {"self": address, **(jobs or {})}
+    configuration = {
+        "global": {"scrape_interval": scrape_interval, "evaluation_interval": scrape_interval},
+        "rule_files": [str(path) for path in rules],
+        "scrape_configs": [
+            {"job_name": name, "static_configs": [{"targets": [where]}]} for name, where in scraped.items()
+        ],
+    }
+    config.write_text(json.dumps(configuration))  # JSON is YAML
     with open(directory / "prometheus.log", "w") as log:
         process = subprocess.Popen(
             [prometheus(), f"--config.file={config}", f"--storage.tsdb.path={directory}/data",
