@@ -60,14 +60,17 @@ def test_a_busy_target_goes_on_unharmed_when_the_tracer_is_killed(release: str, 
 
 
 def test_the_exit_of_the_target_is_its_last_event() -> None:
-    path = build("churn", "1.25.5")
-    with running(path, "-seconds", "4", "-phase", "100ms") as process, tracing(process.pid) as source:
+    with running(build("forks", "1.25.5")) as process, tracing(process.pid) as source:
+        assert process.stdin is not None
+        process.stdin.write(b"here\nend\n")
+        process.stdin.flush()
         events = gather(source, Kind.EXIT)
         wait_until(lambda: state(process.pid) == "Z", "the exit")
         assert not len(source.poll(0.1))
     kinds = kinds_of(events)
     assert kinds[-1] == Kind.EXIT
     assert kinds.count(Kind.EXIT) == 1
+    assert Kind.MMAP in kinds
 
 
 def test_execve_by_a_thread_that_is_not_the_leader_is_an_exec_and_no_exit() -> None:

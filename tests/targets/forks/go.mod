@@ -1,0 +1,3 @@
+module example.org/forks
+
+go 1.19

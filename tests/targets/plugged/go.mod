@@ -1,0 +1,3 @@
+module example.org/plugged
+
+go 1.19
