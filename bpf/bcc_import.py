@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ _DIRECTORIES = (
 INCLUDE_TREE = Path(__file__).parent / "include"
 INSTALL_BCC = "install it: apt-get install python3-bpfcc (Debian, Ubuntu), dnf install python3-bcc (Fedora)"
 NEEDS_BPF = "needs CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); run as root, or --backend procfs"
+
+# libbcc keeps modules in tables of its own without a lock: two threads that let go of one each crash.
+_one_at_a_time = threading.RLock()
 
 KPROBE = 2  # enum bpf_prog_type
 TRACEPOINT = 5
@@ -114,7 +118,7 @@ class Module:
         bcc = import_bcc()
         flags = [f"-D{name}={value}" for name, value in constants.items()]
         self._bpf: Any = None
-        with _kernel_source(INCLUDE_TREE), _captured_stderr() as said:
+        with _one_at_a_time, _kernel_source(INCLUDE_TREE), _captured_stderr() as said:
             try:
                 self._bpf = bcc.BPF(text=_whole(source), cflags=flags)
             except Exception as error:  # bcc raises bare Exception
@@ -126,7 +130,7 @@ class Module:
         """Load a program into the kernel, once per attach type; return its fd, which lives as long as this module."""
         if (name, attach_type) in self._programs:
             return self._programs[name, attach_type]
-        with _captured_stderr() as said:
+        with _one_at_a_time, _captured_stderr() as said:
             try:
                 fd: int = self._bpf.load_func(name.encode(), program_type, None, attach_type).fd
             except Exception as error:
@@ -142,7 +146,8 @@ class Module:
 
     def forget_compiler(self) -> None:
         """Give back clang's memory; nothing can be loaded afterwards."""
-        self._bpf.free_bcc_memory()
+        with _one_at_a_time:
+            self._bpf.free_bcc_memory()
         syscalls.return_free_memory()
 
     def close(self) -> None:
@@ -150,7 +155,8 @@ class Module:
         if self._bpf is not None:
             for fd in self._programs.values():
                 os.close(fd)
-            self._bpf.cleanup()
+            with _one_at_a_time:
+                self._bpf.cleanup()
             self._bpf = None
 
 
