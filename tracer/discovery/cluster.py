@@ -107,18 +107,20 @@ class Cluster:
         """Prepare for the pods that run on `node`; keeps only the pod labels `label_keys`."""
         self.pods = Pods()
         self.node = node
-        self.why = "the Kubernetes API has not answered yet"  # "" while all is well
+        self.why = ""  # why it is not known what the API says; "" while all is well, and before it was asked
         self.failures = 0
         self._label_keys = tuple(label_keys)
         self._connect = connect
         self._first_wait = first_wait
+        self._api: PodApi | None = None
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._response: Response | None = None
         self._thread = threading.Thread(target=self._run, name="gomem-kubernetes", daemon=True)
 
     def start(self) -> None:
-        """Begin, in a thread; never raises."""
+        """Begin, in a thread; never raises. What is missing to begin with is told in `why` at once."""
+        self._try_to_connect()
         self._thread.start()
 
     def stop(self, within: float = 5.0) -> None:
@@ -138,17 +140,27 @@ class Cluster:
             return None
         return Limit("pod names and labels", self.why, "grant get, list and watch on pods (see docs/discovery.md)")
 
+    def _try_to_connect(self) -> PodApi | None:
+        if self._api is None:
+            try:
+                self._api = self._connect()
+            except BackendUnavailable as why:
+                self._failed(f"{why.what}: {why.fix}")
+            except Exception as why:  # a kubeconfig can be broken in any way
+                self._failed(_short(why))
+        return self._api
+
     def _run(self) -> None:
         wait = self._first_wait
         while not self._stopped.is_set():
             began = time.monotonic()
-            try:
-                self._follow(self._connect())
-            except BackendUnavailable as why:
-                self._failed(f"{why.what}: {why.fix}")
-            except Exception as why:  # the client raises what its HTTP and TLS libraries do, too
-                self._failed(_short(why))
-            # A server that answers for a while and fails then has earned a fresh start.
+            api = self._try_to_connect()
+            if api is not None:
+                try:
+                    self._follow(api)
+                except Exception as why:  # the client raises what its HTTP and TLS libraries do, too
+                    self._failed(_short(why))
+            # A server that answered for a while and fails then has earned a fresh start.
             wait = self._first_wait if time.monotonic() - began > _LONGEST_WAIT else wait
             self._stopped.wait(wait)
             wait = min(wait * 2, _LONGEST_WAIT)

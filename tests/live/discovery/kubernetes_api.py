@@ -94,6 +94,7 @@ class Api:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = 30  # seconds for a request to come, after a connection
     api: Api
 
     def log_message(self, format: str, *args: object) -> None:
@@ -136,6 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
         self.end_headers()
         with api.condition:
             watches, garbage = api.ended_watches, api.garbage
@@ -166,6 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))
+        # Otherwise a thread would wait for the client's next request, also at the end of the test.
+        self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(raw)
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.unit.discovery.test_selection import sighting
 from tracer.discovery.belonging import Belongings, OwnPod, in_own_pod, own_pod, parse_labels, read_labels
-from tracer.discovery.cluster import Cluster
+from tracer.discovery.cluster import Cluster, PodApi
 from tracer.discovery.pods import Pod
-from tracer.errors import UsageError
+from tracer.errors import BackendUnavailable, UsageError
 from tracer.fleet.view import Belonging
 
 ID = "0123456789abcdef" * 4
@@ -73,9 +73,18 @@ def test_the_api_tells_more_than_the_environment() -> None:
     assert (hidden.pod_uid, hidden.container) == (UID, "main")
 
 
-def test_an_api_that_did_not_answer_is_a_limit() -> None:
-    (limit,) = Belongings(cluster=Cluster("node-1")).limits
-    assert "not answered" in limit.why
+def test_an_api_that_cannot_be_asked_is_a_limit_at_once() -> None:
+    def connect() -> PodApi:
+        raise BackendUnavailable("no Kubernetes API is known here", "set KUBECONFIG")
+
+    cluster = Cluster("node-1", connect=connect)
+    belongings = Belongings(cluster=cluster)
+    assert cluster.limit is None
+    belongings.start()
+    (limit,) = belongings.limits
+    assert limit.why == "no Kubernetes API is known here: set KUBECONFIG"
+    assert "pods" in limit.fix
+    belongings.stop()
     assert Belongings().limits == ()
 
 
