@@ -23,7 +23,7 @@ from tracer.errors import BackendUnavailable, GomemError, NotPermitted
 
 # The exit comes first, or a call entered between the two would never be seen to end.
 _OF_ALL_CALLS = (("sys_exit", "on_sys_exit"), ("sys_enter", "on_sys_enter"))
-_LASTING = 1.0  # seconds of watching from which on the cheaper tracepoints are worth their detaching
+_LASTING = 2.0  # seconds of watching from which on the cheaper tracepoints are worth their detaching
 # Offset and size of the field that bpf/programs.c: struct call_tracepoint has there.
 _FIELDS = {"enter": ("__syscall_nr", (8, 4)), "exit": ("ret", (16, 8))}
 _NOT_EVERYWHERE = "process_madvise"  # Linux 5.10
@@ -113,9 +113,10 @@ class MemoryCalls:
         """Detach. Idempotent."""
         close_all(self._held)
         self._programs = None
-        if self._lasting is not None:
-            self._lasting.close()
-            self._lasting = None
+        lasting, self._lasting = self._lasting, None
+        rest = lasting.close() if lasting is not None else None
+        if rest is not None:
+            rest.join()  # whoever looks at our descriptors afterwards shall not see them go
 
 
 def refused_tracepoint(name: str, error: OSError) -> GomemError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from bpf import call_tracepoints
 from bpf.source import BpfSource
 from bpf.tracefs import Tracefs
 from tests.live.bpf.tracing import tracing
-from tests.support.processes import running, wait_until
+from tests.support.processes import running
 from tracer.errors import NotPermitted
 from tracer.events import EventBatch, Kind
 
@@ -68,15 +67,6 @@ def perf_events() -> int:
     return found
 
 
-@pytest.fixture
-def before() -> int:
-    """Return how many perf events there are when those of other tests are gone."""
-    for thread in threading.enumerate():
-        if thread.name == "tracepoints-off":
-            thread.join()
-    return perf_events()
-
-
 def watched(source: BpfSource, calls: int, changed: Callable[[], bool]) -> EventBatch:
     """Poll until the tracepoints have `changed`, and then until so many more calls have come."""
     deadline = time.monotonic() + 60
@@ -98,15 +88,17 @@ def without_gap(seen: list[int]) -> None:
         assert thread == list(range(thread[0], thread[-1] + 1))
 
 
-def test_no_call_is_lost_or_told_twice_when_the_tracepoints_change(before: int) -> None:
+def test_no_call_is_lost_or_told_twice_when_the_tracepoints_change() -> None:
+    before = perf_events()
     with counting() as pid, tracing(pid, ring_bytes=8 << 20) as source:
         assert perf_events() == before
         events = watched(source, 500, lambda: perf_events() > before)
     without_gap(numbers(events))
-    wait_until(lambda: perf_events() == before, "the detaching")
+    assert perf_events() == before
 
 
-def test_without_a_tracefs_the_raw_tracepoints_stay(before: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_tracefs_the_raw_tracepoints_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = perf_events()
     asked = []
 
     def refused() -> Tracefs:
