@@ -11,8 +11,7 @@ from exporters.units import UNKNOWN, number, percent, plural, seconds, size
 from tracer.report import GcCycleRow, Report
 
 _LAST = 8
-_MORE = ("goal", "scavenged")
-_ROOM_FOR_MORE = 72  # columns of the page
+_NARROW, _WIDE = 72, 92  # columns of a page that leaves nearly everything out, and nothing
 
 
 def cycles(report: Report, look: Look) -> RenderableType | None:
@@ -21,8 +20,9 @@ def cycles(report: Report, look: Look) -> RenderableType | None:
     if not every:
         return None
     with_spans = any(cycle.spans is not None for cycle in every)
-    columns = ["at", "mark", "heap", "marked", *_MORE, *(["spans"] if with_spans else [])]
-    columns = [name for name in columns if name not in _MORE or look.width >= _ROOM_FOR_MORE]
+    needs = {"goal": _WIDE if with_spans else _NARROW, "scavenged": _NARROW}
+    names = ("at", "mark", "heap", "marked", "goal", "scavenged", *(["spans"] if with_spans else []))
+    columns = [name for name in names if look.width >= needs.get(name, 0)]
     rows = [[_cells(cycle)[name] for name in columns] for cycle in every[-_LAST:]]
     hidden = len(every) - len(rows)
     more = words((f"the last {_LAST} of {number(len(every))} (--format json has them)", "dim")) if hidden else None

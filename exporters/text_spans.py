@@ -40,10 +40,10 @@ def _heading(seen: SpanEvents) -> str:
 
 def _watched(seen: SpanEvents) -> str:
     """Return for how much of the time somebody watched: what is told is of that alone."""
-    said = f"in the {seconds(seen.watched_seconds)} that they were watched ({percent(seen.watched_share, 1)} of all)"
+    said = f"watched for {seconds(seen.watched_seconds)}, {percent(seen.watched_share, 1)} of the time"
     if seen.stops:
         times = "once" if seen.stops == 1 else plural(seen.stops, "time")
-        said += f"; stopped {times} to stay within {100 * seen.budget:g}% of the target's time"
+        said += f"; stopped {times} by the budget of {100 * seen.budget:g}%"
     return said
 
 

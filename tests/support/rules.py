@@ -42,6 +42,8 @@ def broken_rules(
     broken += _spans(report, skew)
     broken += _ready(report, mapped_ready, ready_rounding, skew)
     broken += _events(report)
+    broken += _span_events(report)
+    broken += _cycles(report)
     broken += _gaps_are_explained(report)
     return broken
 
@@ -242,3 +244,32 @@ def _gaps_are_explained(report: Object) -> Iterator[str]:
     for part in ("virtual", "resident", "kinds", "heap", "memstats", "spans"):
         if report[part] is None and not report["limits"]:
             yield f"{part} is null and limits does not say why"
+
+
+def _span_events(report: Object) -> Iterator[str]:
+    """Classes add up to the whole, and to the events; nothing was watched for longer than the report."""
+    churn = report.get("span_events")
+    if churn is None:
+        return
+    for column in ("allocated", "freed", "allocated_pages", "freed_pages"):
+        yield from _equal(f"sum of span_events.classes.{column}", _total(churn["classes"], column), churn[column])
+    events = report["events"] or {}
+    for name, column in (("span_alloc", "allocated"), ("span_free", "freed")):
+        yield from _equal(f"events.{name}", events.get(name, {"count": 0})["count"], churn[column])
+    yield from _at_most("span_events.stops", churn["stops"], churn["windows"])
+    watched, seconds = churn["watched_seconds"], report["duration_seconds"]
+    yield from _at_most("span_events.watched_seconds", watched, seconds, slack=0.001)
+
+
+def _cycles(report: Object) -> Iterator[str]:
+    """A cycle ends after it starts, and before the next one starts."""
+    last = 0.0
+    for number, cycle in enumerate(report["gc_cycles"] or ()):
+        for moment in ("started", "ended"):
+            if cycle[moment] is not None:
+                yield from _at_most(f"gc_cycles: what comes before {moment} of {number}", last, cycle[moment])
+                last = cycle[moment]
+        if cycle["started"] is not None and cycle["ended"] is not None:
+            took = cycle["ended"] - cycle["started"]
+            # What came while the probes were being attached is at 0.
+            yield from _at_most(f"gc_cycles: length of {number}", took, cycle["mark_seconds"], slack=1e-6)

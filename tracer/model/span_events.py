@@ -109,13 +109,14 @@ class SpanChurn:
         """
         if not self.windows.count:
             return None
-        watched = self.windows.watched(until) / 1e9
+        # The probes are still on for a moment after the watching has ended.
+        watched = min(self.windows.watched(until) / 1e9, seconds)
         present = np.flatnonzero((self._spans != 0).any(axis=0)).tolist()
         allocated, freed = (int(row.sum()) for row in self._spans)
         allocated_pages, freed_pages = (int(row.sum()) for row in self._pages)
         return SpanEvents(
             watched_seconds=watched,
-            watched_share=min(watched / seconds, 1.0) if seconds > 0 else 0.0,
+            watched_share=watched / seconds if seconds > 0 else 0.0,
             windows=self.windows.count,
             stops=self.windows.stops,
             budget=self.windows.budget,

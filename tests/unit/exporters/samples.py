@@ -13,6 +13,8 @@ from tracer.report import (
     Consistency,
     EventCount,
     EventLoss,
+    GcCycleRow,
+    GcCycleSpans,
     Heap,
     JsonObject,
     KindRow,
@@ -27,7 +29,9 @@ from tracer.report import (
     ProcessFacts,
     Report,
     Resident,
+    SpanChurnRow,
     SpanClassRow,
+    SpanEvents,
     SpanState,
     Transition,
     Virtual,
@@ -348,6 +352,33 @@ def busy_and_inexact() -> Report:
     ))  # fmt: skip
 
 
+def churning() -> Report:
+    """A process that collects all the time, whose spans could be watched for a part of it."""
+    report = grown_and_scavenged()
+    row = SpanChurnRow
+    classes = [
+        row("heap", 20, 10, 144, False, 40_112, 38_804, 40_112, 38_804, 36_200, 0.61),
+        row("heap", 1, 0, 0, True, 812, 790, 51_968, 50_560, 780, 0.0123),
+        row("stacks", None, None, None, None, 420, 431, 1_680, 1_724, 401, 2.5e-5),
+        row("work_bufs", None, None, None, None, 16, 16, 64, 64, 0, None),
+        *(row("heap", at, at // 2, 8 * at, at % 2 == 1, at, 0, at, 0, 0, None) for at in range(30, 40)),
+    ]
+    sums = {name: sum(getattr(one, name) for one in classes)
+            for name in ("allocated", "freed", "allocated_pages", "freed_pages")}
+    seconds = report.duration_seconds
+    events = {**(report.events or {}), "span_alloc": EventCount(sums["allocated"], sums["allocated_pages"] * 8 * KB),
+              "span_free": EventCount(sums["freed"], sums["freed_pages"] * 8 * KB)}
+    cycles = [GcCycleRow(None, 0.01, None, None, None, None, None, 64 * KB, GcCycleSpans(5, 800, 5, 900, 1.0))]
+    for at in range(1, 12):
+        spans = GcCycleSpans(3_000 + at, 2_900, 5_000, 4_800, 1.0 if at < 6 else 0.4 if at == 6 else 0.0)
+        cycles.append(GcCycleRow(at / 2, at / 2 + 0.02, 64 * MB, 58 * MB + at, 31 * MB, 0.02, 0, at * MB, spans))
+    cycles.append(GcCycleRow(6.2, None, None, 59 * MB, None, None, 0, None, GcCycleSpans(1, 0, 1, 0, 0.0)))
+    return _with_findings(replace(
+        report, findings=[], events=events, gc_cycles=cycles,
+        span_events=SpanEvents(0.4 * seconds, 0.4, 3, 2, 0.01, **sums, classes=classes),
+    ))  # fmt: skip
+
+
 def _with_findings(report: Report) -> Report:
     return replace(report, findings=find(report))
 
@@ -358,4 +389,5 @@ SAMPLES = {
     "kernel_only": kernel_only,
     "launched": launched,
     "busy_and_inexact": busy_and_inexact,
+    "churning": churning,
 }

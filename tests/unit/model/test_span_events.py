@@ -93,6 +93,12 @@ def test_what_came_before_the_watching_counts_for_no_time() -> None:
     assert section.watched_share == 1.0
 
 
+def test_no_more_time_is_watched_than_there_was() -> None:
+    section = section_of(batch(on(0), off(11 * SECOND)))
+    assert section is not None
+    assert (section.watched_seconds, section.watched_share) == (10.0, 1.0)
+
+
 def test_a_span_that_ends_as_the_one_that_began_has_lived() -> None:
     seen = row(section_of(batch(on(0), came(100, 0x10000), came(200, 0x20000), went(400, 0x10000), went(500, 0x20000))))
     assert seen.lives == 2
