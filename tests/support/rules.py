@@ -53,7 +53,7 @@ def _equal(name: str, got: int, want: int, slack: float = 0) -> Iterator[str]:
         yield f"{name}: {got} is not {want} (off by {got - want}, allowed {slack:.0f})"
 
 
-def _at_most(name: str, got: int, most: int, slack: float = 0) -> Iterator[str]:
+def _at_most(name: str, got: float, most: float, slack: float = 0) -> Iterator[str]:
     if got > most + slack:
         yield f"{name}: {got} is more than {most} (by {got - most}, allowed {slack:.0f})"
 
