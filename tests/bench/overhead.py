@@ -84,7 +84,9 @@ def window(running: Workload, seconds: float, tracer_pid: int | None = None) -> 
 
 def traced(tracer: Tracer, running: Workload, seconds: float) -> Window:
     """Trace the target for a window."""
-    with tracing(tracer, running, seconds + SETTLE) as process:
+    settles = min(tracer.settles, seconds)  # a quick run measures nothing anyway
+    with tracing(tracer, running, settles + seconds + SETTLE) as process:
+        time.sleep(settles)
         return window(running, seconds, process.pid)
 
 
@@ -156,7 +158,7 @@ def wanted_tracers(asked: str, pairs: int) -> dict[str, int]:
 def options() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=10, help=f"of gomem; other tracers: a {COARSE}th of it")
+    parser.add_argument("--pairs", type=int, default=8, help=f"of gomem; other tracers: a {COARSE}th of it")
     parser.add_argument("--seconds", type=float, default=2.5, help="length of each window")
     parser.add_argument("--quick", action="store_true", help="one pair of short windows: does it work at all?")
     parser.add_argument("--targets", default="allocloop,httpserver,scavenger", help=f"some of {', '.join(TARGETS)}")

@@ -21,6 +21,7 @@ from tracer.binary.pclntab import FunctionTable
 
 _ATTACHED_BY = 60.0  # seconds
 _ENDED_BY = 60.0
+_LASTING = 2.5  # seconds; bpf/call_tracepoints.py changes over before
 _BREAKPOINT = b"\xcc"
 
 
@@ -32,6 +33,7 @@ class Tracer:
     command: Callable[[Workload, float], list[str]]  # the float: seconds that it has to run at least
     attached: Callable[[Workload, str], bool]  # gets what the tracer has said so far
     interrupted: bool = True  # ends by Ctrl-C, not by itself
+    settles: float = 0.0  # seconds from attached on, until it costs what it costs for as long as it watches
 
 
 def _gomem(*words: str) -> Callable[[Workload, float], list[str]]:
@@ -68,8 +70,9 @@ def _mallocgc_has_a_breakpoint(workload: Workload, said: str) -> bool:
         return memory.read(1) == _BREAKPOINT
 
 
-GOMEM = Tracer("gomem", _gomem(), _has_spoken("watching process"), interrupted=False)
-SPANS = Tracer("gomem --with spans", _gomem("--with", "spans"), _has_spoken("watching process"), interrupted=False)
+_WATCHES = _has_spoken("watching process")
+GOMEM = Tracer("gomem", _gomem(), _WATCHES, interrupted=False, settles=_LASTING)
+SPANS = Tracer("gomem --with spans", _gomem("--with", "spans"), _WATCHES, interrupted=False, settles=_LASTING)
 STRACE = Tracer("strace -f -e trace=memory", _strace, _has_spoken("attached"))
 BPFTRACE = Tracer("bpftrace uprobe mallocgc", _bpftrace, _mallocgc_has_a_breakpoint)
 TRACERS = {"gomem": GOMEM, "spans": SPANS, "strace": STRACE, "bpftrace": BPFTRACE}
