@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tracer.errors import EXIT_FAILED, GomemError, UsageError
@@ -123,18 +123,24 @@ def _open_all(found: Sequence[tuple[int, tuple[object, ...]]]) -> list[socket.so
 
 
 def _open_tcp(family: int, where: tuple[object, ...], dual: bool = False) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
+    with _listening(socket.socket(family, socket.SOCK_STREAM)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual and where[0] != "::")
         listener.bind(where)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
     return listener
+
+
+@contextlib.contextmanager
+def _listening(unbound: socket.socket) -> Iterator[socket.socket]:
+    """Listen on the socket when the block has bound it; close it if that fails."""
+    try:
+        yield unbound
+        unbound.listen(_BACKLOG)
+        unbound.setblocking(False)
+    except BaseException:
+        unbound.close()
+        raise
 
 
 def _open_everywhere(port: int) -> socket.socket:
@@ -152,18 +158,12 @@ class _OwnUnixSocket(socket.socket):
 
 def _open_unix(path: str) -> socket.socket:
     _remove_stale(path)
-    listener = _OwnUnixSocket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with _listening(_OwnUnixSocket(socket.AF_UNIX, socket.SOCK_STREAM)) as listener:
         mask = os.umask(0o777 & ~_SOCKET_MODE)
         try:
             listener.bind(path)
         finally:
             os.umask(mask)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
     return listener
 
 

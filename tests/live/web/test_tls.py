@@ -9,7 +9,6 @@ import os
 import socket
 import ssl
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import bcrypt
@@ -19,41 +18,11 @@ import trustme
 from exporters.web.sections import WebConfigError
 from exporters.web.server import Server
 from exporters.web.webconfig import load_web_config
+from tests.live.web.authority import MUTUAL, Authority
 from tests.live.web.clients import body, connect, everything, get, port, serving, until
 
 WRONG_HANDSHAKE = (ssl.SSLError, ConnectionError, OSError)
 ALICE = "Basic " + base64.b64encode(b"alice:wonder").decode()
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A CA, and the files of one server."""
-
-    ca: trustme.CA
-    directory: Path
-
-    def write_server(self, name: str = "server") -> trustme.LeafCert:
-        """Issue a certificate for the server and put its files in place, one after the other."""
-        leaf = self.ca.issue_cert("127.0.0.1", "localhost")
-        for file, blob in (("crt", leaf.cert_chain_pems[0]), ("key", leaf.private_key_pem)):
-            new = self.directory / f"{name}.{file}.new"
-            blob.write_to_path(new)
-            os.replace(new, self.directory / f"{name}.{file}")
-        return leaf
-
-    def client(self, *names: str, ca: trustme.CA | None = None) -> ssl.SSLContext:
-        """Return a client that trusts the CA; with `names` it has a certificate of its own, of `ca`."""
-        context = ssl.create_default_context()
-        self.ca.configure_trust(context)
-        if names:
-            (ca or self.ca).issue_cert(*names).configure_cert(context)
-        return context
-
-    def configuration(self, *lines: str) -> Path:
-        """Write a web configuration with TLS and more."""
-        path = self.directory / "web.yml"
-        path.write_text("\n".join(["tls_server_config:", "  cert_file: server.crt", "  key_file: server.key", *lines]))
-        return path
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +116,6 @@ def test_only_the_chosen_suites_are_spoken(authority: Authority) -> None:
             assert secure.cipher() == ("ECDHE-ECDSA-AES256-GCM-SHA384", "TLSv1.2", 256)
         client.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
         assert is_refused(server, client)
-
-
-MUTUAL = ("  client_ca_file: ca.crt", "  client_auth_type: RequireAndVerifyClientCert")
 
 
 def test_a_client_needs_a_certificate_of_the_right_ca(authority: Authority) -> None:
