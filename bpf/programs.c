@@ -193,10 +193,10 @@ static __always_inline int call_begins(s64 number, struct pt_regs *registers)
 			call.args[i] = 0;
 	call.entered = bpf_ktime_get_ns();
 	key = bpf_get_current_pid_tgid();
-	if (pending.update(&key, &call))
-		count(target, LOST_PENDING);
-	else
+	if (!pending.insert(&key, &call))
 		mark_under_way(key, 1);
+	else if (pending.update(&key, &call)) /* in the place of one that was never seen to end */
+		count(target, LOST_PENDING);
 	return 0;
 }
 

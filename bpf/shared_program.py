@@ -73,17 +73,25 @@ class SharedProgram:
             maps.append("namespaces")
         wanted = [*_TRACEPOINTS.values(), _EXIT_OF_GROUP, _CALL_BEGINS, _CALL_ENDS, _MULTI, _PERF]
         self._loaded = load_in_child(SOURCE, constants, wanted, maps)
-        self.ring = RingBuffer(self._loaded.maps["events"], ring_bytes, ADDRESSED)
-        size = -(-TARGET.itemsize * MAX_TARGETS // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._mapped = mmap.mmap(self._loaded.maps["targets"], size, mmap.MAP_SHARED)
-        self._table: NDArray[np.void] = np.frombuffer(self._mapped, TARGET, MAX_TARGETS)
+        try:
+            self._map(ring_bytes)
+            if self._nested:
+                self._namespace_of(own)
+        except BaseException:
+            self._loaded.close()
+            raise
         self._free = deque(range(MAX_TARGETS))  # first in, first out: a slot rests before it is used again
         self._last_id = 0
         self._multi = self._loaded.program(_MULTI)
         if self._multi is not None and not uprobes.multi_supported(self._multi):
             self._multi = None
-        if self._nested:
-            self._namespace_of(own)
+
+    def _map(self, ring_bytes: int) -> None:
+        """Map ring buffer and table. Raises OSError."""
+        self.ring = RingBuffer(self._loaded.maps["events"], ring_bytes, ADDRESSED)
+        size = -(-TARGET.itemsize * MAX_TARGETS // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._mapped = mmap.mmap(self._loaded.maps["targets"], size, mmap.MAP_SHARED)
+        self._table: NDArray[np.void] = np.frombuffer(self._mapped, TARGET, MAX_TARGETS)
 
     @property
     def ring_fd(self) -> int:

@@ -18,7 +18,7 @@ from bpf.program import target_ids
 from bpf.shared_program import ADDRESSED, MAX_UPROBES, SharedProgram
 from bpf.shared_target import SharedTarget
 from bpf.uprobes import SkippedUprobe, UprobeSpec
-from tracer.errors import GomemError, TargetGone
+from tracer.errors import BackendUnavailable, GomemError, NotPermitted, TargetGone
 from tracer.events import EventBatch, ProbeStatus
 
 RING_BYTES = 4 << 20
@@ -27,6 +27,7 @@ _RECORD_BYTES = 8 + ADDRESSED.itemsize
 _MOST_UNREAD = 1 << 17  # events of all targets that wait to be polled
 _MOST_DESCRIPTORS = 1 << 16
 _CLOSERS = 16  # threads, which mostly wait
+NEEDS_PTRACE = "needs CAP_SYS_PTRACE in the target's user namespace"
 
 
 class SharedSource:
@@ -109,22 +110,30 @@ class SharedSource:
                     raise ValueError(f"process {pid} is followed already")
                 self.remove(pid)
             try:
-                pidfd = os.pidfd_open(pid)
-            except ProcessLookupError as error:
+                return self._entered(program, epoll, pid, budget)
+            except (ProcessLookupError, FileNotFoundError) as error:
                 raise TargetGone(f"process {pid} is gone") from error
-            try:
-                ids = target_ids(pid)
-                slot = program.enter(ids, budget)
-            except BaseException:
-                os.close(pidfd)
-                raise
-            target = SharedTarget(
-                pid, pidfd, ids, lambda: program.row(slot), self._gather, lambda: self._remove(target)
-            )
-            self._targets[pid], self._slots[pid], self._by_pidfd[pidfd] = target, slot, target
-            self._by_id[int(target.row["id"])] = target
+            except PermissionError as error:
+                raise NotPermitted(f"process {pid} cannot be followed: {error.strerror}", NEEDS_PTRACE) from error
+            except OSError as error:
+                what = f"process {pid} cannot be followed: {error.strerror}"
+                raise BackendUnavailable(what, "allow more open files: ulimit -n, LimitNOFILE=") from error
+
+    def _entered(self, program: SharedProgram, epoll: select.epoll, pid: int, budget: int) -> SharedTarget:
+        pidfd = os.pidfd_open(pid)
+        try:
+            ids = target_ids(pid)
             epoll.register(pidfd, select.EPOLLIN | select.EPOLLET)
-            return target
+            slot = program.enter(ids, budget)
+        except BaseException:
+            os.close(pidfd)
+            raise
+        target = SharedTarget(
+            pid, pidfd, ids, self._lock, lambda: program.row(slot), self._gather, lambda: self._remove(target)
+        )
+        self._targets[pid], self._slots[pid], self._by_pidfd[pidfd] = target, slot, target
+        self._by_id[int(target.row["id"])] = target
+        return target
 
     def _attach(self, target: SharedTarget, specs: Sequence[UprobeSpec]) -> None:
         program = self._program
@@ -193,9 +202,8 @@ class SharedSource:
             if self._program is None:
                 return
             for fd, _ in ready:
-                if fd in self._by_pidfd:
-                    target = self._by_pidfd[fd]
-                    target.gone = True
+                target = self._by_pidfd.get(fd)  # by now perhaps one that was added after the one that ended
+                if target is not None and target.is_gone():
                     self._program.forget(self._slots[target.pid])
             self._take(self._program)
 
@@ -229,7 +237,10 @@ class SharedSource:
         return self._targets[pid].probes()
 
     def stop(self) -> None:
-        """Detach everything and free the kernel's memory; keep what was not polled yet. Idempotent."""
+        """Detach everything and free the kernel's memory; keep what was not polled yet. Idempotent.
+
+        Not while another thread polls.
+        """
         with self._lock:
             program, self._program = self._program, None
             epoll, self._epoll = self._epoll, None

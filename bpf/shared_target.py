@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,10 +26,13 @@ class SharedTarget:
     name = "bpf"
 
     def __init__(
-        self, pid: int, pidfd: int, ids: TargetIds, row: Callable[[], np.void],
+        self, pid: int, pidfd: int, ids: TargetIds, lock: threading.RLock, row: Callable[[], np.void],
         gather: Callable[[float], None], remove: Callable[[], None],
     ) -> None:  # fmt: skip
-        """`row` returns the kernel's row of it, `gather` waits for events of all targets, `remove` ends this one."""
+        """`row` returns the kernel's row of it, `gather` waits for events of all targets, `remove` ends this one.
+
+        `lock` is the source's.
+        """
         self.pid = pid
         self.pidfd = pidfd
         self.gone = False  # the whole process has ended
@@ -38,6 +42,7 @@ class SharedTarget:
         self.skipped: list[SkippedUprobe] = []
         self.dropped = 0  # events for which there was no room here
         self._foreign = ids.foreign
+        self._lock = lock
         self._row = row
         self._gather = gather
         self._remove = remove
@@ -115,8 +120,9 @@ class SharedTarget:
 
     def take(self) -> EventBatch:
         """Remove and return what waits to be polled, sorted by time."""
-        batches, self._queue = self._queue, []
-        self.unread = 0
+        with self._lock:
+            batches, self._queue = self._queue, []
+            self.unread = 0
         if not batches:
             return no_events()
         if len(batches) == 1:

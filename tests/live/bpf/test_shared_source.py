@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -169,6 +170,26 @@ def test_processes_that_are_gone_or_followed_already_are_refused() -> None:
         with pytest.raises(ValueError, match="already"):
             source.add(process.pid)
         assert source.pids == [process.pid]
+
+
+def test_a_process_for_which_there_is_no_descriptor_left_is_refused_and_changes_nothing() -> None:
+    path = build("tiny", "1.25.5")
+    with opened(path, "1.25.5") as binary, sharing() as source, running(path, "-hold", "100s") as process:
+        hear(process)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # the lowest numbers that are free: one for the pidfd, none for the uprobes
+        first, second = os.open("/", os.O_RDONLY), os.open("/", os.O_RDONLY)
+        os.close(first)
+        os.close(second)
+        try:
+            for limit in (first, second):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+                with pytest.raises(BackendUnavailable, match="Too many open files"):
+                    source.add(process.pid, binary.specs())
+                assert source.pids == []
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert source.add(process.pid, binary.specs()) == []
 
 
 def test_uprobes_that_the_kernel_refuses_are_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +37,9 @@ class Fake:
         def remove() -> None:
             self.removed += 1
 
-        self.target = SharedTarget(7, -1, TargetIds(7), lambda: self.rows[0], self.gathered.append, remove)
+        self.target = SharedTarget(
+            7, -1, TargetIds(7), threading.RLock(), lambda: self.rows[0], self.gathered.append, remove
+        )
 
 
 def told(target: SharedTarget) -> list[tuple[int, Kind]]:
