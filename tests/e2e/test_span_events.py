@@ -1,0 +1,55 @@
+"""`--with spans` as a user calls it: of any build of a program, in JSON and on the page."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.live.bpf.span_rounds import Rounds, rounds
+from tests.support.builds import Mode, build
+from tests.support.command import gomem, obeys_the_rules, report_of
+from tests.support.processes import running
+
+pytestmark = pytest.mark.bpf
+
+
+@pytest.mark.parametrize(("release", "mode"), [("1.27.3", "pie"), ("1.23.9", "exe"), ("1.19", "exe")])
+def test_a_stripped_program_shows_its_spans_and_cycles(release: str, mode: Mode) -> None:
+    path = build("rounds", release, stripped=True, mode=mode)
+    with running(path, "-rounds", -1) as process:
+        report = report_of("trace", "--pid", process.pid, "--duration", "1.5", "--with", "spans", "--budget", "100")
+    obeys_the_rules(report)
+    churn = report["span_events"]
+    assert churn["budget"] == 1.0
+    assert churn["allocated"] > 50 < churn["freed"]
+    assert {row["use"] for row in churn["classes"]} == {"heap", "stacks", "work_bufs"}
+    assert all(row["object_size"] is not None for row in churn["classes"] if row["use"] == "heap")
+    whole = [cycle for cycle in report["gc_cycles"][:-1] if cycle["started"] is not None]
+    assert all(cycle["heap_before"] and cycle["heap_after"] and cycle["mark_seconds"] for cycle in whole)
+    assert {probe["role"] for probe in report["overhead"]["probes"]} >= {"span_alloc", "span_free"}
+
+
+def test_the_page_tells_of_both() -> None:
+    with rounds("1.27.3", "-rounds", -1) as target:
+        page = page_of(target)
+    assert "GC cycles marked for" in page
+    assert "Spans that came" in page
+    assert "watched for" in page
+
+
+def page_of(target: Rounds) -> str:
+    done = gomem("trace", "--pid", target.pid, "--duration", "1", "--with", "spans")
+    assert done.status == 0, done.stderr
+    return done.stdout
+
+
+def test_a_program_that_is_not_go_has_a_gap() -> None:
+    with running("sleep", "100") as process:
+        report = report_of("trace", "--pid", process.pid, "--duration", "0.2", "--with", "spans")
+    assert report["span_events"] is None
+    assert any("spans that come and go" in limit["what"] for limit in report["limits"])
+
+
+def test_another_backend_is_refused() -> None:
+    with running("sleep", "100") as process:
+        said = gomem("trace", "--pid", process.pid, "--with", "spans", "--backend", "procfs").refusal(2)
+    assert "needs BPF" in said
