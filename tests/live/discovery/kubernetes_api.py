@@ -39,6 +39,7 @@ class Api:
         self.oldest = 0  # versions up to this are forgotten
         self.page = 250
         self.failing: int | None = None  # answer everything with this status
+        self.begun_watches = 0  # those that will notice what happens from now on
         self.ended_watches = 0  # grows: those that are open end
         self.garbage = b""  # sent into the watches that are open
         self.requests: list[dict[str, list[str]]] = []
@@ -141,6 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         with api.condition:
             watches, garbage = api.ended_watches, api.garbage
+            api.begun_watches += 1
             if seen < api.oldest:
                 gone = {"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old"}
                 self._chunk(json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n")

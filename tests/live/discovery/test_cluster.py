@@ -68,7 +68,7 @@ def until_named(cluster: Cluster, container_id: str, name: str | None) -> None:
 
 
 def until_watched(api: Api, watches: int = 1) -> None:
-    wait_until(lambda: sum("watch" in one for one in api.requests) >= watches, "it watches", 60.0)
+    wait_until(lambda: api.begun_watches >= watches, "it watches", 60.0)
 
 
 def test_the_pods_of_the_node_are_listed_page_by_page_and_watched() -> None:
@@ -143,6 +143,7 @@ def test_what_is_known_stays_known_while_the_api_is_away() -> None:
         api.put(pod("here", "uid-here", containers={"main": ID}))
         with watching(url) as cluster:
             until_named(cluster, ID, "here")
+            until_watched(api)
             api.fail(503)
             wait_until(lambda: cluster.failures > 0, "it fails", 60.0)
             until_named(cluster, ID, "here")
