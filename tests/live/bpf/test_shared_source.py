@@ -101,6 +101,7 @@ def test_processes_come_and_go_while_others_are_followed() -> None:
     ):
         gathered = Gathered(source)
         source.add(stays.pid, binary.specs())
+        assert not any(binary.has_breakpoint(comes.pid, spec) for spec in binary.specs())  # the same file
         for _ in range(5):
             source.add(comes.pid, binary.specs())
             target = source.target(comes.pid)
@@ -118,6 +119,28 @@ def test_processes_come_and_go_while_others_are_followed() -> None:
         wait_until(lambda: not any(binary.has_breakpoint(comes.pid, spec) for spec in binary.specs()), "detaching")
         assert all(binary.has_breakpoint(stays.pid, spec) for spec in binary.specs())
         assert comes.poll() is None
+
+
+def test_processes_that_end_while_they_are_added_leave_nothing() -> None:
+    path = build("tiny", "1.25.5")
+    with opened(path, "1.25.5") as binary, sharing() as source:
+        gathered = Gathered(source)
+        specs = binary.specs()
+        before = len(os.listdir("/proc/self/fd"))
+        added = []
+        for _ in range(30):
+            with subprocess.Popen([path], stdout=subprocess.DEVNULL) as process:
+                try:
+                    source.add(process.pid, specs)
+                    added.append(process.pid)
+                except TargetGone:
+                    assert process.pid not in source.pids
+        gathered.until_exit(*added)
+        for pid in added:
+            source.remove(pid)
+        assert source.pids == []
+        assert source.lost_total == 0
+        wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, "closing")
 
 
 def test_each_target_is_an_event_source() -> None:
