@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -19,13 +21,31 @@ BACKENDS = pytest.mark.parametrize(
 )
 
 
+def until_it_watches(trace: subprocess.Popen[str]) -> None:
+    assert trace.stderr is not None
+    said = []
+    while "watching" not in (line := trace.stderr.readline()):
+        said.append(line)
+        assert line, "".join(said)
+
+
 @BACKENDS
 def test_a_target_that_exits_while_traced_is_reported_as_far_as_it_was_seen(backend: str) -> None:
-    with running(build("churn", "1.25.5"), "-seconds", "4", "-mb", "32") as process:
-        report = report_of("trace", "--pid", process.pid, "--duration", 60, "--backend", backend)
-        assert process.wait(timeout=10) == 0
+    with (
+        running(build("churn", "1.25.5"), "-mb", "32", "-phase", "100ms") as process,
+        started("trace", "--pid", process.pid, "--duration", 100, "--backend", backend, "--format", "json") as trace,
+    ):
+        until_it_watches(trace)
+        time.sleep(1)  # for a look at the process
+        assert process.stdout is not None
+        while b"scavenge" not in process.stdout.readline():
+            pass
+        for _ in range(3):  # into the next round
+            process.stdout.readline()
+        process.terminate()
+        report = outcome(trace).report()
     assert report["backend"] == backend
-    assert report["duration_seconds"] < 30
+    assert report["duration_seconds"] < 90
     assert any("exit" in limit["what"] + limit["why"] or "end" in limit["what"] + limit["why"]
                for limit in report["limits"])  # fmt: skip
     if backend != "procfs":
@@ -34,12 +54,51 @@ def test_a_target_that_exits_while_traced_is_reported_as_far_as_it_was_seen(back
 
 @BACKENDS
 def test_a_target_that_executes_another_program_while_traced_is_reported_as_far_as_it_was_seen(backend: str) -> None:
-    tiny = build("tiny", "1.25.5")
-    with running(tiny, "-hold", "4s", "-exec", "/bin/sleep", "60") as process:
-        report = report_of("trace", "--pid", process.pid, "--duration", 60, "--backend", backend)
+    with (
+        running(build("becomes", "1.25.5"), "/bin/sleep", "600") as process,
+        started("trace", "--pid", process.pid, "--duration", 100, "--backend", backend, "--format", "json") as trace,
+    ):
+        until_it_watches(trace)
+        time.sleep(1)  # for a look at the process
+        assert process.stdin is not None
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        report = outcome(trace).report()
         assert process.poll() is None, "gomem ended, the target goes on"
-    assert report["duration_seconds"] < 30
+    assert report["duration_seconds"] < 90
     assert any("exec" in limit["what"] + limit["why"] for limit in report["limits"])
+
+
+@pytest.mark.bpf
+def test_page_faults_and_resident_bytes_are_in_the_report_if_they_were_asked_for() -> None:
+    roles = ("--with", "rss", "--with", "page-faults")
+    with (
+        running(build("faults", "1.25.5"), "-ask") as process,
+        started("trace", "--pid", process.pid, "--duration", 600, *roles, "--format", "json") as trace,
+    ):
+        until_it_watches(trace)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for order in (b"anon 4000\n", b"free\n", b"anon 3000\n"):
+            process.stdin.write(order)
+            process.stdin.flush()
+            process.stdout.readline()
+        trace.send_signal(signal.SIGINT)
+        report = outcome(trace).report()
+    faults, resident = report["page_faults"], report["live_resident"]
+    by_kind = {row["kind"]: row for row in faults["kinds"]}
+    assert sum(row["faults"] for row in faults["kinds"]) + faults["unplaced"] == faults["count"] >= 7000
+    assert by_kind["other"]["touched"] >= 3000 << 12, "it is the program's own mapping that was faulted in"
+    assert resident["peak"]["anonymous"] > 4000 << 12
+    assert resident["now"]["anonymous"] < resident["peak"]["anonymous"]
+    assert {"page_faults", "rss"} <= {probe["role"] for probe in report["overhead"]["probes"] if probe["hits"]}
+    obeys_the_rules(report)
+
+
+def test_page_faults_and_resident_bytes_are_null_unless_they_were_asked_for() -> None:
+    with running(build("faults", "1.25.5"), "-ask") as process:
+        report = report_of("trace", "--pid", process.pid, "--duration", 0.2)
+    assert (report["page_faults"], report["live_resident"]) == (None, None)
 
 
 def _reads_the_runtime(target: Parked) -> None:
@@ -89,9 +148,10 @@ def test_an_executable_in_another_mount_namespace(tmp_path: Path) -> None:
 def test_a_target_that_is_killed_leaves_no_trace_of_us() -> None:
     with (
         running(build("churn", "1.25.5"), "-mb", "32") as process,
-        started("trace", "--pid", process.pid, "--duration", 60, "--format", "json") as trace,
+        started("trace", "--pid", process.pid, "--duration", 100, "--format", "json") as trace,
     ):
-        time.sleep(1)
+        until_it_watches(trace)
+        time.sleep(1)  # for a look at the process
         process.kill()
-        report = outcome(trace, timeout=20).report()
+        report = outcome(trace).report()
     assert report["process"]["pid"] == process.pid
