@@ -22,8 +22,8 @@ from tracer.report import Limit
 
 _PAGE = 250  # pods in one answer
 _MOST_PAGES = 64
-_MOST_BYTES = 64 << 20  # of one answer
-_MOST_LINE = 4 << 20  # of one event
+MOST_BYTES = 64 << 20  # of one answer
+MOST_LINE = 4 << 20  # of one event
 _CHUNK = 1 << 16
 _CONNECT, _READ = 5.0, 30.0  # seconds
 _WATCH_SECONDS = 300  # the server ends a watch then; bookmarks come once a minute
@@ -278,8 +278,8 @@ def _whole(response: Response) -> bytes:
     while part := response.read(_CHUNK):
         parts.append(part)
         size += len(part)
-        if size > _MOST_BYTES:
-            raise ClusterError(f"the Kubernetes API sent more than {_MOST_BYTES} bytes in one answer")
+        if size > MOST_BYTES:
+            raise ClusterError(f"the Kubernetes API sent more than {MOST_BYTES} bytes in one answer")
     return b"".join(parts)
 
 
@@ -289,8 +289,8 @@ def _lines(response: Response) -> Iterator[bytes]:
     while part := response.read1(_CHUNK):
         rest += part
         if b"\n" not in part:
-            if len(rest) > _MOST_LINE:
-                raise ClusterError(f"the Kubernetes API sent an event of more than {_MOST_LINE} bytes")
+            if len(rest) > MOST_LINE:
+                raise ClusterError(f"the Kubernetes API sent an event of more than {MOST_LINE} bytes")
             continue
         *lines, last = rest.split(b"\n")
         rest = bytearray(last)
