@@ -88,7 +88,10 @@ class GovernedUprobes:
         return bool(self._held)
 
     def start(self, program: Program, pid: int, backend: Backend, first: int) -> None:
-        """Load the program and put the probes on; `first` is the counter of the first one."""
+        """Load the program and put the probes on; `first` is the counter of the first one.
+
+        The files that the specs name must stay open until `stop`: the probes may come back at any time.
+        """
         self._program, self._pid, self._backend, self._first = program, pid, backend, first
         try:
             self._program_fd = program.span_uprobe("perf" if backend == "perf" else "multi")

@@ -83,14 +83,16 @@ def _operands(arguments: Iterable[Argument], layout: Layout | None, *, every: bo
     """
     operands = ["0"] * MOST_OPERANDS
     for argument in arguments:
+        if not every and _fits_cookie(argument):
+            continue
+        if not argument.register:
+            return None
         place = f"r{argument.register.removeprefix('r')}"
         if argument.field:
             struct, _, field = argument.field.partition(".")
-            if layout is None or not argument.register or not layout.has(struct, field):
+            if layout is None or not layout.has(struct, field):
                 return None
             place = f"[{place}+{layout.offset(struct, field)}]"
-        elif not every and _fits_cookie(argument):
-            continue
         size = f"u{8 * argument.bytes} " if argument.bytes < _WORD else ""
         operands[argument.index] = size + (f"{place}*{1 << argument.shift}" if argument.shift else place)
     return tuple(operands) if set(operands) != {"0"} else ()

@@ -34,7 +34,7 @@ from tracer.recording.recorder import Recorder
 from tracer.report import Limit, Overhead, ProbeRow, ProcessFacts, Report
 from tracer.sources.launch import AfterExec, Launched
 from tracer.sources.strace import StraceSource
-from tracer.span_probes import failed, governed_spans
+from tracer.span_probes import failed, governed_spans, layout_for_probes
 from tracer.watch import Watch
 
 Backend = Literal["bpf", "strace", "procfs"]
@@ -136,7 +136,7 @@ def _start_source(
 
 def _bpf(pid: int, program: GoProgram, reason: str, optional: Set[OptionalRole], budget: float) -> Plan:
     limits: list[Limit] = []
-    specs = uprobes_for(program, limits, program.layout)
+    specs = uprobes_for(program, limits, layout_for_probes(program))
     governed = governed_spans(program, budget, limits) if OptionalRole.SPANS in optional else None
     source = BpfSource(pid, specs, governed=governed, residency=RESIDENCY_ROLES & optional)
     source.start()

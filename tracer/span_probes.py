@@ -7,6 +7,7 @@ from bpf.placing import place
 from bpf.uprobes import UprobeSpec
 from tracer.errors import BackendUnavailable, BinaryError, LayoutError
 from tracer.events import SPAN_ROLES
+from tracer.layout.layout import Layout
 from tracer.layout.roles import resolve_roles
 from tracer.optional_roles import DESCRIPTIONS, OptionalRole
 from tracer.program import GoProgram
@@ -26,7 +27,7 @@ def governed_spans(program: GoProgram, budget: float, limits: list[Limit]) -> Go
         limits.append(Limit(_WHAT, error.what, error.fix))
         return None
     if {spec.kind for spec in specs} != set(SPAN_ROLES):
-        why = "this program has no function, or no known struct layout, that tells of both: Go 1.17 or later is needed"
+        why = "it takes a Go release whose functions and struct layouts are known for certain, and Go 1.17 or later"
         limits.append(Limit(_WHAT, why, "use snapshots: they show the spans that there are"))
         return None
     return GovernedUprobes(specs, budget)
@@ -39,7 +40,13 @@ def span_uprobes(program: GoProgram) -> list[UprobeSpec]:
         return []
     roles = resolve_roles(program.release, exe.machine, program.has_function)
     wanted = [probe for probe in roles if probe.kind in SPAN_ROLES]
-    return place(exe, functions, wanted, layout=program.layout)
+    return place(exe, functions, wanted, layout=layout_for_probes(program))
+
+
+def layout_for_probes(program: GoProgram) -> Layout | None:
+    """Return the layout if it is certain: what a probe reads by it nothing else checks."""
+    layout = program.layout
+    return layout if layout is not None and (layout.confirmed or layout.source == "dwarf") else None
 
 
 def failed(governed: GovernedUprobes | None) -> list[Limit]:

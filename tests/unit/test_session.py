@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -10,12 +12,14 @@ import pytest
 from tracer import session
 from tracer.errors import BackendUnavailable, GomemError, NotPermitted
 from tracer.events import EventBatch, Kind, no_events
+from tracer.layout.layout import Source
+from tracer.layout.tables import table_for
 from tracer.optional_roles import DESCRIPTIONS, OptionalRole
 from tracer.program import GoProgram
 from tracer.report import Limit
 from tracer.session import FromExec, Plan, start_source, uprobes_for
 from tracer.sources.launch import Launched
-from tracer.span_probes import governed_spans
+from tracer.span_probes import governed_spans, layout_for_probes
 
 NO_GO = GoProgram(None, None, None, None)
 LAUNCHED = cast(Launched, SimpleNamespace(pid=1))
@@ -144,3 +148,17 @@ def test_what_is_no_go_program_gets_no_uprobes_and_no_complaint() -> None:
     limits: list[object] = []
     assert uprobes_for(NO_GO, cast(list, limits)) == []  # type: ignore[type-arg]
     assert limits == []
+
+
+@pytest.mark.parametrize(
+    ("source", "confirmed", "certain"),
+    [("table", True, True), ("table", False, False), ("nearest", False, False), ("dwarf", False, True)],
+)
+def test_probes_read_structs_only_by_a_layout_that_is_certain(
+    source: Source, confirmed: bool, certain: bool
+) -> None:
+    table = table_for("go1.27.3", "amd64")
+    assert table is not None
+    layout = copy(table)
+    layout.source, layout.confirmed = source, confirmed
+    assert (layout_for_probes(replace(NO_GO, layout=layout)) is layout) is certain
