@@ -35,7 +35,7 @@ class Gathered:
             assert (batch["time"][1:] >= batch["time"][:-1]).all()
             self._batches.setdefault(pid, []).append(batch)
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
         """Poll until `condition` comes true; raise TimeoutError if it does not."""
         deadline = time.monotonic() + seconds
         while not condition():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.bpf, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.bpf
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMON = """
@@ -84,7 +84,7 @@ def in_namespace(script: str, *arguments: str) -> None:
     """Run a script as the first process of a new PID namespace."""
     command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c", COMMON + script]
     done = subprocess.run(
-        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=250, check=False
     )
     assert (done.stdout, done.returncode) == ("as expected\n", 0), done.stderr
 
