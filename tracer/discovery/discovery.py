@@ -317,8 +317,10 @@ class Discovery:
     def _take(self, look: Look) -> None:
         """Compare what was seen with what we know."""
         pid, seen, recognized = look.pid, look.seen, look.recognized
-        if recognized is not None and recognized.kind is Kind.UNREADABLE:
+        if recognized is not None and recognized.kind is Kind.UNREADABLE and isinstance(seen, Sighting):
             self._denied.add(pid)
+            if pid not in self._asked:
+                seen = None
         if seen is Unseen.CHANGING:
             self._later(pid, _AGAIN)
         elif not isinstance(seen, Sighting) or recognized is None:

@@ -24,7 +24,7 @@ _DENIED = Recognized(Kind.UNREADABLE, "permission denied")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look at a process told; `seen` is None where its program is of no interest, or gone."""
+    """What one look at a process told; `seen` is None where its program is of no interest, or there is none."""
 
     pid: int
     recognized: Recognized | None
@@ -39,7 +39,7 @@ def look_at(pid: int, recognition: Recognition, asked: bool) -> Look:
         recognized = recognition.of_process(pid, key) if key else None
     except PermissionError:
         recognized = _DENIED
-    if not asked and (recognized is None or recognized.kind is not Kind.GO):
+    if not asked and (recognized is None or recognized.kind is Kind.NOT_GO):
         return Look(pid, recognized, None)
     seen = look(pid)
     if isinstance(seen, Sighting) and (recognized is None or (key is not None and not runs(seen, key))):
