@@ -160,3 +160,11 @@ def test_span_events_are_counted_by_name_and_marks_are_not() -> None:
     counted = activity.events()
     assert set(counted) == {"span_alloc", "span_free"}
     assert (counted["span_alloc"].count, counted["span_alloc"].bytes) == (1, 3 * PAGE)
+
+
+def test_a_kind_that_nobody_knows_is_not_taken_for_the_last_one_that_is_known() -> None:
+    unknown = went(1, 0x10000)
+    unknown["kind"] = 60_000
+    activity = Activity(lambda address: None)
+    activity.feed(batch(on(0), unknown))
+    assert activity.events() == {}
