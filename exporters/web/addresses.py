@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tracer.errors import EXIT_FAILED, GomemError, UsageError
 
 DEFAULT_PORT = 9469
-_BACKLOG = 128
+_BACKLOG = 1024  # a burst must not cost anybody the second that a lost SYN takes; the kernel caps it at somaxconn
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 _MOST_PASSED_FDS = 16
 _SOCKET_MODE = 0o660

@@ -39,8 +39,8 @@ class Limits:
     connection_seconds: float = 600.0  # then it has to shake hands again, with today's certificates
     requests_burst: float = 20.0  # of one connection
     requests_rate: float = 20.0  # a second, beyond these
-    accepts_burst: float = 256.0  # of one address that is listened on
-    accepts_rate: float = 200.0
+    accepts_burst: float = 256.0  # new connections of one IP address
+    accepts_rate: float = 50.0  # a second, beyond these; others are closed without a word
     eviction_seconds: float = 1.0  # who has waited for longer makes room when there is none
     stop_seconds: float = 2.0
     waiting_bytes: int = 64 << 20  # of different responses that clients are reading

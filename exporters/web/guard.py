@@ -50,7 +50,8 @@ class Guard:
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None
         self._config = config
-        self._seen: Fingerprint = _fingerprint(config.files()) if config is not None else ()
+        # Nothing was seen yet: the first look rereads, and so tells early if privileges were given up that it takes.
+        self._seen: Fingerprint = ()
         self._looked_at = time.monotonic()
         self._passwords = Passwords()
         self._rate = _bucket(config.rate_limit) if config is not None else None
@@ -96,8 +97,9 @@ class Guard:
             return
         if config.rate_limit != self._loaded.config.rate_limit:
             self._rate = _bucket(config.rate_limit)
+        if config.files() != self._loaded.config.files():
+            self._seen = ()  # of other files: the next look takes their marks
         self._loaded = _Loaded(config, context)
-        self._seen = _fingerprint(config.files()) if config.files() != self._loaded.config.files() else found
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Return the context for the next handshake; None: TLS is not spoken."""

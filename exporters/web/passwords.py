@@ -10,7 +10,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import ipaddress
 import secrets
 import threading
 import time
@@ -18,10 +17,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from enum import Enum
 
-from exporters.web.rates import Clock, TokenBucket
+from exporters.web.rates import Clock, PeerBuckets, TokenBucket
 
 _MOST_REMEMBERED = 256
-_MOST_PEERS = 256
 _LONGEST_CREDENTIALS = 1024
 _BCRYPT_BYTES = 72  # bcrypt takes no notice of what follows
 _SECONDS_IN_WAIT = 2.0
@@ -42,11 +40,10 @@ class Passwords:
     """Judges Authorization headers. Safe from several threads."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
-        self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._remembered: OrderedDict[bytes, None] = OrderedDict()
-        self._peers: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._peers = PeerBuckets(_PEER_BURST, _PEER_RATE, clock)
         self._total = TokenBucket(_TOTAL_BURST, _TOTAL_RATE, clock)
         self._checking = threading.Semaphore(1)
         self._waiting = threading.Semaphore(2)  # with the one that runs
@@ -65,7 +62,7 @@ class Passwords:
             if known is not None and mark in self._remembered:
                 self._remembered.move_to_end(mark)
                 return Judgement.RIGHT
-            if not (self._bucket(peer).ready() and self._total.ready()):
+            if not (self._peers.of(peer).ready() and self._total.ready()):
                 return Judgement.LATER
         return self._check(password, hashed, known is not None, mark, peer)
 
@@ -83,7 +80,7 @@ class Passwords:
             self._waiting.release()
         with self._lock:
             if not right:
-                self._bucket(peer).take()
+                self._peers.of(peer).take()
                 self._total.take()
                 return Judgement.WRONG
             self._remembered[mark] = None
@@ -95,14 +92,6 @@ class Passwords:
         parts = (name.encode("utf-8", "surrogateescape"), hashed.encode(), password)
         text = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return hmac.new(self._secret, text, hashlib.sha256).digest()
-
-    def _bucket(self, peer: str) -> TokenBucket:
-        network = _network(peer)
-        bucket = self._peers.pop(network, None) or TokenBucket(_PEER_BURST, _PEER_RATE, self._clock)
-        self._peers[network] = bucket
-        while len(self._peers) > _MOST_PEERS:
-            self._peers.popitem(last=False)
-        return bucket
 
 
 def matches(password: bytes, hashed: str) -> bool:
@@ -132,16 +121,3 @@ def parse_basic(authorization: str) -> tuple[str, bytes] | None:
 
 def _cost(hashed: str) -> int:
     return int(hashed[4:6])
-
-
-def _network(peer: str) -> str:
-    """Return what stands for one client: its address, of IPv6 its /64, of which anybody has 2**64 addresses."""
-    try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
-    except ValueError:
-        return peer
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.IPv6Network((address, 64), strict=False))
-    return str(address)

@@ -23,7 +23,7 @@ from exporters.web.addresses import Address, close_listeners, is_local, open_lis
 from exporters.web.connection import Connection, Limits, Phase
 from exporters.web.guard import Guard
 from exporters.web.outgoing import Outgoing
-from exporters.web.rates import TokenBucket
+from exporters.web.rates import PeerBuckets
 from exporters.web.response import Response, head_bytes, plain
 from exporters.web.routes import Metrics, Routes
 from exporters.web.statistics import Statistics, WebStatistics
@@ -64,6 +64,7 @@ class Server:
         self._routes = Routes(view, metrics, allow_reports)
         self._guard = Guard(web_config, self._routes, self._statistics, log)
         self._listeners: list[socket.socket] = []
+        self._newcomers = PeerBuckets(self._limits.accepts_burst, self._limits.accepts_rate)
         self._outgoing = Outgoing(self._limits.waiting_bytes)
         self._connections: set[Connection] = set()
         self._lingering: set[asyncio.Task[None]] = set()
@@ -103,8 +104,8 @@ class Server:
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), name="gomem-web", daemon=True)
         self._thread.start()
-        if not started.wait(_SECONDS_TO_START):
-            raise GomemError("the web server's thread did not start")
+        if not started.wait(_SECONDS_TO_START) or self._stopping is None:
+            raise GomemError("the web server's thread did not start", "its cause was told before")
 
     def stop(self, seconds: float = 5.0) -> None:
         """Close all sockets. Answers on their way get a moment; idempotent."""
@@ -146,7 +147,6 @@ class Server:
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         local = is_local(listener)
-        pace = TokenBucket(self._limits.accepts_burst, self._limits.accepts_rate)
         while True:
             try:
                 accepted, peer = await loop.sock_accept(listener)
@@ -157,12 +157,14 @@ class Server:
                 continue
             accepted.setblocking(False)
             self._admit(accepted, _peer_host(peer), local)
-            pace.take()
-            # At least 0: a flood of connections would be accepted without ever letting others run, otherwise.
-            await asyncio.sleep(pace.seconds_to_next())
+            await asyncio.sleep(0)  # a flood of connections is accepted without ever letting others run, otherwise
 
     def _admit(self, accepted: socket.socket, peer: str, local: bool) -> None:
         """Take a connection on, in the place of one that only waits if need be; or refuse it."""
+        if not self._newcomers.of(peer).take():
+            self._statistics.refuse("connection_rate")
+            accepted.close()
+            return
         same = sum(1 for connection in self._connections if connection.peer == peer)
         full = len(self._connections) >= self._limits.connections
         if full or same >= self._limits.connections_per_peer:

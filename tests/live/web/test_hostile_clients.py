@@ -199,6 +199,16 @@ def test_clients_that_leave_in_the_middle_leave_nothing() -> None:
         assert is_served(server)
 
 
+def test_an_address_that_connects_without_end_is_hung_up_on_and_others_are_not() -> None:
+    with serving(limits={"accepts_burst": 5.0, "accepts_rate": 0.001}) as server:
+        answers = [say(server, SCRAPE) for _ in range(20)]
+        assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 5 + [b""] * 15
+        with socket.create_connection(("127.0.0.1", port(server)), PATIENCE, source_address=("127.0.0.2", 0)) as other:
+            other.sendall(SCRAPE)
+            assert everything(other).startswith(b"HTTP/1.1 200 ")
+        assert server.statistics().refused == {"connection_rate": 15}
+
+
 def test_a_connection_that_asks_without_end_is_slowed_down_and_others_are_not() -> None:
     with serving(limits={"requests_burst": 5.0, "requests_rate": 0.001}) as server, connect(server) as greedy:
         greedy.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 100)

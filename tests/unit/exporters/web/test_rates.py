@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporters.web.rates import CpuBudget, TokenBucket
+from exporters.web.rates import CpuBudget, PeerBuckets, TokenBucket, network_of
 
 
 class Clock:
@@ -51,3 +51,22 @@ def test_a_cpu_budget_may_be_overdrawn_once_and_is_earned_again() -> None:
     assert budget.is_open()
     budget.spend(2)
     assert not budget.is_open()
+
+
+def test_each_client_has_a_bucket_of_its_own_and_few_are_kept() -> None:
+    buckets = PeerBuckets(1, 0.001, Clock())
+    assert buckets.of("10.0.0.1").take()
+    assert not buckets.of("10.0.0.1").take()
+    assert buckets.of("10.0.0.2").take()
+    for number in range(1000):
+        buckets.of(f"10.1.{number // 250}.{number % 250}")
+    assert buckets.of("10.0.0.1").take()  # long forgotten
+
+
+@pytest.mark.parametrize(
+    ("peer", "network"),
+    [("10.0.0.1", "10.0.0.1"), ("::ffff:10.0.0.1", "10.0.0.1"), ("2001:db8::7", "2001:db8::/64"),
+     ("fe80::1%eth0", "fe80::/64"), ("", ""), ("odd", "odd")],
+)  # fmt: skip
+def test_what_stands_for_one_client(peer: str, network: str) -> None:
+    assert network_of(peer) == network
