@@ -21,7 +21,8 @@ class Kind(IntEnum):
 
     RSS, RSS_PEAK and PAGE_FAULTS are sums over many hits, told now and then: of what the hits were is in no event.
     SPAN_PROBES_ON and _OFF are the source's own: from when until when it watched for span events; their first argument
-    is the budget in millionths of the target's time, and whether that was used up.
+    is the budget in millionths of the target's time, and whether that was used up. STATES_UNSEEN is ours as well: until
+    then runtime functions may have been called that had no probes yet.
     """
 
     MMAP = 1
@@ -41,6 +42,7 @@ class Kind(IntEnum):
 
     SPAN_PROBES_ON = 48
     SPAN_PROBES_OFF = 49
+    STATES_UNSEEN = 50
 
     RESERVE = 64
     MAP = 65

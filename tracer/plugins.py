@@ -20,7 +20,7 @@ from bpf.uprobes import SkippedUprobe, UprobeSpec
 from tracer.binary.executable import Executable
 from tracer.binary.pclntab import FunctionTable
 from tracer.errors import GomemError
-from tracer.events import EventBatch, Kind
+from tracer.events import EVENT, EventBatch, Kind, no_events
 from tracer.kernel.maps import Mappings, read_mappings
 from tracer.program import GoProgram, load_bias
 from tracer.report import Limit
@@ -59,21 +59,27 @@ class Plugins:
         """`specs_for` says which uprobes a copy of the runtime gets, `attach` puts them on the target."""
         self.loaded: list[Plugin] = []
         self.limits: list[Limit] = []
-        self.on_probed: Callable[[int], None] = _nobody  # told until when (CLOCK_MONOTONIC ns) a plugin went unseen
+        self._marks = no_events()
         self._target = target
         self._program = program
         self._specs_for = specs_for
         self._attach = attach
         self._known = {target.exe_identity.inode}
 
-    def see(self, batch: EventBatch) -> None:
-        """Look for plugins if something was mapped that may be one. Raises nothing."""
+    def see(self, batch: EventBatch) -> EventBatch:
+        """Look for plugins if something was mapped that may be one; return the batch, and STATES_UNSEEN for them.
+
+        Raises nothing.
+        """
         args = batch["args"]
         wanted = (batch["kind"] == Kind.MMAP) & (args[:, 2] & np.uint64(_PROT_EXEC) != 0)
         wanted &= (args[:, 3] & np.uint64(_MAP_ANONYMOUS) == 0) & (batch["result"] >= 0)
         if wanted.any():
             since = int(batch["time"][wanted][0])
             self.limits += [_unseen(plugin, (time.monotonic_ns() - since) / 1e9) for plugin in self.search()]
+        if len(self._marks):
+            batch, self._marks = np.concatenate((batch, self._marks)), no_events()
+        return batch
 
     def search(self) -> list[Plugin]:
         """Probe the plugins that the target has mapped and that are not known yet; return them. Raises nothing."""
@@ -86,7 +92,8 @@ class Plugins:
                     self._known.add(inode)
                     found += self._load(mappings, row)
         if found:
-            self.on_probed(time.monotonic_ns())
+            self._marks = np.zeros(1, EVENT)
+            self._marks["kind"], self._marks["time"] = Kind.STATES_UNSEEN, time.monotonic_ns()
         return found
 
     def symbolize(self, address: int) -> str | None:
@@ -109,7 +116,7 @@ class Plugins:
             return []
         plugin = None
         try:
-            if len(self.loaded) < _MOST_PLUGINS and _shares_packages(exe):
+            if len(self.loaded) < _MOST_PLUGINS and shares_packages(exe):
                 program = GoProgram(exe, self._program.build, FunctionTable.find(exe), None)
                 identity = ExeIdentity(int(mappings.device[row]), int(mappings.inode[row]), 0, 0)
                 bias = load_bias(exe, identity, mappings)
@@ -139,7 +146,8 @@ class Plugins:
         return None
 
 
-def _shares_packages(exe: Executable) -> bool:
+def shares_packages(exe: Executable) -> bool:
+    """Tell whether a file is a plugin, or the host of some. Raises BinaryError for a corrupt one."""
     names = exe.section(".dynstr")
     if exe.go_build_id is None or names is None:
         return False
@@ -162,7 +170,3 @@ def _unseen(plugin: Plugin, seconds: float) -> Limit:
 
 def _refused(name: str, skipped: SkippedUprobe) -> Limit:
     return Limit(f"events of role {skipped.spec.role} in {name}", f"{skipped.spec.symbol}: {skipped.reason}", "")
-
-
-def _nobody(until: int) -> None:
-    del until

@@ -232,8 +232,6 @@ def watch_target(
     if recorder is not None:
         recorder.begin(_beginning(facts, plan, started), symbolize, lambda: _overhead(plan, spent, None))
     follower = _follower(plan, activity)
-    if follower is not None:
-        plugins.on_probed = follower.blind
     if plan.uprobes:
         plugins.search()
     watch = Watch(inspector, plan.source, activity, FromExec() if launched else _all, recorder, follower, plugins)

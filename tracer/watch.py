@@ -87,6 +87,7 @@ class Watch:
         if self._source is None:
             return
         self._source.stop()
+        self._plugins = None  # nothing can be probed any more
         self._count(self._source.poll(0), time.monotonic_ns())
         if self._follower is not None:
             self._follower.flush()
@@ -174,7 +175,7 @@ class Watch:
             batch = batch[: execs[0] + 1]
             self._accept = _nothing
         if self._plugins is not None:
-            self._plugins.see(batch)
+            batch = self._plugins.see(batch)
         if self._follower is not None and self._source is not None:
             self._follower.feed(batch, until, self._source.lost)
         else:

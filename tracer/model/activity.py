@@ -33,7 +33,8 @@ TRANSITIONS: dict[Kind, tuple[str, str]] = {
     Kind.ALLOC: ("None", "Ready"),
     Kind.FREE: ("any", "None"),
 }
-_NOT_COUNTED = (Kind.EXEC, Kind.EXIT, *RESIDENCY_KINDS, Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF)
+_MARKS = (Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF, Kind.STATES_UNSEEN)
+_NOT_COUNTED = (Kind.EXEC, Kind.EXIT, *RESIDENCY_KINDS, *_MARKS)
 _COUNTED = tuple(kind for kind in Kind if kind not in _NOT_COUNTED)
 _MOST_KINDS = max(Kind) + 2  # the last for kinds that a later gomem may know
 _PIECE = 1 << 20  # events; small enough for exact sums in float64, see grouped_sums

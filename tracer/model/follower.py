@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import EventBatch, no_events
+from tracer.events import EventBatch, Kind, no_events
 from tracer.kernel.ranges import normalise
 from tracer.model.activity import Activity
 from tracer.model.drift import Columns, Row, bytes_of, compare, divide
@@ -108,6 +108,9 @@ class Follower:
         if lost > self._lost:
             self._lost = lost
             self._mappings.lossy = self._states.lossy = _MENDED_BY
+        unseen = batch["time"][batch["kind"] == Kind.STATES_UNSEEN]
+        if len(unseen):
+            self._blind(int(unseen.max()))
         if len(batch):
             self._held = np.concatenate((self._held, batch)) if len(self._held) else batch
             times = self._held["time"]
@@ -120,7 +123,7 @@ class Follower:
         elif now >= self._sight.ended + SLACK + _ARRIVAL:
             self._settle(self._sight, now - HOLD)
 
-    def blind(self, until: int) -> None:
+    def _blind(self, until: int) -> None:
         """Know nothing of the region states until a look that began after `until` (ns): some roles went unseen."""
         self._blind_until = max(until + SLACK, self._blind_until)
         self.model.blind(self._blind_until)

@@ -129,10 +129,11 @@ def _kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         feed(activity, batch, explained)
         runs[threading.get_ident()].seen(activity, batch)
 
-    def probe(plugins: Plugins, batch: EventBatch) -> None:
-        see(plugins, batch)
+    def probe(plugins: Plugins, batch: EventBatch) -> EventBatch:
+        batch = see(plugins, batch)
         if len(plugins.loaded) == 2:
             (runs[threading.get_ident()].scratch / UNPROBED).unlink(missing_ok=True)
+        return batch
 
     monkeypatch.setattr(Plugins, "see", probe)
     monkeypatch.setattr(Watch, "take_look", look)

@@ -294,8 +294,8 @@ def test_states_are_not_compared_where_the_source_does_not_see_them() -> None:
 def test_what_went_unseen_is_learned_from_the_next_look_and_is_no_drift() -> None:
     one = looked(follower(), sight(100 * MS, [], [(HEAP, HEAP + 4 * PAGE, RESERVED)]))
     one.look(sight(495 * MS, [], [(HEAP, HEAP + 4 * PAGE, RESERVED)]))
-    one.blind(500 * MS)
-    one.feed(batch(event(Kind.USED, 499 * MS, HEAP, PAGE), event(Kind.MAP, 498 * MS, HEAP, PAGE)), 600 * MS)
+    roles = event(Kind.USED, 499 * MS, HEAP, PAGE), event(Kind.MAP, 498 * MS, HEAP, PAGE)
+    one.feed(batch(*roles, event(Kind.STATES_UNSEEN, 500 * MS)), 600 * MS)
     assert not one.pending
     assert one.model.states.map.at(HEAP) == UNKNOWN_STATE, "that look is older"
     assert one.found.exact_looks == 1
@@ -312,11 +312,18 @@ def test_what_went_unseen_is_learned_from_the_next_look_and_is_no_drift() -> Non
 
 def test_a_system_call_that_a_role_made_unseen_is_not_its() -> None:
     one = looked(follower(), sight(100 * MS, [], []))
-    one.blind(500 * MS)
     role, call = event(Kind.RESERVE, 400 * MS, 0, 4 * PAGE), mmap(402 * MS, BASE, 4, prot=0, entered=401 * MS)
-    one.feed(batch(role, call), 600 * MS)
+    one.feed(batch(role, call, event(Kind.STATES_UNSEEN, 500 * MS)), 600 * MS)
     assert one.model.states.map.at(BASE) == UNKNOWN_STATE
     assert one.model.mappings.map.at(BASE) == MAPPED
+
+
+def test_a_mark_of_any_time_is_survived() -> None:
+    one = looked(follower(), sight(100 * MS, [], [(HEAP, HEAP + PAGE, READY)]))
+    one.feed(batch(event(Kind.STATES_UNSEEN, (1 << 64) - 1)), 200 * MS)
+    looked(one, sight(500 * MS, rows((0, 1, RW)), [(HEAP, HEAP + PAGE, READY)]))
+    one.flush()
+    assert (one.found.looks, one.found.exact_looks, one.found.drift) == (2, 1, 0)
 
 
 def test_a_stack_grows_without_an_event() -> None:
