@@ -245,6 +245,9 @@ class SharedSource:
             program, self._program = self._program, None
             epoll, self._epoll = self._epoll, None
             targets = list(self._targets.values())
+            if program is not None:
+                for slot in self._slots.values():
+                    program.forget(slot)  # at once, while detaching takes long enough for the ring buffer to fill
         if epoll is not None:
             epoll.close()
         if program is not None:

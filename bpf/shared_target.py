@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from bpf.program import SYSCALLS, Counter, TargetIds
+from bpf.thread_numbers import ThreadNumbers
 from bpf.uprobes import SkippedUprobe, UprobeSpec
 from tracer.events import EVENT, EventBatch, Kind, ProbeStatus, no_events
 
@@ -41,7 +40,7 @@ class SharedTarget:
         self.specs: tuple[UprobeSpec, ...] = ()
         self.skipped: list[SkippedUprobe] = []
         self.dropped = 0  # events for which there was no room here
-        self._foreign = ids.foreign
+        self._threads = ThreadNumbers(pid) if ids.foreign else None
         self._lock = lock
         self._row = row
         self._gather = gather
@@ -50,7 +49,6 @@ class SharedTarget:
         self._queue: list[EventBatch] = []
         self._exit = no_events()
         self._ended = False
-        self._thread_names: dict[int, int] = {}
 
     @property
     def lost(self) -> int:
@@ -136,7 +134,9 @@ class SharedTarget:
         """Take events from the ring buffer, sorted by time. After the process's EXIT there are none."""
         if self._ended:
             return
-        self._put(self._without_exit(self._translated(batch)))
+        if self._threads is not None and len(batch):
+            self._threads.translate(batch)
+        self._put(self._without_exit(batch))
 
     def settle(self, now: int) -> None:
         """End with an EXIT, once, if the process is gone: the kernel's, or one of the time `now` if that was lost."""
@@ -185,25 +185,3 @@ class SharedTarget:
         if len(self._exit) and np.any((batch["kind"] == Kind.EXEC) & (batch["time"] >= self._exit["time"][0])):
             self._exit = no_events()
         return batch
-
-    def _translated(self, batch: EventBatch) -> EventBatch:
-        """Give threads of a nested PID namespace the tracer's numbers; 0 for one that is gone already."""
-        if not self._foreign or not len(batch):
-            return batch
-        seen, positions = np.unique(batch["tid"], return_inverse=True)
-        if any(int(tid) not in self._thread_names for tid in seen):
-            self._thread_names |= thread_numbers(self.pid)
-        batch["tid"] = np.array([self._thread_names.get(int(tid), 0) for tid in seen], dtype="<u4")[positions]
-        return batch
-
-
-def thread_numbers(pid: int) -> dict[int, int]:
-    """Map thread ids of the target's innermost PID namespace to ours; nothing if it is gone."""
-    numbers: dict[int, int] = {}
-    with contextlib.suppress(OSError):
-        for directory in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):
-                for line in (directory / "status").read_text().splitlines():
-                    if line.startswith("NSpid:"):
-                        numbers[int(line.split()[-1])] = int(directory.name)
-    return numbers
