@@ -17,6 +17,8 @@ from bpf.placement import CODE_LIMIT, ProbeSite, probe_site
 from bpf.source import BpfSource
 from bpf.uprobes import Backend, UprobeSpec
 from tests.live.bpf.span_rounds import SpanTable, program_of, rounds
+from tests.support.command import started
+from tests.support.processes import wait_until
 from tests.support.toolchains import ALL_RELEASES
 from tracer.events import SPAN_ROLES, EventBatch, Kind
 from tracer.model.span_events import SpanChurn
@@ -172,6 +174,18 @@ def test_probes_that_cost_too_much_are_taken_off_and_come_back(backend: Backend)
     assert len(pause) <= (os.cpu_count() or 1)
 
 
+def test_a_killed_tracer_leaves_no_probe_and_the_target_goes_on() -> None:
+    with rounds("1.27.3") as target, program_of(target.pid) as program:
+        with started("trace", "--pid", target.pid, "--duration", 100, "--with", "spans", "--budget", 100) as tracer:
+            wait_until(lambda: probed(program, target.pid), "the attaching", 60)
+            target.round(lambda: None)
+            tracer.kill()
+            tracer.wait()
+        wait_until(lambda: not probed(program, target.pid), "the detaching", 60)
+        target.round(lambda: None)
+        assert target.process.poll() is None
+
+
 def until(watcher: Watcher, condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -181,11 +195,10 @@ def until(watcher: Watcher, condition: Callable[[], bool], seconds: float = 60.0
 
 
 def probed(program: GoProgram, pid: int) -> bool:
-    """Return whether breakpoints are at the places of both probes in the memory of the (non-PIE) process."""
+    """Return whether a breakpoint is at the place of one of the probes in the memory of the (non-PIE) process."""
     found = []
     with Path(f"/proc/{pid}/mem").open("rb") as memory:
         for spec in span_uprobes(program):
             memory.seek(site_of(program, spec.symbol).address)
             found.append(memory.read(1) == b"\xcc")
-    assert len(set(found)) == 1
-    return found[0]
+    return any(found)
