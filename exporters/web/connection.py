@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import ssl
 import time
@@ -41,7 +42,8 @@ class Limits:
     requests_rate: float = 20.0  # a second, beyond these
     accepts_burst: float = 256.0  # new connections of one IP address
     accepts_rate: float = 50.0  # a second, beyond these; others are closed without a word
-    eviction_seconds: float = 1.0  # who has waited for longer makes room when there is none
+    eviction_seconds: float = 1.0  # who has asked for nothing for longer makes room when there is none
+    eviction_writing_seconds: float = 5.0  # so does who has not read his answer by then
     stop_seconds: float = 2.0
     waiting_bytes: int = 64 << 20  # of different responses that clients are reading
 
@@ -53,6 +55,7 @@ class Phase(Enum):
     READING = 2  # a request's head
     IDLE = 3  # between requests
     ANSWERING = 4
+    WRITING = 5  # waiting for the client to read
 
 
 class Connection:
@@ -96,7 +99,16 @@ class Connection:
         if self._transport is not None:
             self._transport.abort()
         else:
-            self._socket.close()
+            # Behind what asyncio has in its queue for this descriptor: the number may be another connection's next.
+            asyncio.get_running_loop().call_soon(self._socket.close)
+
+    def overdue(self) -> float:
+        """Return how many seconds longer it has held its place than it may where others want one; or less than 0."""
+        patience = {
+            Phase.ANSWERING: math.inf,  # this takes as long as we take
+            Phase.WRITING: self._limits.eviction_writing_seconds,
+        }.get(self.phase, self._limits.eviction_seconds)
+        return time.monotonic() - self.since - patience
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
@@ -145,6 +157,7 @@ class Connection:
 
     async def _serve_one(self, answer: Callable[[Connection], Awaitable[Response]]) -> bool:
         """Answer the next request; return whether another one may follow."""
+        self.request = None
         try:
             raw = await self._read_head()
             if not raw:
@@ -165,6 +178,7 @@ class Connection:
             if not self._outgoing.take(held):
                 self._statistics.refuse("bytes")
                 held, response = b"", plain(503, "too many answers are waiting for their readers", Retry_After="5")
+            self._enter(Phase.WRITING)
             try:
                 await self._send(response, keep_alive)
             finally:

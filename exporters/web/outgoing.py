@@ -23,6 +23,10 @@ class Outgoing:
         self._held[id(body)] = (held, readers + 1)
         return True
 
+    def readers(self, body: bytes) -> int:
+        """Return to how many it is being sent."""
+        return self._held.get(id(body), (body, 0))[1]
+
     def release(self, body: bytes) -> None:
         """Say that one of its readers has it, or is gone; an empty one was never counted."""
         if not body:

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,7 +22,7 @@ from exporters.web.addresses import Address, close_listeners, is_local, open_lis
 from exporters.web.connection import Connection, Limits, Phase
 from exporters.web.guard import Guard
 from exporters.web.outgoing import Outgoing
-from exporters.web.rates import PeerBuckets
+from exporters.web.rates import PeerBuckets, network_of
 from exporters.web.response import Response, head_bytes, plain
 from exporters.web.routes import Metrics, Routes
 from exporters.web.statistics import Statistics, WebStatistics
@@ -31,7 +30,7 @@ from exporters.web.webconfig import WebConfig
 from tracer.errors import GomemError
 from tracer.fleet.view import FleetView
 
-_SECONDS_TO_START = 10.0
+_SECONDS_TO_START = 60.0
 _SECONDS_AFTER_FAILED_ACCEPT = 0.2
 _MOST_LINGERING = 32
 _SECONDS_LINGERING = 1.0
@@ -137,7 +136,7 @@ class Server:
         await self._stopping.wait()
         await _cancel(accepting)
         for connection in list(self._connections):
-            if connection.phase is not Phase.ANSWERING:
+            if connection.phase not in (Phase.ANSWERING, Phase.WRITING):
                 connection.cancel()
         running = [connection.task for connection in self._connections if connection.task is not None]
         if running:
@@ -156,7 +155,7 @@ class Server:
                 await asyncio.sleep(_SECONDS_AFTER_FAILED_ACCEPT)
                 continue
             accepted.setblocking(False)
-            self._admit(accepted, _peer_host(peer), local)
+            self._admit(accepted, _client(peer), local)
             await asyncio.sleep(0)  # a flood of connections is accepted without ever letting others run, otherwise
 
     def _admit(self, accepted: socket.socket, peer: str, local: bool) -> None:
@@ -185,14 +184,13 @@ class Server:
         connection.task = asyncio.create_task(self._attend(connection))
 
     def _longest_waiting(self, peer: str | None) -> Connection | None:
-        """Return the connection (of `peer`, or of all) that has asked for nothing for longest, if that is long."""
-        until = time.monotonic() - self._limits.eviction_seconds
+        """Return the connection (of `peer`, or of all) that has done nothing for longest, if that is long."""
         waiting = [
             connection
             for connection in self._connections
-            if connection.phase is not Phase.ANSWERING and connection.since < until and peer in (None, connection.peer)
+            if connection.overdue() > 0 and peer in (None, connection.peer)
         ]
-        return min(waiting, key=lambda connection: connection.since, default=None)
+        return max(waiting, key=lambda connection: connection.overdue(), default=None)
 
     def _drop(self, connection: Connection) -> None:
         self._forget(connection)
@@ -261,8 +259,9 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _peer_host(peer: object) -> str:
-    return str(peer[0]) if isinstance(peer, tuple) and peer else ""
+def _client(peer: object) -> str:
+    """Return what stands for one client in all that is counted by client."""
+    return network_of(str(peer[0])) if isinstance(peer, tuple) and peer else ""
 
 
 def _url(listener: socket.socket, encrypted: bool) -> str:

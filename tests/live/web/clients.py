@@ -38,7 +38,8 @@ def serving(
 ) -> Iterator[Server]:
     """Run a server. Its deadlines are too long to be met by accident; tests of one shorten that one."""
     patient = Limits(handshake_seconds=PATIENCE, head_seconds=PATIENCE, idle_seconds=PATIENCE,
-                     answer_seconds=PATIENCE, write_seconds=PATIENCE, eviction_seconds=PATIENCE)  # fmt: skip
+                     answer_seconds=PATIENCE, write_seconds=PATIENCE, eviction_seconds=PATIENCE,
+                     eviction_writing_seconds=PATIENCE)  # fmt: skip
     limits = replace(patient, **other.pop("limits", {}))  # type: ignore[arg-type]
     server = Server([parse_address(listen)], view, render, config, limits=limits, **other)  # type: ignore[arg-type]
     with server:

@@ -86,6 +86,23 @@ def test_slow_clients_that_hold_every_place_make_room_for_one_who_asks() -> None
         assert server.statistics().refused["evicted"] >= 1
 
 
+def test_clients_that_do_not_read_make_room_for_one_who_does() -> None:
+    large = bytes(32 << 20)
+    limits = {"connections": 4, "eviction_writing_seconds": 0.0}
+    with serving(lambda accept: (large, METRICS_TYPE), limits=limits) as server, contextlib.ExitStack() as slow:
+        for _ in range(4):
+            slow.enter_context(connect(server)).sendall(SCRAPE)
+        until(lambda: server._outgoing.readers(large) == 4)
+        until(lambda: get(server, "/healthz").status == 200)
+        assert server.statistics().refused["evicted"] >= 1
+
+
+def test_a_head_request_before_a_broken_one_does_not_take_its_words() -> None:
+    with serving() as server:
+        answer = say(server, b"HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\nbroken\r\n\r\n")
+        assert answer.endswith(b"\r\n\r\nnot an HTTP request line\n")
+
+
 def test_one_too_many_is_told_so_at_once() -> None:
     with serving(limits={"connections": 4}) as server, contextlib.ExitStack() as held:
         for _ in range(4):
