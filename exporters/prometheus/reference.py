@@ -56,7 +56,7 @@ def tables() -> str:
     beside = f"Beside {' and '.join(f'`{label}`' for label in LABELS)}:\n\n"
     parts = [_table(title, group, beside) for title, group in PROCESS_GROUPS.items()]
     parts.append(_table("By size class (`--size-classes`)", spans.SIZE_CLASS_METRICS, beside))
-    own: tuple[Metric[Any], ...] = (tracer_health.BUILD, *tracer_health.METRICS)
+    own: tuple[Metric[Any], ...] = (tracer_health.BUILD, *tracer_health.METRICS, tracer_health.ERRORS)
     parts.append(_table("gomem itself", own, ""))
     parts.append(_table_of("gomem's HTTP server", [WebCollector(lambda: _SERVED)]))
     parts.append(_table_of("gomem's OTLP push (`--otlp`)", [PushCollector(lambda: PushCounts(0, 0, ""))]))

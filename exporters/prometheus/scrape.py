@@ -12,8 +12,9 @@ from prometheus_client.registry import Collector
 
 from exporters.prometheus.catalog import MetricOptions, process_metrics
 from exporters.prometheus.exposition import Heading, classic_heading, openmetrics_heading, samples
-from exporters.prometheus.families import Family, HighWater, distinct, rows_of_target, tracer_families
+from exporters.prometheus.families import NO_OWNER, Family, HighWater, distinct, rows_of_target, tracer_families
 from exporters.prometheus.metric import Metric, MetricType
+from exporters.prometheus.tracer_health import ERRORS
 from tracer.fleet.view import FleetView, TargetView
 
 CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
@@ -34,9 +35,19 @@ class Scrapes:
     However many scrapers ask, and at the same time: they all get the same bytes.
     """
 
-    def __init__(self, view: Callable[[], FleetView | None], options: MetricOptions | None = None) -> None:
-        """`view` returns the newest view, None before the first."""
+    def __init__(
+        self,
+        view: Callable[[], FleetView | None],
+        options: MetricOptions | None = None,
+        complain: Callable[[int, Exception], None] = lambda pid, error: None,
+    ) -> None:
+        """`view` returns the newest view, None before the first.
+
+        `complain` gets what no code here was ready for, with the pid of the process that has no metrics for it.
+        """
         self._view = view
+        self._complain = complain
+        self._errors = 0
         self._metrics = process_metrics(options or MetricOptions())
         self._beside = CollectorRegistry()
         self._high_water = HighWater()
@@ -82,15 +93,25 @@ class Scrapes:
         for target in targets:
             before = self._written.get(target.pid)
             if before is None or before[0] is not target:
-                found = zip(self._metrics, rows_of_target(self._metrics, target, self._high_water), strict=True)
-                self._written[target.pid] = target, [samples(Family(metric, rows)) for metric, rows in found]
+                self._written[target.pid] = target, self._lines_of(target)
+
+    def _lines_of(self, target: TargetView) -> list[str]:
+        """Write one process's lines; what is wrong with one must not cost the others theirs."""
+        found = zip(self._metrics, rows_of_target(self._metrics, target, self._high_water), strict=True)
+        try:
+            return [samples(Family(metric, rows)) for metric, rows in found]
+        except Exception as error:
+            self._errors += 1
+            self._complain(target.pid, error)
+            return [""] * len(self._metrics)
 
     def _together(self, view: FleetView | None, wanted: str) -> bytes:
         texts = zip(*(lines for _, lines in self._written.values()), strict=True)
         parts: list[tuple[Metric[Any], str]] = [
             (metric, "".join(lines)) for metric, lines in zip(self._metrics, texts, strict=bool(self._written))
         ]
-        parts += [(family.metric, samples(family)) for family in tracer_families(view)]
+        errors = Family(ERRORS, [(NO_OWNER, (), None, self._errors)])
+        parts += [(family.metric, samples(family)) for family in (*tracer_families(view), errors)]
         gauges = {metric.name for metric, lines in parts if lines and metric.type is MetricType.GAUGE}
         heading = _HEADINGS[wanted]
         body = "".join(heading(metric, gauges) + lines for metric, lines in parts if lines)

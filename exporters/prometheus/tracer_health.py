@@ -30,6 +30,12 @@ BUILD: Metric[None] = Metric(
     lambda nothing: (((__version__, platform.python_version()), 1),),
 )
 
+ERRORS: Metric[int] = of_view(
+    "gomem_metric_errors_total",
+    "Times that the metrics of a process could not be written; any increase is a fault of gomem's.",
+    lambda errors: errors,
+)
+
 METRICS: tuple[FleetMetric, ...] = (
     Metric(
         "gomem_tracer_info",

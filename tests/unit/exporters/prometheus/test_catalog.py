@@ -12,13 +12,13 @@ from exporters.prometheus import MetricOptions
 from exporters.prometheus.catalog import process_metrics
 from exporters.prometheus.metric import Metric, MetricType
 from exporters.prometheus.reference import with_tables
-from exporters.prometheus.tracer_health import BUILD
+from exporters.prometheus.tracer_health import BUILD, ERRORS
 from exporters.prometheus.tracer_health import METRICS as TRACER
 from tests.unit.exporters.prometheus.fleet import ALL, series, whole
 from tests.unit.exporters.samples import SAMPLES
 
 PAGE = Path(__file__).parents[4] / "docs" / "metrics.md"
-METRICS: list[Metric[Any]] = [*process_metrics(ALL), *TRACER, BUILD]
+METRICS: list[Metric[Any]] = [*process_metrics(ALL), *TRACER, BUILD, ERRORS]
 OURS = [metric for metric in METRICS if metric.name.startswith("gomem_")]
 
 

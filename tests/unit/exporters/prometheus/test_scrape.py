@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -123,6 +124,18 @@ def test_what_was_published_is_prepared_before_anybody_asks(written: list[Target
     assert len(written) == 1
     assert b"gomem_process_resident_bytes{" in scrapes.answer(PROMETHEUS_2)[0]
     assert len(written) == 1
+
+
+def test_one_process_that_cannot_be_shown_does_not_hide_the_others() -> None:
+    broken = target(replace(whole(), kinds=[None]), 1)  # type: ignore[list-item]
+    shown, heard = view(broken, target(whole(), 2)), []
+    scrapes = Scrapes(lambda: shown, complain=lambda pid, error: heard.append((pid, type(error))))
+    scrapes.prepare()
+    text = scrapes.answer()[0].decode()
+    assert 'gomem_process_resident_bytes{pid="2"' in text
+    assert 'pid="1"' not in text
+    assert "\ngomem_metric_errors_total 1\n" in text
+    assert heard == [(1, AttributeError)]
 
 
 @pytest.mark.parametrize("accept", ["text/plain", PROMETHEUS_2])
