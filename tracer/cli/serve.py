@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ import click
 
 from bpf.shared_source import SharedSource
 from bpf.uprobes import kernel_release
-from exporters.otlp_push import open_push
+from exporters.otlp_push import PushCollector, open_push
 from exporters.prometheus.catalog import MetricOptions
 from exporters.prometheus.scrape import Scrapes
 from exporters.web.addresses import DEFAULT_PORT, Address, exposure_warning, parse_address
@@ -162,7 +162,8 @@ def serve(
     newest = _Newest()
     belongings = Belongings.here(api=kubernetes, label_keys=[*pod_labels, *selection.label_keys])
     discovery = Discovery(selection, belongings=belongings, most_targets=4 * max_targets)
-    scrapes = Scrapes(newest.view, metric_options)
+    scrapes = Scrapes(newest.view, metric_options, _complain)
+    newest.then = scrapes.prepare
     server = Server(addresses, newest.view, scrapes.answer, config, reports, log=say)
     scrapes.add(WebCollector(server.statistics))
     push = None
@@ -170,6 +171,7 @@ def serve(
         push = open_push(
             newest.view, otlp_endpoint, interval=otlp_interval, options=metric_options, own_names=True, complain=say
         )
+        scrapes.add(PushCollector(push.counts))
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         # What needs privileges for a moment comes first; the threads begin when these are given up.
@@ -221,10 +223,12 @@ class _Newest:
 
     def __init__(self) -> None:
         self._view: FleetView | None = None
+        self.then: Callable[[], None] = lambda: None  # called by the thread that publishes, after it did
 
     def publish(self, view: FleetView) -> None:
         """Take a new view."""
         self._view = view
+        self.then()
 
     def view(self) -> FleetView | None:
         """Return the newest view, None before the first."""
