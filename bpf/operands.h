@@ -39,7 +39,7 @@ static __always_inline void read_operands(struct pt_regs *ctx, struct event *eve
 
 	if (!wanted)
 		return;
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (i = 0; i < SYSCALL_ARGS; i++)
 		if (wanted->of[i].bytes)
 			event->args[i] = operand(ctx, &wanted->of[i]);
