@@ -194,10 +194,20 @@ def serve(
             say(warning)
         say(f"events: {'bpf' if events.source else 'none'} ({events.reason}); processes by {discovery.mode}")
         settings = Settings(interval, cpu_budget, max_targets)
-        Fleet(
+        fleet = Fleet(
             discovery, events.source, events.reason, settings, newest.publish, events.limits, complain=_complain
-        ).run(stop)
+        )
+        newest.at_first = lambda: _tell_unreadable(discovery)
+        fleet.run(stop)
     say("stopped")
+
+
+def _tell_unreadable(discovery: Discovery) -> None:
+    if discovery.unreadable:
+        say(
+            f"{discovery.unreadable} processes may not be looked at, Go programs or not: needs CAP_SYS_PTRACE, or the "
+            "user of those processes"
+        )
 
 
 def _give_up_privileges(events: _Events) -> None:
@@ -222,6 +232,7 @@ class _Newest:
     """The newest view: one thread writes it, any may read it."""
 
     def __init__(self) -> None:
+        self.at_first: Callable[[], None] | None = None  # called once, when a round over all processes is done
         self._view: FleetView | None = None
         self.then: Callable[[], None] = lambda: None  # called by the thread that publishes, after it did
 
@@ -229,6 +240,9 @@ class _Newest:
         """Take a new view."""
         self._view = view
         self.then()
+        if self.at_first is not None and view.health.rounds:
+            self.at_first()
+            self.at_first = None
 
     def view(self) -> FleetView | None:
         """Return the newest view, None before the first."""
@@ -248,6 +262,7 @@ def _events(backend: Backend) -> Iterator[_Events]:
         if backend == "bpf":
             raise
         why = f"BPF does not work here: {error.what}"
+        say(f"no events: {error.what}; {error.fix}")
         yield _Events(None, why, (_no_events(why, error.fix),))
         return
     try:
