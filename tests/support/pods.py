@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 REPOSITORY = Path(__file__).parents[2]
 _LINKS = ("bin", "lib", "lib64", "sbin")
 # Brings up the loopback interface of a new network namespace (SIOCSIFFLAGS: IFF_UP, IFF_RUNNING), then waits.
