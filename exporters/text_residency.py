@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from exporters.page import Look, section, table
+from exporters.text_memory import flowing
 from exporters.units import clean, number, plural, size
 from tracer.report import LiveResident, PageFaults, Report
 
@@ -51,9 +52,6 @@ def _faults(seen: PageFaults) -> RenderableType:
         rows.append((f"{len(rest)} more", number(sum(row.faults for row in rest)), size(sum(r.touched for r in rest))))
     if seen.unplaced:
         rows.append(("not told apart", number(seen.unplaced), ""))
-    rows += [
-        (label, number(count), "")
-        for label, count in (("by the kernel", seen.by_kernel), ("on a page in RAM", seen.present))
-        if count
-    ]
-    return table(("page faults in", "faults", "touched"), rows)
+    of_them = (("writes", seen.writes), ("by the kernel", seen.by_kernel), ("on a page in RAM", seen.present))
+    pairs = [(label, number(count)) for label, count in of_them if count]
+    return Group(table(("page faults in", "faults", "touched"), rows), *([flowing(pairs, 96)] if pairs else []))

@@ -20,6 +20,7 @@ from tests.support.command import gomem, obeys_the_rules, outcome, started
 from tests.support.processes import running, wait_until
 from tracer.cli.watching import Wish, watch
 from tracer.events import EventBatch
+from tracer.optional_roles import RESIDENCY_ROLES
 from tracer.recording.contents import Beginning
 from tracer.recording.recorder import Recorder
 from tracer.recording.tape import StoredLook, Tape
@@ -78,6 +79,18 @@ def test_so_it_is_of_a_program_watched_from_its_start(tmp_path: Path, mode: Any)
     assert differences(traced, replayed) == {}
     assert replayed.event_log
     assert replayed.heap is not None
+
+
+@pytest.mark.bpf
+def test_page_faults_and_resident_bytes_are_replayed(churning: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    wish = Wish(churning.pid, (), 2.0, "bpf", True, optional=RESIDENCY_ROLES)
+    traced, replayed = both(wish, tmp_path / "r")
+    assert differences(traced, replayed) == {}
+    assert replayed.live_resident is not None
+    assert replayed.live_resident.peak.total >= replayed.live_resident.now.total > 0
+    assert replayed.page_faults is not None
+    assert replayed.page_faults.kinds is not None
+    assert "heap_arena" in [row.kind for row in replayed.page_faults.kinds]
 
 
 class Remembering(Recorder):

@@ -13,22 +13,26 @@ from tracer.report import (
     Consistency,
     EventCount,
     EventLoss,
+    FaultRow,
     GcCycleRow,
     GcCycleSpans,
     Heap,
     JsonObject,
     KindRow,
     Limit,
+    LiveResident,
     LoggedEvent,
     McacheRow,
     McentralRow,
     Overhead,
+    PageFaults,
     PageResidency,
     PageStates,
     ProbeRow,
     ProcessFacts,
     Report,
     Resident,
+    ResidentSizes,
     SpanChurnRow,
     SpanClassRow,
     SpanEvents,
@@ -383,6 +387,20 @@ def _with_findings(report: Report) -> Report:
     return replace(report, findings=find(report))
 
 
+def faulting() -> Report:
+    """The roles page-faults and rss were asked for, of a program that takes and gives back."""
+    rows = [FaultRow("heap_arena", 35_670, 47 * MB), FaultRow("unmapped", 17, 64 * KB), FaultRow("binary", 3, 12 * KB)]
+    now = ResidentSizes(total=29 * MB, anonymous=27 * MB, file=2 * MB, shmem=0, swap=0)
+    peak = ResidentSizes(total=52 * MB, anonymous=50 * MB, file=2 * MB, shmem=0, swap=3 * MB)
+    return replace(
+        grown_and_scavenged(),
+        live_resident=LiveResident(now, peak, changes=71_204),
+        page_faults=PageFaults(
+            count=35_712, by_kernel=20, writes=35_600, present=2, unplaced=22, per_second=11_529.3, kinds=rows
+        ),
+    )
+
+
 SAMPLES = {
     "grown_and_scavenged": grown_and_scavenged,
     "lazily_freed": lazily_freed,
@@ -390,4 +408,5 @@ SAMPLES = {
     "launched": launched,
     "busy_and_inexact": busy_and_inexact,
     "churning": churning,
+    "faulting": faulting,
 }
