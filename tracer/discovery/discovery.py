@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tracer.discovery.belonging import Belongings, BelongingSource
+from tracer.discovery.changes import Changes, Found
 from tracer.discovery.lookout import PATIENCE, Look, Lookout
 from tracer.discovery.process_events import ProcessEvents
 from tracer.discovery.recognition import Kind, Recognition, Recognized
@@ -20,7 +21,8 @@ from tracer.discovery.scan import list_pids
 from tracer.discovery.selection import Selection
 from tracer.discovery.sighting import Identity, Sighting, Unseen, age
 from tracer.errors import BackendUnavailable, GomemError, TargetError, TargetGone
-from tracer.fleet.view import Belonging
+
+__all__ = ["Changes", "Discovery", "Found"]
 
 SETTLE = 1.0  # seconds that a process must have lived before it is looked at
 SCAN_EVERY = 5.0  # seconds, without the process connector; with it no more often than this
@@ -31,46 +33,6 @@ _AGAIN = 0.1
 _TRIES = 5
 # Events are taken in batches: one at a time would be a wake-up for each of a thousand short-lived processes a second.
 _BATCH = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A wanted process. `kind` is GO unless its pid was given."""
-
-    identity: Identity
-    name: str  # of its executable, without the directory
-    exe: str  # path in its own mount namespace; "" where it may not be read
-    uid: int | None  # real user id
-    cgroups: tuple[str, ...]
-    belonging: Belonging
-    kind: Kind
-    build_id: str | None
-
-    @property
-    def pid(self) -> int:
-        """Its pid, as our PID namespace numbers it."""
-        return self.identity.pid
-
-    @property
-    def start_ticks(self) -> int:
-        """When it started, in clock ticks after boot."""
-        return self.identity.start_ticks
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What happened since the last poll, in the order in which to follow it: first `gone`, then the others.
-
-    `changed` are known processes of which something is known now that was not, or that were moved to another cgroup.
-    """
-
-    appeared: tuple[Found, ...] = ()
-    gone: tuple[Identity, ...] = ()
-    changed: tuple[Found, ...] = ()
-
-    def __bool__(self) -> bool:
-        """Tell whether anything happened."""
-        return bool(self.appeared or self.gone or self.changed)
 
 
 @dataclass(slots=True)
@@ -112,7 +74,7 @@ class Discovery:
         self._lookout = Lookout(self.recognition, patience)
         self._belongings = belongings or Belongings()
         self._generation = -1
-        self._settle = settle
+        self.settle = settle  # seconds
         self._scan_every = scan_every
         self._most_targets = most_targets
         self._known: dict[int, _Known] = {}
@@ -265,7 +227,7 @@ class Discovery:
             if pid in self._known or pid in self._asked:
                 self._pending[pid] = now
             elif executed and pid not in self._pending:
-                self._later(pid, self._settle)
+                self._later(pid, self.settle)
         if batch.overrun:
             self.overruns += 1
         if batch.overrun or batch.more:
@@ -325,16 +287,22 @@ class Discovery:
             self._later(pid, _AGAIN)
         elif not isinstance(seen, Sighting) or recognized is None:
             self._forget(pid)
-        elif (known := self._known.get(pid)) is None or known.sighting.identity != seen.identity:
-            self._forget(pid)
+        elif (known := self._known.get(pid)) is None:
             self._meet(seen, recognized)
+        elif known.sighting.identity != seen.identity:
+            self._forget(pid)
+            if self._asked_for(seen):
+                self._meet(seen, recognized)
+            else:
+                # It settles like any other, or one that executes itself without end would appear as often.
+                self._later(pid, self.settle)
         elif known.sighting != seen:
             known.sighting = seen
             self._judge(known)
 
     def _meet(self, seen: Sighting, recognized: Recognized) -> None:
         if not self._asked_for(seen):
-            left = self._settle - age(seen.identity.start_ticks)
+            left = self.settle - age(seen.identity.start_ticks)
             if left > 0:
                 self._later(seen.pid, left)
                 return

@@ -113,6 +113,19 @@ def test_the_same_program_executed_again_in_the_same_process_is_another(discover
         assert second.exe == first.exe
 
 
+def test_a_program_that_executes_itself_again_settles_anew(becomes: Path) -> None:
+    made = Discovery(settle=0.0, scan_every=0.1, listen=None)
+    with following(made) as seen, running(becomes, becomes, "x") as process:
+        first = seen.until_found(process.pid)
+        made.settle = 3600.0
+        say(process)
+        seen.until_gone(first.identity)
+        for _ in range(5):
+            seen.poll()
+        assert process.pid not in seen.found
+        assert made.waiting > 0
+
+
 def test_a_deleted_executable_is_still_a_go_program(discovery: Make, becomes: Path, tmp_path: Path) -> None:
     copy = tmp_path / "deleted-program"
     shutil.copy(becomes, copy)
