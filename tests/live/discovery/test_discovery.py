@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -260,12 +261,13 @@ class TestPidsThatAreGiven:
 def test_descriptors_are_given_back(discovery: Make, becomes: Path) -> None:
     with following(discovery()) as seen, running(becomes, "x") as process:
         seen.until_found(process.pid)
+    gc.collect()  # what other tests have left to it
     before = len(os.listdir("/proc/self/fd"))
     made = discovery()
     with following(made) as seen, running(becomes, "x") as process:
         seen.until_found(process.pid)
     made.stop()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_poll_that_waits_is_woken(discovery: Make) -> None:
