@@ -63,6 +63,17 @@ struct record {
 
 struct target; /* There is but one, and nothing to know of it. */
 
+/* Set when all is over: taking the programs off takes the kernel so long that a target could fill the ring. */
+BPF_ARRAY(silence, u32, 1);
+
+static __always_inline int is_silent(void)
+{
+	int key = 0;
+	u32 *silent = silence.lookup(&key);
+
+	return silent && *silent;
+}
+
 static __always_inline u64 count(struct target *target, u32 which)
 {
 	int key = which;
@@ -84,11 +95,11 @@ static __always_inline u32 target_thread(struct target **target)
 
 	if (bpf_get_ns_current_pid_tgid(PIDNS_DEV, PIDNS_INO, &ids, sizeof(ids)))
 		return 0;
-	return ids.tgid == TARGET_TGID ? ids.pid : 0;
+	return ids.tgid == TARGET_TGID && !is_silent() ? ids.pid : 0;
 #else
 	u64 ids = bpf_get_current_pid_tgid();
 
-	return ids >> 32 == TARGET_TGID ? (u32)ids : 0;
+	return ids >> 32 == TARGET_TGID && !is_silent() ? (u32)ids : 0;
 #endif
 }
 

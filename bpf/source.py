@@ -240,6 +240,8 @@ class BpfSource:
 
     def stop(self) -> None:
         """Detach everything and free the kernel's memory; keep what was not polled yet. Idempotent."""
+        if self._program is not None:
+            self._program.silence()
         if self.governed is not None:
             self._rest.append(self.governed.stop())
         uprobes.close_all(self._held)
