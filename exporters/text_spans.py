@@ -30,6 +30,8 @@ def spans(report: Report, look: Look) -> RenderableType | None:
     if len(ordered) > 1:
         rows.append(_sum_cells("sum", ordered, per_second))
     columns = [name for name in _COLUMNS if look.width >= _NEEDS.get(name, 0)]
+    if not any(row.lives for row in ordered):  # before Go 1.20 the address of a new span is not known
+        columns.remove("lived")
     shown = table(columns, [[row[name] for name in columns] for row in rows]) if rows else None
     return section(_heading(seen), words((_watched(seen), "dim")), shown)
 

@@ -51,6 +51,14 @@ def test_spans_of_which_no_end_was_seen_have_no_life() -> None:
     assert line.endswith("KiB")
 
 
+def test_where_no_life_was_seen_there_is_no_column_for_it() -> None:
+    report = churning()
+    assert report.span_events is not None
+    classes = [replace(row, lives=0, mean_life_seconds=None) for row in report.span_events.classes]
+    assert "lived" in churn()
+    assert "lived" not in churn(classes=classes)
+
+
 @pytest.mark.parametrize(("stops", "said"), [(0, "40% of the time\n"), (1, "; stopped once by the budget of 0.25%\n")])
 def test_stops_are_told_where_there_were_some(stops: int, said: str) -> None:
     assert said in churn(stops=stops, budget=0.0025)
