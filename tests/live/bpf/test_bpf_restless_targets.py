@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,11 @@ print("watching", file=sys.stderr, flush=True)
 while True:
     source.poll(0.1)
 """
+
+
+def own(target: str, directory: Path) -> Path:
+    """Return a copy of a program that nobody else runs: perf events put breakpoints into all that run a file."""
+    return Path(shutil.copy2(build(target, "1.25.5"), directory / target))
 
 
 def told(process: subprocess.Popen[bytes], order: str) -> str:
@@ -102,8 +108,8 @@ def until_it_says(process: subprocess.Popen[str], word: str) -> None:
 
 
 @BACKENDS
-def test_a_tracer_that_is_killed_leaves_no_program_link_map_or_breakpoint(backend: str) -> None:
-    path = build("churn", "1.25.5")
+def test_a_tracer_that_is_killed_leaves_no_program_link_map_or_breakpoint(tmp_path: Path, backend: str) -> None:
+    path = own("churn", tmp_path)
     with running(path, "-mb", "48", "-phase", "100ms") as target, opened(path, "1.25.5") as binary:
         with tracer(target.pid, "1.25.5", backend) as process:
             until_it_says(process, "watching")
@@ -119,8 +125,8 @@ def test_a_tracer_that_is_killed_leaves_no_program_link_map_or_breakpoint(backen
 
 
 @BACKENDS
-def test_a_tracer_may_be_killed_at_any_moment_of_attaching(backend: str) -> None:
-    path = build("churn", "1.25.5")
+def test_a_tracer_may_be_killed_at_any_moment_of_attaching(tmp_path: Path, backend: str) -> None:
+    path = own("churn", tmp_path)
     seed = random.Random(20261121)
     with running(path, "-mb", "48", "-phase", "50ms") as target, opened(path, "1.25.5") as binary:
         for _ in range(5):
@@ -140,8 +146,8 @@ def test_a_tracer_may_be_killed_at_any_moment_of_attaching(backend: str) -> None
 
 
 @BACKENDS
-def test_a_busy_target_goes_on_while_probes_come_and_go(backend: Backend) -> None:
-    path = build("churn", "1.25.5")
+def test_a_busy_target_goes_on_while_probes_come_and_go(tmp_path: Path, backend: Backend) -> None:
+    path = own("churn", tmp_path)
     with running(path, "-mb", "48", "-phase", "50ms") as target, opened(path, "1.25.5") as binary:
         for _ in range(3 if backend == "multi" else 1):
             with tracing(target.pid, binary.specs(), backend) as source:
@@ -153,8 +159,8 @@ def test_a_busy_target_goes_on_while_probes_come_and_go(backend: Backend) -> Non
 
 
 @BACKENDS
-def test_a_target_that_executes_under_probes_goes_on_as_the_other_program(backend: Backend) -> None:
-    becomes, churn = build("becomes", "1.25.5"), build("churn", "1.25.5")
+def test_a_target_that_executes_under_probes_goes_on_as_the_other_program(tmp_path: Path, backend: Backend) -> None:
+    becomes, churn = own("becomes", tmp_path), own("churn", tmp_path)
     with opened(becomes, "1.25.5") as binary, running(becomes, becomes, churn, "-mb", "16", "-phase", "50ms") as target:
         assert target.stdin is not None
         with tracing(target.pid, binary.specs(), backend) as source:
