@@ -9,7 +9,9 @@ allowPrivilegeEscalation says otherwise.
 from __future__ import annotations
 
 import os
+import select
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,7 +41,15 @@ def sandbox() -> Iterator[int]:
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline(), "the sandbox did not start"
-        yield int(Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text())
+        init = int(Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text())
+        ended = os.pidfd_open(init)
+        try:
+            yield init
+        finally:
+            # The kernel lets an init end when everybody else in its namespace has ended (zap_pid_ns_processes).
+            signal.pidfd_send_signal(ended, signal.SIGKILL)
+            select.select([ended], [], [], 60)
+            os.close(ended)
     finally:
         holder.kill()
         holder.wait()

@@ -205,8 +205,8 @@ def serve(
 def _tell_unreadable(discovery: Discovery) -> None:
     if discovery.unreadable:
         say(
-            f"{discovery.unreadable} processes may not be looked at, Go programs or not: needs CAP_SYS_PTRACE, or the "
-            "user of those processes"
+            f"processes that may not be looked at, Go programs or not: {discovery.unreadable}; "
+            "needs CAP_SYS_PTRACE, or the user of those processes"
         )
 
 

@@ -1,7 +1,8 @@
 """The rights that the manifests give are enough, and none of them is too much: sidecar and DaemonSet without a cluster.
 
 The securityContext comes from what kubectl renders. `gomem serve` runs in a container made of namespaces with exactly
-these rights; its target is in another container (mount namespace), with another user.
+these rights, under the project's own seccomp profile; its target is in another container (mount namespace) and has
+another user.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.bpf
 
 KUSTOMIZE = Path(__file__).parents[3] / "deploy" / "kustomize" / "overlays"
 CHURN = ("-mb", "16", "-phase", "100ms", "-seconds", "300")
+PROFILE = KUSTOMIZE.parents[1] / "seccomp" / "gomem.json"
 USER = 1000
 PORT = 9469  # of a network namespace of its own
 
@@ -97,8 +99,9 @@ def pod(
     overlay: str, tmp_path: Path, *words: str, shared: bool, without: str | None = None, user: int = USER
 ) -> Iterator[Pod]:
     """Run a target and gomem as the containers of an overlay, in one pod if `shared`, else on one node."""
-    arguments = [executable(), "serve", "--listen", f"127.0.0.1:{PORT}", "--interval", "0.5", "--cpu-budget", "1",
-                 "--exe", "churn", *words]  # fmt: skip
+    confined = [sys.executable, "-m", "tests.support.under_seccomp", PROFILE]
+    arguments = [*confined, executable(), "serve", "--listen", f"127.0.0.1:{PORT}", "--interval", "0.5",
+                 "--cpu-budget", "1", "--exe", "churn", *words]  # fmt: skip
     log = tmp_path / "log"
     churn = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", str(visible(tmp_path)), *CHURN]
     with sandbox() as init:
