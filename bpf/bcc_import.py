@@ -140,8 +140,10 @@ class Module:
         return fd
 
     def map_fd(self, name: str) -> int:
-        """Return the fd of a map, which lives as long as this module."""
+        """Return the fd of a map, which lives as long as this module. Raises BackendUnavailable if it has none."""
         fd: int = self._library.bpf_table_fd(self._bpf.module, name.encode())
+        if fd < 0:
+            raise BackendUnavailable(f"bcc does not find the BPF map {name}", "use --backend strace or procfs")
         return fd
 
     def forget_compiler(self) -> None:
