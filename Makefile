@@ -10,7 +10,7 @@ TESTS ?= tests
 TOOLS := python3-venv python3-bpfcc strace
 TEST_TOOLS := $(TOOLS) golang-1.19-go gcc libc6-dev util-linux
 
-.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery dashboards clean
+.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared dashboards clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -56,6 +56,9 @@ bench-probes: test-tools  ## Measure what one hit of a probe costs the target
 
 bench-snapshot: test-tools  ## Measure the reading of heaps of up to 10 GB: time, bytes, reads, our memory
 	$(PYTHON) -m tests.bench.snapshot
+
+bench-shared: test-tools  ## Measure what following many processes costs them, others, and us
+	$(PYTHON) -m tests.bench.shared
 
 bench-discovery: test-tools  ## Measure what it costs to know which Go processes there are
 	$(PYTHON) -m tests.bench.discovery

@@ -77,7 +77,7 @@ def check_capabilities(mask: int) -> list[Check]:
     """Judge each of the capabilities that matter to gomem."""
     have = set(capability_names(mask))
     admin = "CAP_SYS_ADMIN" in have
-    fix = "run as root; in a pod: securityContext.capabilities.add: [BPF, PERFMON, SYS_PTRACE]"
+    fix = "run as root; in a pod: securityContext.capabilities.add: [BPF, PERFMON, SYS_PTRACE, DAC_READ_SEARCH]"
 
     def judge(name: str, use: str, by_admin: bool, optional: bool) -> Check:
         if name in have:

@@ -329,7 +329,7 @@ class Target:
         return NotPermitted(
             what,
             "needs CAP_SYS_PTRACE in the target's user namespace (run as root); "
-            "in a pod: shareProcessNamespace and capabilities.add: [SYS_PTRACE]",
+            "in a pod: shareProcessNamespace and capabilities.add: [SYS_PTRACE, DAC_READ_SEARCH]",
         )
 
     def _gone(self) -> TargetGone:

@@ -59,7 +59,7 @@ class ProcessMemory:
             raise NotPermitted(
                 f"cannot read the memory of process {pid}: permission denied",
                 "needs CAP_SYS_PTRACE in the target's user namespace; "
-                "in a pod: shareProcessNamespace and capabilities.add: [SYS_PTRACE]",
+                "in a pod: shareProcessNamespace and capabilities.add: [SYS_PTRACE, DAC_READ_SEARCH]",
             ) from error
         except OSError as error:
             raise TargetGone(f"process {pid} is gone: {error.strerror}") from error
