@@ -10,7 +10,7 @@ TESTS ?= tests
 TOOLS := python3-venv python3-bpfcc strace
 TEST_TOOLS := $(TOOLS) golang-1.19-go gcc libc6-dev util-linux
 
-.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared dashboards clean
+.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared bench-soak bench-fleet dashboards clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -65,6 +65,12 @@ bench-discovery: test-tools  ## Measure what it costs to know which Go processes
 
 bench-scrape: test-tools  ## Measure what a scrape of 100 processes takes
 	$(PYTHON) -m tests.bench.scrape
+
+bench-soak: test-tools  ## See whether gomem serve stays as it is in 30 minutes of churn
+	$(PYTHON) -m tests.bench.soak
+
+bench-fleet: test-tools  ## Measure what following 50 processes costs: CPU, memory, scrapes
+	$(PYTHON) -m tests.bench.fleet
 
 clean:  ## Remove what was made in this directory
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

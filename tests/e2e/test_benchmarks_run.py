@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.builds import build
 from tests.support.requirements import program
+from tests.support.toolchains import RELEASES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RATIO = r"\d+\.\d+ \((?:one pair|\d+\.\d+-\d+\.\d+)\)"
@@ -49,3 +50,15 @@ def test_the_throughput_is_of_runs_without_a_loss() -> None:
     assert rates[0] == 1000
     assert re.search(r"[\d,]+ events a second from the kernel into the model without a loss", said), said
     assert re.search(r"other processes used \d+\.\d % of one core", said)
+
+
+@pytest.mark.bpf
+def test_the_soak_loses_no_process_and_prints_how_gomem_fares() -> None:
+    for target in ("churn", "tiny"):
+        for release in RELEASES[:3]:
+            build(target, release)
+    said = run("soak", "--minutes", "0.1", "--rate", "20", "--steady", "2", "--loops", "1", "--every", "2")
+    assert re.search(r"^ +\d+ +\d+\.\d +\d+\.\d +\d+ +\d+ ", said, re.MULTILINE), said
+    assert re.search(r"[1-9]\d* scrapes, the slowest \d+ ms; 0 lacked a long-lived process", said), said
+    assert re.search(r"programs seen, 0 of them misattributed", said), said
+    assert said.endswith("no fault found\n")

@@ -76,7 +76,8 @@ class Crowd:
 
     def steady(self, program: Program, *words: object) -> int:
         """Start a process that lives as long as the crowd, and return its pid."""
-        process = self._start([str(program.path), *map(str, words)], [program])
+        # Some targets end when their standard input does.
+        process = self._start([str(program.path), *map(str, words)], [program], subprocess.PIPE)
         self._steady.append(process)
         return process.pid
 
@@ -125,8 +126,10 @@ class Crowd:
         states = followed_in(scrape)
         return [process.pid for process in self._steady if process.pid not in states]
 
-    def _start(self, command: Sequence[str], stages: Sequence[Program]) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    def _start(
+        self, command: Sequence[str], stages: Sequence[Program], stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL)
         with self._lock:
             self._true.update(Label(process.pid, one.path.name, str(one.path), one.go_version) for one in stages)
         return process
