@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import time
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +16,7 @@ from bpf.operands import pack_operands
 from bpf.program import SYSCALLS, Counter, Program, TargetIds, target_ids
 from bpf.residency import Residency
 from bpf.ringbuf import RECORD_BYTES, RingBuffer
+from bpf.thread_numbers import ThreadNumbers
 from bpf.uprobes import Backend, SkippedUprobe, UprobeSpec
 from tracer.errors import BackendUnavailable, TargetGone
 from tracer.events import EventBatch, Kind, ProbeStatus, no_events
@@ -74,7 +73,7 @@ class BpfSource:
         self._exit: EventBatch = no_events()
         self._rest: list[EventBatch] = []
         self._hits: list[ProbeStatus] = []
-        self._thread_names: dict[int, int] = {}
+        self._threads = ThreadNumbers(pid)
 
     def start(self) -> None:
         """Compile, load and attach. Raises BackendUnavailable, NotPermitted or TargetGone."""
@@ -228,10 +227,7 @@ class BpfSource:
         """Give threads of a nested PID namespace the tracer's numbers; 0 for one that is gone already."""
         if not self._ids.foreign or not len(batch):
             return batch
-        seen, positions = np.unique(batch["tid"], return_inverse=True)
-        if any(int(tid) not in self._thread_names for tid in seen):
-            self._thread_names |= _thread_numbers(self.pid)
-        batch["tid"] = np.array([self._thread_names.get(int(tid), 0) for tid in seen], dtype="<u4")[positions]
+        self._threads.translate(batch)
         return batch
 
     def _read_losses(self) -> None:
@@ -301,14 +297,3 @@ def _multi_program(program: Program, required: bool) -> int | None:
     if required:
         raise BackendUnavailable("this kernel has no uprobe_multi links", "needs Linux 6.6; leave the choice to gomem")
     return None
-
-
-def _thread_numbers(pid: int) -> dict[int, int]:
-    """Map thread ids of the target's innermost PID namespace to ours."""
-    numbers = {}
-    for directory in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            for line in (directory / "status").read_text().splitlines():
-                if line.startswith("NSpid:"):
-                    numbers[int(line.split()[-1])] = int(directory.name)
-    return numbers
