@@ -3,7 +3,7 @@
 It sits on the tracepoint kmem:rss_stat. Its raw form has no more than a pointer to a struct of the kernel's, so it is
 attached as a perf event, whose record has the figures; how the record lies in memory is read from tracefs, mounted or
 not. One price of that: the kernel makes the record, with the exact sum of its per-CPU counters, at each change of any
-process of the machine, before our program can tell whose it is.
+process of the machine, before our program can tell whose it is: half a microsecond each (`make bench-probes`).
 
 How exact it is. Since Linux 6.2 each change is traced, with the exact sum after it. Changes on several CPUs at once may
 be seen in another order than they happened: then the figure lacks what was under way on the other CPUs at the last
