@@ -19,10 +19,8 @@ def live(report: Report, look: Look) -> RenderableType | None:
     body = []
     if report.live_resident is not None:
         body.append(_resident(report.live_resident))
-    if report.page_faults is not None:
+    if report.page_faults is not None and report.page_faults.count:
         body.append(_faults(report.page_faults))
-    if not body:
-        return None
     parts = []
     if report.live_resident is not None:
         parts.append(f"RSS at most {size(report.live_resident.peak.total)}")
@@ -30,7 +28,7 @@ def live(report: Report, look: Look) -> RenderableType | None:
         rate = report.page_faults.per_second
         often = f", {number(round(rate))} a second" if rate is not None else ""
         parts.append(f"{plural(report.page_faults.count, 'page fault')}{often}")
-    return section(f"While watching: {'; '.join(parts)}", *body)
+    return section(f"While watching: {'; '.join(parts)}", *body) if parts else None
 
 
 def _resident(seen: LiveResident) -> RenderableType:
