@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from bpf.shared_source import SharedSource
 from bpf.source import BpfSource
 from bpf.uprobes import UprobeSpec
 from tests.live.bpf.sharing import Gathered, sharing
-from tests.live.bpf.tracing import opened, tracing
+from tests.live.bpf.tracing import Binary, opened, tracing
 from tests.support.builds import build
 from tests.support.processes import running, state, wait_until
 from tracer.errors import BackendUnavailable, TargetGone
@@ -47,6 +48,18 @@ def say(process: subprocess.Popen[bytes], line: bytes = b"\n") -> None:
 def hear(process: subprocess.Popen[bytes]) -> bytes:
     assert process.stdout is not None
     return process.stdout.readline()
+
+
+@pytest.fixture
+def churn(tmp_path: Path) -> Path:
+    """Return a copy of a program that nobody else on the machine can put uprobes on."""
+    return Path(shutil.copy(build("churn", "1.25.5"), tmp_path))
+
+
+def wait_for_no_breakpoint(binary: Binary, pid: int) -> None:
+    """Wait, because another tracer on the machine may follow every Go process for a while."""
+    specs = binary.specs()
+    wait_until(lambda: not any(binary.has_breakpoint(pid, spec) for spec in specs), "the end of all uprobes", 100)
 
 
 def mapped(events: EventBatch, size: int) -> int:
@@ -91,17 +104,16 @@ def test_every_process_has_the_events_that_a_source_of_its_own_sees(single_calls
             assert gathered.kinds(pid)[-1] == Kind.EXIT
 
 
-def test_processes_come_and_go_while_others_are_followed() -> None:
-    path = build("churn", "1.25.5")
+def test_processes_come_and_go_while_others_are_followed(churn: Path) -> None:
     with (
-        opened(path, "1.25.5") as binary,
-        running(path, "-mb", "24", "-phase", "100ms") as stays,
-        running(path, "-mb", "24", "-phase", "100ms") as comes,
+        opened(churn, "1.25.5") as binary,
+        running(churn, "-mb", "24", "-phase", "100ms") as stays,
+        running(churn, "-mb", "24", "-phase", "100ms") as comes,
         sharing() as source,
     ):
         gathered = Gathered(source)
         source.add(stays.pid, binary.specs())
-        assert not any(binary.has_breakpoint(comes.pid, spec) for spec in binary.specs())  # the same file
+        wait_for_no_breakpoint(binary, comes.pid)  # it runs the same file
         for _ in range(5):
             source.add(comes.pid, binary.specs())
             target = source.target(comes.pid)
@@ -116,7 +128,7 @@ def test_processes_come_and_go_while_others_are_followed() -> None:
             assert len(gathered.of(comes.pid)) == last
             assert sum(status.hits for status in target.probes()) > 0
         assert source.lost_total == 0
-        wait_until(lambda: not any(binary.has_breakpoint(comes.pid, spec) for spec in binary.specs()), "detaching", 100)
+        wait_for_no_breakpoint(binary, comes.pid)
         assert all(binary.has_breakpoint(stays.pid, spec) for spec in binary.specs())
         assert comes.poll() is None
 
@@ -347,9 +359,8 @@ while True:
 """
 
 
-def test_busy_targets_go_on_unharmed_when_the_tracer_is_killed() -> None:
-    path = build("churn", "1.25.5")
-    with running(path, "-mb", "24", "-phase", "50ms") as one, running(path, "-mb", "24", "-phase", "50ms") as other:
+def test_busy_targets_go_on_unharmed_when_the_tracer_is_killed(churn: Path) -> None:
+    with running(churn, "-mb", "24", "-phase", "50ms") as one, running(churn, "-mb", "24", "-phase", "50ms") as other:
         command = [sys.executable, "-c", TRACE_FOREVER, "1.25.5", str(one.pid), str(other.pid)]
         tracer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         try:
@@ -357,18 +368,17 @@ def test_busy_targets_go_on_unharmed_when_the_tracer_is_killed() -> None:
         finally:
             tracer.send_signal(signal.SIGKILL)
             tracer.communicate()
-        with opened(path, "1.25.5") as binary:
+        with opened(churn, "1.25.5") as binary:
             for target in (one, other):
                 for _ in range(8):
                     assert hear(target)
                 assert target.poll() is None
-                assert not any(binary.has_breakpoint(target.pid, spec) for spec in binary.specs())
+                wait_for_no_breakpoint(binary, target.pid)
 
 
-def test_nothing_is_left_after_stop() -> None:
+def test_nothing_is_left_after_stop(churn: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    path = build("churn", "1.25.5")
-    with opened(path, "1.25.5") as binary, running(path, "-phase", "100ms") as process:
+    with opened(churn, "1.25.5") as binary, running(churn, "-phase", "100ms") as process:
         specs = binary.specs()
         source = SharedSource()
         source.start()
@@ -376,6 +386,6 @@ def test_nothing_is_left_after_stop() -> None:
         assert all(binary.has_breakpoint(process.pid, spec) for spec in specs)
         source.stop()
         source.stop()
-        assert not any(binary.has_breakpoint(process.pid, spec) for spec in specs)
+        wait_for_no_breakpoint(binary, process.pid)
         source.remove(process.pid)
     assert set(os.listdir("/proc/self/fd")) <= before
