@@ -44,7 +44,7 @@ _PROGRAM_SHIFT = np.uint64(56)  # bpf/page_faults.c: the key of a region
 
 def region_shift(resident: int) -> int:
     """Return log2 of the bytes of a region: half of the map has room for twice as much as is `resident`, in bytes."""
-    return max(_SMALLEST_REGION, (4 * resident // MOST_REGIONS - 1).bit_length())
+    return max(_SMALLEST_REGION, (-(-4 * resident // MOST_REGIONS) - 1).bit_length())
 
 
 class PageFaults:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bpf.page_faults import GRANULES, MOST_REGIONS, region_shift
@@ -13,6 +13,7 @@ def test_the_regions_of_a_small_process_have_64_os_pages() -> None:
 
 
 @given(st.integers(0, 1 << 46))
+@example(274877906945)
 def test_twice_what_is_resident_fits_into_half_of_the_map(resident: int) -> None:
     shift = region_shift(resident)
     assert 2 * resident <= MOST_REGIONS // 2 << shift
