@@ -38,8 +38,8 @@ def test_churn_around_followed_processes_loses_none_mixes_up_none_and_leaves_not
             crash = there.program("crash", tiny["1.25.5"], "1.25.5")
             stages = [there.program(f"stage-{release}", tiny[release], release) for release in ("1.27.3", "1.21.13")]
             there.loop([crash], 0.2, 1.5)
-            there.loop([crash], 1.5, 3.0)
-            there.loop(stages, 1.5, 3.0)
+            there.loop([crash], 1.5, 2.5)
+            there.loop(stages, 1.5, 2.5)
             there.short_lived(50)
             seen: set[Label] = set()
 

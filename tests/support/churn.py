@@ -66,6 +66,7 @@ class Crowd:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._living: set[subprocess.Popen[bytes]] = set()  # of loops
         self._steady: list[subprocess.Popen[bytes]] = []
         self._short: subprocess.Popen[bytes] | None = None
 
@@ -99,6 +100,9 @@ class Crowd:
     def end_churn(self) -> int:
         """End all but the steady ones; return how many short-lived processes there were."""
         self._stop.set()
+        with self._lock:
+            for process in self._living:
+                process.kill()
         for thread in self._threads:
             thread.join()
         self._threads.clear()
@@ -140,12 +144,14 @@ class Crowd:
             seconds = [times.uniform(shortest, longest) for _ in stages]
             killed = self.lives % 2 == 1
             process = self._start(_chain(stages, [*seconds[:-1], 3600.0 if killed else seconds[-1]]), stages)
-            try:
-                process.wait(sum(seconds) if killed else None)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
             with self._lock:
+                self._living.add(process)
+            if killed:
+                self._stop.wait(sum(seconds))
+                process.kill()
+            process.wait()
+            with self._lock:
+                self._living.remove(process)
                 self.lives += 1
 
 
