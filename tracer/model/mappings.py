@@ -172,6 +172,9 @@ class MappingModel:
         for start, end, old in self.map.pieces(low, high):
             if old & MAPPED:
                 self.map.assign(start, end, old & ~ACCESS | now)
+            elif old & UNKNOWN:
+                # Still unknown, but no longer what a look saw that came before.
+                self.map.assign(start, end, old)
 
     def _failed(self, kind: int, args: Args, error: int) -> None:
         """Follow the calls that fail half done: do_mprotect_pkey, mremap_to and mmap_region in the kernel's mm/."""

@@ -50,9 +50,10 @@ class Timeline:
         borders = np.flatnonzero((kinds == Kind.GC_START) | (kinds == Kind.GC_DONE))
         counted = [np.flatnonzero(kinds == kind) for kind in _COUNTED]
         segments = [np.searchsorted(borders, rows).astype(np.intp) for rows in counted]
+        amounts = [batch["args"][rows, 1] for rows in counted]
+        amounts[1:] = [size >> PAGE_SHIFT for size in amounts[1:]]
         sizes = [
-            grouped_sums(segment, batch["args"][rows, 1], len(borders) + 1)
-            for segment, rows in zip(segments, counted, strict=True)
+            grouped_sums(segment, amount, len(borders) + 1) for segment, amount in zip(segments, amounts, strict=True)
         ]
         counts = [np.bincount(segment, minlength=len(borders) + 1).tolist() for segment in segments]
         for at in range(len(borders) + 1):
@@ -77,7 +78,8 @@ class Timeline:
         self._periods.append(Period(time))
 
     def _add(self, period: Period, sizes: list[int], counts: list[int]) -> None:
+        """Add bytes that were scavenged and pages of spans, and the numbers of events of each kind."""
         period.scavenged[0 if self._marking else 1] += sizes[0]
         for at in (0, 1):
             period.spans[at] += counts[at + 1]
-            period.pages[at] += sizes[at + 1] >> int(PAGE_SHIFT)
+            period.pages[at] += sizes[at + 1]

@@ -375,6 +375,17 @@ def test_what_changed_from_unknown_during_the_first_look_may_have_been_anything(
     assert one.model.mappings.map.at(BASE + 8 * PAGE) == RW
 
 
+def test_a_protection_that_changed_right_after_the_first_look_is_not_taken_from_it() -> None:
+    none = MAPPED
+    one = looked(follower(), sight(100 * MS, rows((0, 8, none))), mprotect(102 * MS, BASE, 2, READ))
+    assert one.model.mappings.map.at(BASE) == UNKNOWN
+    assert one.model.mappings.map.at(BASE + 2 * PAGE) == none
+    for at in (500, 600, 700):
+        looked(one, sight(at * MS, rows((0, 2, MAPPED | READABLE), (2, 6, none))))
+    assert (one.found.drift, one.suspicious) == (0, False)
+    assert one.model.mappings.map.at(BASE) == MAPPED | READABLE
+
+
 def test_a_look_that_comes_while_another_waits_takes_its_place() -> None:
     one = looked(follower(), sight(100 * MS, rows((0, 4, RW))))
     one.look(sight(500 * MS, []))
