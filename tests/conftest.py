@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import HealthCheck, settings
 from tests.support import leaks, summary
 from tests.support.requirements import absent, in_ci, no_bpf
 from tests.support.toolchains import RELEASES
+
+_MOMENT = 5.0  # seconds
 
 os.environ.setdefault(leaks.MARK, uuid.uuid4().hex)
 # A machine may be slow or stand still. New examples are looked for on people's machines, not in CI.
@@ -57,7 +60,7 @@ def _nothing_left_behind() -> Iterator[None]:
     before = leaks.traces()
     yield
     gc.collect()
-    left = leaks.traces().left_since(before)
+    left = _still_there(lambda: leaks.traces().left_since(before))
     assert not left, "the tests left behind:\n  " + "\n  ".join(left)
 
 
@@ -68,5 +71,13 @@ def _no_process_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     before = leaks.marked_processes()
     yield
-    left = leaks.marked_processes() - before
-    assert not left, f"the test left behind: {', '.join(sorted(left))}"
+    left = _still_there(lambda: sorted(leaks.marked_processes() - before))
+    assert not left, f"the test left behind: {', '.join(left)}"
+
+
+def _still_there(find: Callable[[], list[str]]) -> list[str]:
+    """Return what is found and does not go away: what was killed, or let go of, takes the kernel a moment to end."""
+    deadline = time.monotonic() + _MOMENT
+    while (found := find()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
