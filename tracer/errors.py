@@ -26,6 +26,10 @@ class GomemError(Exception):
     def __str__(self) -> str:
         return f"{self.what}\n  {self.fix}" if self.fix else self.what
 
+    def in_one_line(self) -> str:
+        """Return what failed and what the person can do, for where there is room for one line."""
+        return f"{self.what}; {self.fix}" if self.fix else self.what
+
 
 class UsageError(GomemError):
     """The command line asks for something that makes no sense."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from bpf.governor import DEFAULT_BUDGET
 from bpf.placing import place
 from bpf.source import BpfSource
 from bpf.uprobes import SkippedUprobe, UprobeSpec
+from tracer import usage
 from tracer.assemble import Watched, assemble
 from tracer.errors import BackendUnavailable, BinaryError, LayoutError, NotPermitted
 from tracer.events import RARE_ROLES, EventBatch, EventSource, Kind, no_events
@@ -192,18 +191,6 @@ class FromExec:
         return np.concatenate((self._marks, batch[1:]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Spent:
-    """What this process and its children have used so far."""
-
-    cpu: float
-
-    @classmethod
-    def now(cls) -> _Spent:
-        usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return cls(sum(one.ru_utime + one.ru_stime for one in usage))
-
-
 def watch_target(
     inspector: Inspector,
     plan: Plan,
@@ -218,7 +205,7 @@ def watch_target(
     A `recorder` gets all that the report is made of, and so can make it again.
     """
     facts = facts or inspector.facts()
-    spent = _Spent.now()
+    spent = usage.cpu_seconds()
     plugins = _plugins(inspector, plan)
 
     def symbolize(address: int) -> str | None:
@@ -265,7 +252,7 @@ def report_of_the_ended(
     def symbolize(address: int) -> str | None:
         return program.symbolize(address, _fixed_bias(program))
 
-    spent = _Spent.now()
+    spent = usage.cpu_seconds()
     activity = Activity(symbolize)
     if recorder is not None:
         recorder.begin(_beginning(facts, plan, None), symbolize, lambda: _overhead(plan, spent, None))
@@ -324,7 +311,7 @@ def _fixed_bias(program: GoProgram) -> int | None:
 
 def snapshot_target(inspector: Inspector, *, freeze: bool = False) -> Report:
     """Return the report of the state now, without watching; `freeze` stops the target while it is read."""
-    spent = _Spent.now()
+    spent = usage.cpu_seconds()
     facts = inspector.facts()
     look = inspector.look_frozen() if freeze else inspector.look()
     plan = Plan("procfs", "a snapshot needs no events", None)
@@ -345,20 +332,15 @@ def _all(batch: EventBatch) -> EventBatch:
     return batch
 
 
-def _overhead(plan: Plan, before: _Spent, target_cpu: float | None, seconds: float = 0.0) -> Overhead:
+def _overhead(plan: Plan, before: float, target_cpu: float | None, seconds: float = 0.0) -> Overhead:
     probes = plan.source.probes() if plan.source else []
     estimate = slowdown(probes, plan.uprobes, target_cpu, seconds) if plan.backend == "bpf" else None
     return Overhead(
-        tracer_cpu_seconds=round(_Spent.now().cpu - before.cpu, 4),
-        tracer_rss=_own_rss(),
+        tracer_cpu_seconds=round(usage.cpu_seconds() - before, 4),
+        tracer_rss=usage.resident_bytes(),
         probes=[ProbeRow(probe.role, probe.symbol, probe.hits) for probe in probes],
         target_slowdown_estimate=None if estimate is None else round(estimate, 6),
     )
-
-
-def _own_rss() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def _rfc3339_now() -> str:

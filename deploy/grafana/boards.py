@@ -49,17 +49,23 @@ def _resident_pages(selector: str) -> list[Query]:
     ]
 
 
+def _tracers() -> list[dashboard.QueryVariable]:
+    """Return the variables that choose tracers."""
+    return [
+        choice("job", "Job", "label_values(gomem_build_info, job)", several=True),
+        choice("instance", "Tracer", 'label_values(gomem_build_info{job=~"$job"}, instance)', several=True),
+    ]
+
+
 def overview() -> dashboard.Dashboard:
     """Show many processes: which of them hold memory, and what for."""
-    job = choice("job", "Job", "label_values(gomem_build_info, job)", several=True)
-    instance = choice("instance", "Tracer", 'label_values(gomem_build_info{job=~"$job"}, instance)', several=True)
     process = choice(
         "process", "Process", 'label_values(gomem_process_info{job=~"$job", instance=~"$instance"}, process)',
         several=True,
     )  # fmt: skip
     made = board(
         "gomem-overview", "gomem: Go processes",
-        "Where the memory of many Go processes is: reserved, resident, in use, kept.", [job, instance, process],
+        "Where the memory of many Go processes is: reserved, resident, in use, kept.", [*_tracers(), process],
     )  # fmt: skip
     kept = 'state="free", residency="resident"'
     info = f"group_left (go_version, namespace, pod, node) gomem_process_info{SOME}"
@@ -118,8 +124,6 @@ def overview() -> dashboard.Dashboard:
 
 def process() -> dashboard.Dashboard:
     """Show one process in depth, reserved versus resident on top."""
-    job = choice("job", "Job", "label_values(gomem_build_info, job)", several=True)
-    instance = choice("instance", "Tracer", 'label_values(gomem_build_info{job=~"$job"}, instance)', several=True)
     name = choice("process", "Process", 'label_values(gomem_process_info{job=~"$job", instance=~"$instance"}, process)',
                   several=False)  # fmt: skip
     pid = choice(
@@ -128,7 +132,7 @@ def process() -> dashboard.Dashboard:
     )  # fmt: skip
     made = board(
         "gomem-process", "gomem: one Go process", "One process: what the runtime says of every byte, and the kernel.",
-        [job, instance, name, pid],
+        [*_tracers(), name, pid],
     )  # fmt: skip
     resident = Query(f"gomem_process_resident_bytes{ONE}", "resident")
 
@@ -200,9 +204,7 @@ def process() -> dashboard.Dashboard:
 
 def tracer() -> dashboard.Dashboard:
     """Show how the tracers do: what they cost, see and lose."""
-    job = choice("job", "Job", "label_values(gomem_build_info, job)", several=True)
-    instance = choice("instance", "Tracer", 'label_values(gomem_build_info{job=~"$job"}, instance)', several=True)
-    made = board("gomem-tracer", "gomem: the tracer itself", "What gomem costs, sees and loses.", [job, instance])
+    made = board("gomem-tracer", "gomem: the tracer itself", "What gomem costs, sees and loses.", _tracers())
 
     def rate(metric: str) -> str:
         return f"rate({metric}{TRACERS}[$__rate_interval])"

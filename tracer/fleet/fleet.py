@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bpf.shared_source import SharedSource
+from tracer import usage
 from tracer.discovery.discovery import Discovery, Found
 from tracer.errors import GomemError, TargetError
 from tracer.events import EventBatch, no_events
-from tracer.fleet import usage
 from tracer.fleet.following import EventFeed, Following
 from tracer.fleet.programs import Programs, Shared
 from tracer.fleet.schedule import Pace
@@ -205,7 +205,7 @@ class Fleet:
             raise
         except GomemError as error:
             self._counts.errors += 1
-            self._postpone(member, TargetState.UNREADABLE, f"{error.what}; {error.fix}" if error.fix else error.what)
+            self._postpone(member, TargetState.UNREADABLE, error.in_one_line())
 
     def _follow(self, member: _Member) -> Following:
         found = member.found

@@ -13,10 +13,10 @@ import numpy as np
 from bpf.cost import slowdown
 from bpf.shared_target import SharedTarget
 from bpf.uprobes import UprobeSpec
+from tracer import usage
 from tracer.assemble import Watched, assemble
 from tracer.errors import GomemError, TargetError
 from tracer.events import EventBatch, Kind, no_events
-from tracer.fleet import usage
 from tracer.fleet.view import Belonging, TargetState, TargetView
 from tracer.inspection import Inspector
 from tracer.model.activity import Activity
@@ -227,7 +227,7 @@ class Following:
 
     def _state(self) -> tuple[TargetState, str]:
         if self._trouble is not None:
-            return TargetState.UNREADABLE, _sentence(self._trouble)
+            return TargetState.UNREADABLE, self._trouble.in_one_line()
         report = self._report
         assert report is not None
         if report.heap is not None:
@@ -238,7 +238,3 @@ class Following:
 
 def _name(exe: str, comm: str) -> str:
     return exe.rsplit("/", 1)[-1] or comm
-
-
-def _sentence(error: GomemError) -> str:
-    return f"{error.what}; {error.fix}" if error.fix else error.what

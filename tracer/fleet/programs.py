@@ -7,8 +7,7 @@ each of its lives, and a deleted image does not keep its disk space.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bpf.uprobes import UprobeSpec
 from tracer.program import GoProgram, load_program
@@ -34,19 +33,14 @@ class Shared:
     uprobes: list[UprobeSpec]
     limits: list[Limit]
     users: int = 0
-    idle_since: float = field(default=0.0)  # time.monotonic()
+    idle_since: float = 0.0  # time.monotonic()
 
 
 class Programs:
     """Gives out executables, to be given back. Not for several threads."""
 
-    def __init__(self, load: Callable[[str], GoProgram] = load_program) -> None:
-        self._load = load
+    def __init__(self) -> None:
         self._known: dict[_Key, Shared] = {}
-
-    def __len__(self) -> int:
-        """Return how many files are held open."""
-        return len(self._known)
 
     def take(self, target: Target) -> Shared:
         """Return the executable that `target` runs. Raises NotPermitted, or TargetGone when the process has ended."""
@@ -82,7 +76,7 @@ class Programs:
         self._known.clear()
 
     def _read(self, key: _Key, target: Target) -> Shared:
-        program = self._load(target.exe_file)
+        program = load_program(target.exe_file)
         try:
             target.check_same_program()
         except BaseException:
