@@ -21,6 +21,8 @@
 #define MAX_STACK 16
 #define SYSCALL_ARGS 6
 #define ROLE_ARGS 3
+#define PROT_EXEC 4
+#define MAP_ANONYMOUS 32
 
 /* tracer/events.py: dtype EVENT. */
 struct event {
@@ -143,12 +145,23 @@ static __always_inline struct event *new_event(struct target *target, u32 tid, u
 	return event;
 }
 
-/* Waking the reader costs the target an interrupt, so most events leave it asleep. */
+/* Waking the reader costs the target an interrupt, so most events leave it asleep until it comes by itself. */
+static __always_inline void submit_and_wake(struct event *event, int urgent)
+{
+	int wanted = !(count_submitted() & (WAKE_EVERY - 1)) || urgent;
+
+	events.ringbuf_submit(event, wanted ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+}
+
 static __always_inline void submit(struct event *event)
 {
-	u64 flags = count_submitted() & (WAKE_EVERY - 1) ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP;
+	submit_and_wake(event, 0);
+}
 
-	events.ringbuf_submit(event, flags);
+/* Code of a file may be a plugin's, which wants probes before it runs (tracer/plugins.py). */
+static __always_inline int maps_code(struct event *event)
+{
+	return event->kind == KIND_MMAP && event->args[2] & PROT_EXEC && !(event->args[3] & MAP_ANONYMOUS);
 }
 
 static __always_inline u64 user_word(u64 address)
@@ -267,7 +280,7 @@ static __always_inline int call_ends(void *ctx, struct pt_regs *registers, s64 r
 		} else {
 			event->depth = entries(bpf_get_stack(ctx, event->stack, sizeof(event->stack), BPF_F_USER_STACK));
 		}
-		submit(event);
+		submit_and_wake(event, maps_code(event));
 	}
 	forget_call(&key);
 	return 0;
@@ -317,7 +330,7 @@ static __always_inline int process_event(struct target *target, u32 tid, u32 kin
 	if (!event)
 		return 0;
 	event->time = bpf_ktime_get_ns();
-	submit(event);
+	submit_and_wake(event, 1);
 	return 0;
 }
 

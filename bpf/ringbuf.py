@@ -40,6 +40,10 @@ class RingBuffer:
         # Edge-triggered: the programs wake us only now and then, and waiting data alone shall not.
         self._epoll.register(map_fd, select.EPOLLIN | select.EPOLLET)
 
+    def wake_also(self, fd: int) -> None:
+        """Wake once when another descriptor becomes readable; it must stay open until `close`, or be closed for good."""
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+
     def wait(self, timeout: float) -> None:
         """Sleep until the kernel wakes us, at most `timeout` seconds."""
         self._epoll.poll(timeout)

@@ -182,9 +182,9 @@ class SharedSource:
     def poll(self, timeout: float) -> dict[int, EventBatch]:
         """Return the events of each process that had some, sorted by time.
 
-        Waits for `timeout` seconds, shorter only if the ring buffer fills or a process ends. The last event of a
-        process that has ended is its EXIT, always; it stays among the targets until it is removed. After `stop`,
-        returns what was still buffered.
+        Waits for `timeout` seconds, shorter only if the ring buffer fills, or a process executes, ends, or maps code.
+        The last event of a process that has ended is its EXIT, always; it stays among the targets until it is removed.
+        After `stop`, returns what was still buffered.
         """
         with self._lock:
             waiting = any(target.unread for target in self._targets.values())

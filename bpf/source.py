@@ -26,7 +26,7 @@ from tracer.report import Limit
 RING_BYTES = 8 << 20
 # Raw tracepoints: no tracefs, no CAP_SYS_ADMIN, and they detach without the wait that each perf event costs.
 _TRACEPOINTS = (("sched_process_exec", "on_exec"), ("sched_process_exit", "on_exit"))
-_SLICE = 0.02  # seconds between looks at the ring buffer when nobody wakes us
+_GOVERNED = 0.02  # seconds between looks at what probes under a budget have cost
 
 
 class BpfSource:
@@ -94,6 +94,7 @@ class BpfSource:
         operands = self.governed is not None or any(spec.operands for spec in self._specs)
         self._program = Program(self._ids, self._ring_bytes, wake_every, operands=operands)
         self._ring = RingBuffer(self._program.ring_fd(), self._ring_bytes)
+        self._ring.wake_also(self._pidfd)
         self._attach_tracepoints(self._program)
         if self._process_is_gone():  # before its exit could be seen; from here on it is
             raise TargetGone(f"process {self.pid} has exited")
@@ -163,13 +164,15 @@ class BpfSource:
     def poll(self, timeout: float) -> EventBatch:
         """Return the events of the last moments, sorted by time; see EventSource.poll.
 
-        Raises nothing when the target is gone: its EXIT is the last event.
+        Waits for `timeout` seconds, shorter only if the ring buffer fills, or the target executes, ends, or maps code:
+        each time that we wake, we take its caches' contents from whoever runs. Raises nothing when the target is gone:
+        its EXIT is the last event.
         """
         deadline = time.monotonic() + timeout
         while True:
             remaining = deadline - time.monotonic()
             if self._ring is not None and remaining > 0:
-                self._ring.wait(min(remaining, _SLICE))
+                self._ring.wait(remaining if self.governed is None else min(remaining, _GOVERNED))
             batch = self._take()
             if len(batch) or remaining <= 0 or self._ring is None:
                 return batch

@@ -20,7 +20,7 @@ from tracer.plugins import Plugins
 from tracer.recording.recorder import Recorder
 from tracer.report import Limit
 
-_TICK = 0.1  # seconds between checks for the end
+_TICK = 0.25  # seconds between checks for the end
 _LOOK_EVERY = 2.0  # seconds
 _LOOK_SHARE = 0.02  # of our time at the most, for targets that are slow to read
 _FIRST_LOOK = 0.05  # seconds after the start of a launched program; its runtime is up by then
@@ -136,7 +136,8 @@ class Watch:
                 self._try_look(launched)
                 pause = min(max(2 * pause, _FIRST_LOOK), _LOOK_EVERY) if launched else _LOOK_EVERY
                 next_look = time.monotonic() + max(pause, self._cost / _LOOK_SHARE)
-            self._poll(min(_TICK, max(left, 0)) if left is not None else _TICK)
+            rest = min(_TICK, max(next_look - time.monotonic(), _SECOND_LOOK))
+            self._poll(rest if left is None else min(rest, left))
 
     def _try_look(self, launched: bool) -> None:
         try:
