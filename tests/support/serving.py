@@ -53,6 +53,16 @@ class Serving:
         assert len(found) <= 1, found
         return found[0][1] if found else None
 
+    def figures(self, *names: str, **labels: str) -> dict[str, float]:
+        """Return the values that metrics with these labels have in one scrape of now, each the only one of its name."""
+        found: dict[str, float] = {}
+        for family in text_string_to_metric_families(self.get("/metrics")):
+            for sample in family.samples:
+                if sample.name in names and labels.items() <= sample.labels.items():
+                    assert sample.name not in found, sample
+                    found[sample.name] = sample.value
+        return found
+
     def until(self, condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
         """Wait for a condition; raises TimeoutError with what gomem said."""
         try:

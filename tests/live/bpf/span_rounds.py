@@ -32,25 +32,36 @@ class Rounds:
 
     def round(self, meanwhile: Callable[[], object]) -> None:
         """Have one round made; `meanwhile` is called again and again until it stands still."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"\n")
+        self.begin()
         self.wait(meanwhile)
 
+    def begin(self) -> None:
+        """Have one round made; who wants to know when asks `rests`."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+
     def wait(self, meanwhile: Callable[[], object], seconds: float = 60.0) -> None:
-        """Wait for its next line."""
-        assert self.process.stdout is not None
+        """Wait until it stands still."""
         deadline = time.monotonic() + seconds
+        while not self.rests(0.02):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no round ended within {seconds} s")
+            meanwhile()
+
+    def rests(self, seconds: float = 0.0) -> bool:
+        """Return whether it stands still (again), which it says once; wait for that at most so long."""
+        assert self.process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            while not self._line.endswith(b"\n"):
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"no round ended within {seconds} s")
-                meanwhile()
-                if selector.select(0.02):
-                    part = os.read(self.process.stdout.fileno(), 4096)
-                    assert part, f"the target ended with status {self.process.wait()}"
-                    self._line += part
+            if not selector.select(seconds):
+                return False
+        part = os.read(self.process.stdout.fileno(), 4096)
+        assert part, f"the target ended with status {self.process.wait()}"
+        self._line += part
+        if not self._line.endswith(b"\n"):
+            return False
         self.figures, self._line = tuple(map(int, self._line.split())), b""
+        return True
 
     def spans(self) -> SpanTable:
         """Return the spans that a snapshot shows, by span class."""
@@ -69,10 +80,10 @@ class Rounds:
 
 
 @contextmanager
-def rounds(release: str, *words: object) -> Iterator[Rounds]:
+def rounds(release: str, *words: object, warm: bool = True) -> Iterator[Rounds]:
     """Run the target until the block ends; the block begins when it stands still after its first round.
 
-    With "-rounds" among the words it never stands still.
+    With "-rounds" among the words it never stands still; when not `warm` it is about to stand still before any round.
     """
     path = build("rounds", release)
     # Without asyncpreemptoff, sysmon signals the goroutine in its raw system call every 10 ms.
@@ -82,7 +93,7 @@ def rounds(release: str, *words: object) -> Iterator[Rounds]:
     )  # fmt: skip
     try:
         target = Rounds(process)
-        if "-rounds" not in words:
+        if warm and "-rounds" not in words:
             target.wait(lambda: None)
             target.round(lambda: None)
         yield target

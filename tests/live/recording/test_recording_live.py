@@ -39,15 +39,15 @@ def churning() -> Iterator[subprocess.Popen[bytes]]:
         yield process
 
 
-def both(wish: Wish, path: Path) -> tuple[Report, Report]:
+def both(wish: Wish, into: Path | Recorder) -> tuple[Report, Report]:
     """Return the report of a watch and that of the recording that was made of it."""
-    recorder = Recorder(str(path))
+    recorder = into if isinstance(into, Recorder) else Recorder(str(into))
     try:
         report = watch(wish, recorder)
     finally:
         recorder.close()
     assert report.event_loss is None or report.event_loss.lost == 0
-    return report, replay_file(str(path))
+    return report, replay_file(recorder.path)
 
 
 def differences(left: Report, right: Report) -> dict[str, tuple[Any, Any]]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from exporters.json_report import report_object
 from exporters.schema import validate
-from tests.live.bpf.span_rounds import rounds
+from tests.live.bpf.span_rounds import Rounds, rounds
 from tests.live.recording.test_recording_live import both, differences
 from tests.support.builds import build
 from tests.support.command import obeys_the_rules
 from tracer.cli.watching import Wish
+from tracer.events import EventBatch, Kind
 from tracer.optional_roles import OptionalRole
+from tracer.recording.contents import Beginning
+from tracer.recording.recorder import Recorder
+from tracer.recording.tape import Tape
 from tracer.replay import replay_file
 from tracer.report import Report, SpanEvents
 
@@ -21,6 +28,37 @@ pytestmark = pytest.mark.bpf
 
 SPANS = frozenset({OptionalRole.SPANS})
 NO_LIMIT = 1e6  # of the target's time: never used up
+
+
+LIMIT = 120.0  # seconds that no recording needs
+
+
+class Conductor(Recorder):
+    """A recorder that has its target make rounds, one after the other, and then ends the watching as Ctrl-C does."""
+
+    def __init__(self, path: Path, target: Rounds, rounds: int) -> None:
+        super().__init__(str(path))
+        self._target = target
+        self._left = rounds
+
+    def events(self, batch: EventBatch, until: int, lost: int) -> None:
+        super().events(batch, until, lost)
+        if self._left < 0 or not self._target.rests():
+            return
+        if self._left:
+            self._target.begin()
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
+        self._left -= 1
+
+
+def watched_rounds(release: str, budget: float, path: Path) -> tuple[Report, Report]:
+    """Return the reports, of the watch and of its replay, of a target's very first rounds and nothing else."""
+    with rounds(release, warm=False) as target:
+        wish = Wish(target.pid, (), LIMIT, "bpf", True, optional=SPANS, budget=budget)
+        traced, replayed = both(wish, Conductor(path, target, 4))
+    assert traced.duration_seconds < LIMIT, "the rounds did not end"
+    return traced, replayed
 
 
 def churn_of(report: Report) -> SpanEvents:
@@ -32,9 +70,7 @@ def churn_of(report: Report) -> SpanEvents:
 
 
 def test_a_replay_shows_the_spans_that_the_trace_showed(tmp_path: Path) -> None:
-    with rounds("1.27.3", "-rounds", -1) as target:
-        wish = Wish(target.pid, (), 2.0, "bpf", True, optional=SPANS, budget=NO_LIMIT)
-        traced, replayed = both(wish, tmp_path / "r")
+    traced, replayed = watched_rounds("1.27.3", NO_LIMIT, tmp_path / "r")
     assert differences(traced, replayed) == {}
     churn = churn_of(replayed)
     assert (churn.windows, churn.stops, churn.budget) == (1, 0, NO_LIMIT)
@@ -45,16 +81,31 @@ def test_a_replay_shows_the_spans_that_the_trace_showed(tmp_path: Path) -> None:
     cycles = [cycle.spans for cycle in replayed.gc_cycles or () if cycle.started is not None]
     assert sum(spans.freed for spans in cycles if spans) > 100
     assert any(spans.watched_share == 1 for spans in cycles if spans)
-    early = churn_of(replay_file(str(tmp_path / "r"), "1.0"))
-    assert 0 < early.allocated < churn.allocated
-    assert early.watched_share == 1.0
-    assert early.watched_seconds < 1.01
+
+
+def test_a_replay_of_a_moment_shows_the_spans_until_then(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    _, replayed = watched_rounds("1.27.3", NO_LIMIT, path)
+    with Tape(str(path)) as tape:
+        contents = list(tape.contents())
+    (started,) = (content.started for content in contents if isinstance(content, Beginning))
+    assert started is not None
+    events = np.concatenate([step.batch for content in contents if isinstance(content, list) for step in content])
+    allocations = events["time"][events["kind"] == Kind.SPAN_ALLOC]
+    assert len(allocations) == churn_of(replayed).allocated
+    for share in (0.1, 0.5, 0.9):
+        seconds = f"{(allocations[int(share * len(allocations))] - started) / 1e9:.6f}"
+        early = churn_of(replay_file(str(path), seconds))
+        until = started + round(float(seconds) * 1e9)
+        assert early.allocated == np.count_nonzero(allocations <= until)
+        assert early.watched_share == 1.0
+        (on,) = events["time"][events["kind"] == Kind.SPAN_PROBES_ON]
+        assert early.watched_seconds == pytest.approx((until - max(on, started)) / 1e9, abs=1e-3)
 
 
 def test_a_replay_shows_for_how_long_the_budget_let_them_be_watched(tmp_path: Path) -> None:
-    with rounds("1.25.5", "-rounds", -1) as target:
-        wish = Wish(target.pid, (), 3.0, "bpf", True, optional=SPANS, budget=1e-4)
-        traced, replayed = both(wish, tmp_path / "r")
+    # Less than one round costs: the probes are off before the last one, and longer than it takes.
+    traced, replayed = watched_rounds("1.25.5", 1e-6, tmp_path / "r")
     assert differences(traced, replayed) == {}
     churn = churn_of(replayed)
     assert churn.stops > 0
