@@ -41,7 +41,7 @@ class RingBuffer:
         self._epoll.register(map_fd, select.EPOLLIN | select.EPOLLET)
 
     def wake_also(self, fd: int) -> None:
-        """Wake once when another descriptor becomes readable; it must stay open until `close`, or be closed for good."""
+        """Wake once when another descriptor becomes readable, too."""
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
 
     def wait(self, timeout: float) -> None:

@@ -1,10 +1,12 @@
-"""What tracers cost their target: one table, from paired and interleaved windows of the same running programs.
+"""What tracers cost their target: one table, from pairs of programs that run side by side.
 
-`make bench-overhead`, or: python -m tests.bench.overhead --pairs 12 --seconds 3
+`make bench-overhead`, or: python -m tests.bench.overhead --rounds 3 --windows 4 --seconds 2
 
-Each traced window is compared with the two untraced ones around it, so that a machine that slowly changes its speed
-changes no ratio. The column "no tracer" compares untraced windows with each other in the same way: its interval says
-what the machine alone does, and so the smallest effect that could have been seen.
+Machines change their speed by 10 % from second to second, which hides costs of 1 %. So every target runs twice, on one
+CPU, where the two take turns every few milliseconds; a tracer is put on one of them, then on the other, and the figure
+is how much less the traced one did than its twin. What a tracer costs the system calls of all processes would fall out
+of that: it is measured by itself (overhead_calls.py), and is part of the first row. The column "no tracer" compares the
+twins in the same way while nobody traces: its interval is the smallest effect that could have been seen.
 """
 
 from __future__ import annotations
@@ -17,110 +19,113 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.bench.overhead_figures import Ratio, ratio
+from tests.bench.overhead_calls import calls_per_cpu_second, slower_by
+from tests.bench.overhead_figures import of_calls, of_twins, ratio
 from tests.bench.overhead_noise import Noise, cpu_seconds, moment, quietness
-from tests.bench.overhead_targets import TARGETS, Rate, Workload, workload
+from tests.bench.overhead_targets import TARGETS, Rate, Workload, twins
 from tests.bench.overhead_tracers import GOMEM, SPANS, TRACERS, Tracer, missing, tracing
 
-SETTLE = 0.3  # seconds between windows
+SETTLE = 0.3  # seconds between tracers
 WARM_UP = 1.0
-# A tracer whose cost is seen with the naked eye needs fewer pairs.
-COARSE = 4
 NO_TRACER = "no tracer"
+
+Twins = tuple[Workload, Workload]
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What target and load generator did in a window, what disturbed it, and the tracer's CPU seconds per second."""
+    """What the twins did in a window, what disturbed it, and the tracer's CPU seconds per second."""
 
-    target: Rate
-    load: Rate | None
+    first: Rate
+    second: Rate
     noise: Noise
     tracer_cpu: float = 0.0
+
+    @property
+    def by_cpu(self) -> float:
+        """The first twin's work per CPU second, by the second's."""
+        return self.first.by_cpu / self.second.by_cpu
+
+    @property
+    def by_clock(self) -> float:
+        """The first twin's work, by the second's."""
+        return self.first.by_clock / self.second.by_clock
 
 
 @dataclass(slots=True)
 class Cell:
-    """All pairs of one tracer on one target: the traced window, and the untraced ones around it."""
+    """All windows of one tracer on one target, by which twin was traced."""
 
-    pairs: list[tuple[Window, list[Window]]] = field(default_factory=list)
+    first: list[Window] = field(default_factory=list)
+    second: list[Window] = field(default_factory=list)
 
-    def add(self, window: Window, around: list[Window]) -> None:
-        """Take one more pair."""
-        self.pairs.append((window, around))
+    def by_cpu(self) -> list[float]:
+        """Return the ratios of work per CPU second, traced by not traced."""
+        return of_twins([one.by_cpu for one in self.first], [one.by_cpu for one in self.second])
 
-    def by_cpu(self) -> Ratio:
-        """Return the ratio of work per CPU second of the target."""
-        return ratio([w.target.by_cpu / statistics.fmean(u.target.by_cpu for u in us) for w, us in self.pairs])
-
-    def by_clock(self) -> Ratio:
-        """Return the ratio of work per second."""
-        return ratio([w.target.by_clock / statistics.fmean(u.target.by_clock for u in us) for w, us in self.pairs])
-
-    def of_load(self) -> Ratio | None:
-        """Return the ratio of requests per CPU second of the load generator, which nobody traces."""
-        ratios = []
-        for window, around in self.pairs:
-            if window.load is None:
-                return None
-            ratios.append(window.load.by_cpu / statistics.fmean(one.load.by_cpu for one in around if one.load))
-        return ratio(ratios)
+    def by_clock(self) -> list[float]:
+        """Return the ratios of work per second."""
+        return of_twins([one.by_clock for one in self.first], [one.by_clock for one in self.second])
 
     def tracer_cpu(self) -> float:
         """Return the CPU seconds per second that the tracer itself used while it watched."""
-        return statistics.median(window.tracer_cpu for window, _ in self.pairs)
+        return statistics.fmean(window.tracer_cpu for window in [*self.first, *self.second])
 
 
-def window(running: Workload, seconds: float, tracer_pid: int | None = None) -> Window:
+@dataclass(slots=True)
+class Measured:
+    """One target: the cells of all tracers, and how many system calls it makes in a second of its CPU time."""
+
+    cells: dict[str, Cell]
+    calls: float
+
+
+def window(pair: Twins, seconds: float, tracer_pid: int | None = None) -> Window:
     """Wait, and return what was done meanwhile."""
-    processes = [*running.processes, *([tracer_pid] if tracer_pid else [])]
+    processes = [*pair[0].processes, *pair[1].processes, *([tracer_pid] if tracer_pid else [])]
     before, tracer_before = moment(processes), cpu_seconds(tracer_pid) if tracer_pid else 0.0
     time.sleep(seconds)
     after, tracer_after = moment(processes), cpu_seconds(tracer_pid) if tracer_pid else 0.0
-    target = running.target.rate(before.at, after.at)
-    load = running.load.rate(before.at, after.at) if running.load else None
-    return Window(target, load, before.until(after), (tracer_after - tracer_before) / (after.at - before.at))
+    first, second = (one.target.rate(before.at, after.at) for one in pair)
+    return Window(first, second, before.until(after), (tracer_after - tracer_before) / (after.at - before.at))
 
 
-def traced(tracer: Tracer, running: Workload, seconds: float) -> Window:
-    """Trace the target for a window."""
-    settles = min(tracer.settles, seconds)  # a quick run measures nothing anyway
-    with tracing(tracer, running, settles + seconds + SETTLE) as process:
+def traced(tracer: Tracer, pair: Twins, which: int, windows: int, seconds: float) -> list[Window]:
+    """Trace one of the twins for some windows."""
+    settles = min(tracer.settles, seconds * 2)  # a quick run measures nothing anyway
+    with tracing(tracer, pair[which], settles + windows * seconds + SETTLE) as process:
         time.sleep(settles)
-        return window(running, seconds, process.pid)
+        return [window(pair, seconds, process.pid) for _ in range(windows)]
 
 
-def measure(running: Workload, tracers: dict[str, int], seconds: float) -> dict[str, Cell]:
-    """Return the cells of one target; `tracers` says how many pairs of each there shall be."""
+def measure(pair: Twins, tracers: dict[str, int], windows: int, seconds: float) -> Measured:
+    """Return the cells of one target; `tracers` says how many rounds of each there shall be."""
     cells = {name: Cell() for name in (NO_TRACER, *tracers)}
     left = dict(tracers)
-    untraced = [window(running, seconds)]
     while any(left.values()):
-        for name in [name for name, pairs in left.items() if pairs]:
+        for name in [name for name, rounds in left.items() if rounds]:
             left[name] -= 1
-            time.sleep(SETTLE)
-            with_tracer = traced(TRACERS[name], running, seconds)
-            time.sleep(SETTLE)
-            untraced.append(window(running, seconds))
-            cells[name].add(with_tracer, untraced[-2:])
-    for before, middle, after in zip(untraced[:-2], untraced[1:-1], untraced[2:], strict=True):
-        cells[NO_TRACER].add(middle, [before, after])
-    if len(untraced) == 2:
-        cells[NO_TRACER].add(untraced[1], untraced[:1])
-    return cells
+            for which, into in enumerate((cells[name].first, cells[name].second)):
+                time.sleep(SETTLE)
+                cells[NO_TRACER].first.append(window(pair, seconds))
+                into += traced(TRACERS[name], pair, which, windows, seconds)
+                time.sleep(SETTLE)
+                cells[NO_TRACER].second.append(window(pair, seconds))
+    return Measured(cells, calls_per_cpu_second(pair[0], seconds))
 
 
-def rows_of(name: str, cells: dict[str, Cell]) -> list[tuple[str, list[str]]]:
-    """Return the rows of one target, each with a cell for every column."""
-    every = list(cells.values())
-    rows = [
-        (f"{name}: work per CPU second", [str(cell.by_cpu()) for cell in every]),
-        (f"{name}: work per second", [str(cell.by_clock()) for cell in every]),
-    ]
-    if name == "httpserver":
-        rows.append((f"{name}: load generator per CPU s", [str(cell.of_load()) for cell in every]))
-    used = ["" if column == NO_TRACER else f"{100 * cell.tracer_cpu():.1f} %" for column, cell in cells.items()]
-    return [*rows, (f"{name}: tracer's use of a core", used)]
+def rows_of(name: str, measured: Measured, slower: dict[str, float]) -> list[tuple[str, list[str]]]:
+    """Return the rows of one target, each with a cell for every column; `slower`: seconds, by tracer."""
+    cells = measured.cells
+    calls = {column: of_calls(measured.calls, slower.get(column, 0.0)) for column in cells}
+    return [
+        (f"{name}: work per CPU second", [str(ratio(cell.by_cpu()).times(calls[at])) for at, cell in cells.items()]),
+        (f"{name}: - by what it does itself", [str(ratio(cell.by_cpu())) for cell in cells.values()]),
+        (f"{name}: - by {measured.calls:,.0f} calls/s, slower", [f"{factor:.4f}" for factor in calls.values()]),
+        (f"{name}: work per second", [str(ratio(cell.by_clock())) for cell in cells.values()]),
+        (f"{name}: tracer's use of a core",
+         ["" if at == NO_TRACER else f"{100 * cell.tracer_cpu():.1f} %" for at, cell in cells.items()]),
+    ]  # fmt: skip
 
 
 def show(columns: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> None:
@@ -132,18 +137,17 @@ def show(columns: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> None:
         print(name.ljust(first), *(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), sep="  ")
 
 
-def show_trust(name: str, cells: dict[str, Cell]) -> None:
+def show_trust(name: str, measured: Measured) -> None:
     """Print how quiet the machine was while a target was measured, and what could have been seen."""
-    noises = [one.noise for cell in cells.values() for one, _ in cell.pairs]
+    noises = [one.noise for cell in measured.cells.values() for one in cell.first]
     print(f"{name}: {quietness(noises, os.cpu_count() or 1)[1]}.")
-    alone = cells[NO_TRACER]
-    print(f"  {len(alone.pairs)} pairs of untraced windows differ by {100 * alone.by_cpu().half_width:.2f} % per CPU "
-          f"second and {100 * alone.by_clock().half_width:.2f} % per second:"
-          " of a tracer with as many pairs, a smaller effect could not have been seen.")  # fmt: skip
+    alone = ratio(measured.cells[NO_TRACER].by_cpu())
+    print(f"  {alone.pairs} pairs of untraced windows differ by {100 * alone.half_width:.2f} % per CPU second:"
+          " of a tracer with as many, a smaller effect could not have been seen.")  # fmt: skip
 
 
-def wanted_tracers(asked: str, pairs: int) -> dict[str, int]:
-    """Return the tracers to measure with their numbers of pairs; say which cannot be."""
+def wanted_tracers(asked: str, rounds: int) -> dict[str, int]:
+    """Return the tracers to measure with their numbers of rounds; say which cannot be."""
     chosen = {}
     for name in asked.split(","):
         tracer = TRACERS[name]
@@ -151,49 +155,50 @@ def wanted_tracers(asked: str, pairs: int) -> dict[str, int]:
         if reason:
             print(f"{tracer.name} is left out: {reason}")
         else:
-            chosen[name] = pairs if tracer in (GOMEM, SPANS) else max(pairs // COARSE, 1)
+            # The cost of the others is seen with the naked eye.
+            chosen[name] = rounds if tracer in (GOMEM, SPANS) else 1
     return chosen
 
 
 def options() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=8, help=f"of gomem; other tracers: a {COARSE}th of it")
-    parser.add_argument("--seconds", type=float, default=2.5, help="length of each window")
+    parser.add_argument("--rounds", type=int, default=3, help="gomem is put on each twin; other tracers: once")
+    parser.add_argument("--windows", type=int, default=4, help="in each round on each twin")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each window")
     parser.add_argument("--quick", action="store_true", help="one pair of short windows: does it work at all?")
     parser.add_argument("--targets", default="allocloop,httpserver,scavenger", help=f"some of {', '.join(TARGETS)}")
     parser.add_argument("--tracers", default=",".join(TRACERS), help=f"some of {', '.join(TRACERS)}")
     parser.add_argument("--release", default="1.25.5", help="Go release of the targets")
-    parser.add_argument(
-        "--procs", type=int, default=max(1, (os.cpu_count() or 1) // 2),
-        help="GOMAXPROCS of target and load generator, each; by default half of the cores",
-    )  # fmt: skip
     asked = parser.parse_args()
     if asked.quick:
-        asked.pairs, asked.seconds = 1, 0.4
+        asked.rounds, asked.windows, asked.seconds = 1, 1, 0.4
     return asked
 
 
 def main() -> None:
     """Measure and print."""
     asked = options()
-    tracers = wanted_tracers(asked.tracers, asked.pairs)
+    began = time.monotonic()
+    tracers = wanted_tracers(asked.tracers, asked.rounds)
+    slower = {name: slower_by(TRACERS[name], asked.release, rounds) for name, rounds in tracers.items()}
     rows: list[tuple[str, list[str]]] = []
     trust = []
-    began = time.monotonic()
     for name in asked.targets.split(","):
-        with workload(name, asked.release, asked.procs) as running:
+        with twins(name, asked.release) as pair:
             time.sleep(min(WARM_UP, asked.seconds))
-            cells = measure(running, tracers, asked.seconds)
-        rows += rows_of(name, cells)
-        trust.append((name, cells))
+            measured = measure(pair, tracers, asked.windows, asked.seconds)
+        rows += rows_of(name, measured, slower)
+        trust.append((name, measured))
     columns = [NO_TRACER, *(TRACERS[name].name for name in tracers)]
-    print(f"Go {asked.release}, GOMAXPROCS={asked.procs}, windows of {asked.seconds:g} s; with the tracer / without it,"
-          " median of the pairs (95 % bootstrap interval)\n")  # fmt: skip
+    print(f"Go {asked.release}, windows of {asked.seconds:g} s; with the tracer / without it, median of the pairs"
+          " (95 % bootstrap interval)\n")  # fmt: skip
     show(columns, rows)
     print()
-    for name, cells in trust:
-        show_trust(name, cells)
+    said = (f"{TRACERS[name].name} {1e9 * seconds:.0f} ns" for name, seconds in slower.items())
+    print(f"A system call of any process takes longer by: {', '.join(said)}.")
+    for name, measured in trust:
+        show_trust(name, measured)
     print(f"It took {time.monotonic() - began:.0f} s.")
 
 

@@ -111,30 +111,39 @@ class Workload:
 
 
 @contextmanager
-def workload(name: str, release: str, procs: int) -> Iterator[Workload]:
-    """Run one of TARGETS with a GOMAXPROCS of `procs` (the load generator has as many) until the block ends."""
-    program, _, option = name.partition("-")
-    path = built(program, release)
-    before = os.environ.get("GOMAXPROCS")
-    os.environ["GOMAXPROCS"] = str(procs)
+def twins(name: str, release: str) -> Iterator[tuple[Workload, Workload]]:
+    """Run one of TARGETS twice until the block ends, with a load generator each, and all of them on one CPU.
+
+    There they take turns every few milliseconds, so whatever the machine does to one it does to the other as well.
+    """
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cpus)})  # what begins now inherits it
     try:
         with ExitStack() as stack:
-            process = stack.enter_context(running(path, *([f"-{option}"] if option else [])))
-            target = Ticker(process)
-            made = Workload(name, path, target, processes=[process.pid])
-            if program == "httpserver":
-                assert process.stdout is not None
-                address = process.stdout.readline().decode().strip()
-                load = stack.enter_context(running(path, "-load", address))
-                made.load = Ticker(load)
-                made.load.start()
-                made.processes.append(load.pid)
-            target.start()
-            target.begun()
-            if made.load:
-                made.load.begun()
-            yield made
+            pair = (stack.enter_context(_workload(name, release)), stack.enter_context(_workload(name, release)))
+            os.sched_setaffinity(0, cpus)
+            yield pair
     finally:
-        del os.environ["GOMAXPROCS"]
-        if before is not None:
-            os.environ["GOMAXPROCS"] = before
+        os.sched_setaffinity(0, cpus)
+
+
+@contextmanager
+def _workload(name: str, release: str) -> Iterator[Workload]:
+    program, _, option = name.partition("-")
+    path = built(program, release)
+    with ExitStack() as stack:
+        process = stack.enter_context(running(path, *([f"-{option}"] if option else [])))
+        target = Ticker(process)
+        made = Workload(name, path, target, processes=[process.pid])
+        if program == "httpserver":
+            assert process.stdout is not None
+            address = process.stdout.readline().decode().strip()
+            load = stack.enter_context(running(path, "-load", address))
+            made.load = Ticker(load)
+            made.load.start()
+            made.processes.append(load.pid)
+        target.start()
+        target.begun()
+        if made.load:
+            made.load.begun()
+        yield made

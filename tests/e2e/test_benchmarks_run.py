@@ -36,8 +36,10 @@ def test_the_table_of_overheads_has_a_ratio_for_every_tracer_and_says_what_it_is
     assert re.split(r"\s{2,}", header.strip()) == ["no tracer", "gomem", "strace -f -e trace=memory"]
     rows = [line for line in said.splitlines() if line.startswith("httpserver: ") and "  " in line]
     named = {line.partition("  ")[0]: re.findall(RATIO, line) for line in rows}
-    for row in ("work per CPU second", "work per second", "load generator per CPU s"):
+    for row in ("work per CPU second", "- by what it does itself", "work per second"):
         assert len(named[f"httpserver: {row}"]) == 3, said
+    assert re.search(r"httpserver: - by [1-9][\d,]+ calls/s, slower +1\.0000 +\d\.\d{4} +\d\.\d{4}", said), said
+    assert re.search(r"takes longer by: gomem -?\d+ ns, strace", said), said
     assert re.search(r"other processes used \d+\.\d % of one core", said)
     assert "could not have been seen" in said
 

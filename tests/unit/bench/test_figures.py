@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.bench.overhead_figures import ratio
+from tests.bench.overhead_figures import of_calls, of_twins, ratio
 from tests.bench.overhead_noise import Moment, Noise, quietness
 
 
@@ -31,6 +31,21 @@ def test_one_pair_has_no_interval_and_says_so() -> None:
     assert found.half_width == 0
     assert str(found) == "0.400 (one pair)"
     assert str(ratio([0.991, 0.993])) == "0.9920 (0.9910-0.9930)"
+
+
+def test_of_twins_only_what_tracing_does_to_them_is_left() -> None:
+    unlike, cost = 1.3, 0.98  # the first does more than the second, whoever is traced
+    assert of_twins([unlike * cost, unlike], [unlike / cost, unlike]) == pytest.approx([cost, 1.0])
+
+
+def test_slower_calls_cost_by_how_many_they_are() -> None:
+    assert of_calls(100_000, 100e-9) == pytest.approx(1 / 1.01)
+    assert of_calls(100_000, 0.0) == 1.0
+
+
+def test_a_ratio_takes_another_cost_on_top() -> None:
+    both = ratio([0.99, 0.98]).times(0.5)
+    assert (both.low, both.median, both.high) == pytest.approx((0.49, 0.4925, 0.495))
 
 
 def test_noise_is_what_neither_we_nor_the_idle_loop_used() -> None:
