@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 from collections import deque
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,11 +143,13 @@ class SharedProgram:
         if rest is not None:
             rest.join()
 
-    def attach(self, specs: list[UprobeSpec], pid: int) -> tuple[list[int], list[SkippedUprobe]]:
+    def attach(
+        self, specs: Sequence[UprobeSpec], pid: int, cookies: Mapping[UprobeSpec, int] | None = None
+    ) -> tuple[list[int], list[SkippedUprobe]]:
         """Put uprobes on one process; see uprobes.attach."""
         if self._multi is not None:
-            return uprobes.attach(self._multi, specs, pid, "multi")
-        return uprobes.attach(self._loaded.programs[_PERF.label], specs, pid, "perf")
+            return uprobes.attach(self._multi, specs, pid, "multi", cookies)
+        return uprobes.attach(self._loaded.programs[_PERF.label], specs, pid, "perf", cookies)
 
     def enter(self, ids: TargetIds, budget: int) -> int:
         """Make a process a target, with a budget of events a second; return its slot. Raises BackendUnavailable."""

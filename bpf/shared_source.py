@@ -140,13 +140,39 @@ class SharedSource:
         assert program is not None
         target.specs = tuple(specs)
         try:
-            target.held, target.skipped = program.attach(list(specs), target.pid)
+            held, skipped = program.attach(specs, target.pid)
         except GomemError:
             if target.is_gone():
                 raise TargetGone(f"process {target.pid} has exited") from None
             raise
-        if not target.held and not target.is_gone():
-            raise uprobes.unavailable(target.skipped)
+        self._hold(target, held, skipped)
+        if not held and not target.is_gone():
+            raise uprobes.unavailable(skipped)
+
+    def _hold(self, target: SharedTarget, held: list[int], skipped: list[SkippedUprobe]) -> None:
+        """Keep uprobes attached until the target is removed, which it may have been while they were."""
+        with self._lock:
+            there = self._targets.get(target.pid) is target
+            if there:
+                target.held += held
+                target.skipped += skipped
+        if held and not there:
+            self._closer.close(held)
+
+    def add_uprobes(self, pid: int, specs: Sequence[UprobeSpec]) -> list[SkippedUprobe]:
+        """Put more uprobes on a process that was added, and return those that were refused; they go when it is removed.
+
+        One of the role and the function of an earlier one, in another file, counts its hits with it. Raises
+        NotPermitted.
+        """
+        with self._lock:
+            program, target = self._program, self._targets.get(pid)
+            if program is None or target is None:
+                return [SkippedUprobe(spec, "the process is not followed any more") for spec in specs]
+            cookies, skipped = target.number(specs)
+        held, refused = program.attach(list(cookies), pid, cookies)
+        self._hold(target, held, refused)
+        return skipped + refused
 
     def remove(self, pid: int) -> None:
         """Follow a process no longer. Idempotent; its uprobes are gone soon after."""

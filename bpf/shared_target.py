@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from bpf import uprobes
 from bpf.program import SYSCALLS, Counter, TargetIds
+from bpf.shared_program import MAX_UPROBES
 from bpf.thread_numbers import ThreadNumbers
 from bpf.uprobes import SkippedUprobe, UprobeSpec
 from tracer.events import EVENT, EventBatch, Kind, ProbeStatus, no_events
@@ -92,6 +94,22 @@ class SharedTarget:
         """Keep the counters as they are now: the row will be another target's."""
         if self._last_row is None:
             self._last_row = self._row().copy()
+
+    def number(self, specs: Sequence[UprobeSpec]) -> tuple[dict[UprobeSpec, int], list[SkippedUprobe]]:
+        """Return the cookies of more uprobes, and those for which there is no counter left."""
+        refused = {skipped.spec for skipped in self.skipped}
+        numbers = {(spec.role, spec.symbol): n for n, spec in enumerate(self.specs) if spec not in refused}
+        cookies: dict[UprobeSpec, int] = {}
+        skipped = []
+        for spec in specs:
+            number = numbers.get((spec.role, spec.symbol), len(self.specs))
+            if number == MAX_UPROBES:
+                skipped.append(SkippedUprobe(spec, "there are too many probes"))
+                continue
+            if number == len(self.specs):
+                self.specs += (spec,)
+            cookies[spec] = uprobes.cookie(spec, number)
+        return cookies, skipped
 
     def start(self) -> None:
         """Do nothing: it was started when it was added."""

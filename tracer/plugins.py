@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bpf.uprobes import SkippedUprobe, UprobeSpec
 from tracer.binary.executable import Executable
@@ -55,8 +56,12 @@ class Plugins:
         program: GoProgram,
         specs_for: Callable[[GoProgram], Sequence[UprobeSpec]],
         attach: Attach,
+        share: float = 1.0,
     ) -> None:
-        """`specs_for` says which uprobes a copy of the runtime gets, `attach` puts them on the target."""
+        """`specs_for` says which uprobes a copy of the runtime gets, `attach` puts them on the target.
+
+        `share`: of our time, which `see` may take for searches in vain.
+        """
         self.loaded: list[Plugin] = []
         self.limits: list[Limit] = []
         self._marks = no_events()
@@ -65,18 +70,20 @@ class Plugins:
         self._specs_for = specs_for
         self._attach = attach
         self._known = {target.exe_identity.inode}
+        self._share = share
+        self._wanted_since: int | None = None  # CLOCK_MONOTONIC ns
+        self._not_before = 0.0  # time.monotonic()
 
     def see(self, batch: EventBatch) -> EventBatch:
         """Look for plugins if something was mapped that may be one; return the batch, and STATES_UNSEEN for them.
 
         Raises nothing.
         """
-        args = batch["args"]
-        wanted = (batch["kind"] == Kind.MMAP) & (args[:, 2] & np.uint64(_PROT_EXEC) != 0)
-        wanted &= (args[:, 3] & np.uint64(_MAP_ANONYMOUS) == 0) & (batch["result"] >= 0)
-        if wanted.any():
-            since = int(batch["time"][wanted][0])
-            self.limits += [_unseen(plugin, (time.monotonic_ns() - since) / 1e9) for plugin in self.search()]
+        wanted = maps_code(batch)
+        if wanted.any() and self._wanted_since is None:
+            self._wanted_since = int(batch["time"][wanted][0])
+        if self._wanted_since is not None and time.monotonic() >= self._not_before:
+            self.search()
         if len(self._marks):
             batch, self._marks = np.concatenate((batch, self._marks)), no_events()
         return batch
@@ -84,6 +91,7 @@ class Plugins:
     def search(self) -> list[Plugin]:
         """Probe the plugins that the target has mapped and that are not known yet; return them. Raises nothing."""
         found: list[Plugin] = []
+        began, since, self._wanted_since = time.monotonic(), self._wanted_since, None
         with suppress(GomemError):
             mappings = read_mappings(self._target).mappings
             for row in np.flatnonzero(mappings.executable & (mappings.inode != 0)).tolist():
@@ -94,7 +102,18 @@ class Plugins:
         if found:
             self._marks = np.zeros(1, EVENT)
             self._marks["kind"], self._marks["time"] = Kind.STATES_UNSEEN, time.monotonic_ns()
+            if since is not None:
+                self.limits += [_unseen(plugin, (time.monotonic_ns() - since) / 1e9) for plugin in found]
+        else:
+            # What finds plugins is bounded by their number; a target can have us search in vain without end.
+            ended = time.monotonic()
+            self._not_before = ended + (ended - began) * (1 / self._share - 1)
         return found
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something was mapped that `see` has not looked into yet: call it again soon."""
+        return self._wanted_since is not None
 
     def symbolize(self, address: int) -> str | None:
         """Return the name of the Go function of a plugin at an address in the process, None outside of them."""
@@ -144,6 +163,14 @@ class Plugins:
                     return exe
                 exe.close()
         return None
+
+
+def maps_code(batch: EventBatch) -> NDArray[np.bool_]:
+    """Tell for each event whether it mapped code of a file, which may be a plugin's."""
+    args = batch["args"]
+    executable = (batch["kind"] == Kind.MMAP) & (args[:, 2] & np.uint64(_PROT_EXEC) != 0)
+    mapped: NDArray[np.bool_] = executable & (args[:, 3] & np.uint64(_MAP_ANONYMOUS) == 0) & (batch["result"] >= 0)
+    return mapped
 
 
 def shares_packages(exe: Executable) -> bool:

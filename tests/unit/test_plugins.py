@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.model.events import ANONYMOUS, EXEC, PRIVATE, READ, batch, mmap, munmap
 from tracer.errors import TargetGone
-from tracer.events import EventBatch
+from tracer.events import EventBatch, no_events
 from tracer.kernel.maps import Mappings, MappingsRead
 from tracer.plugins import Plugins
 from tracer.program import GoProgram
@@ -36,9 +36,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[Target]:
     return seen
 
 
-def plugins(pid: int = 2**22 + 1) -> Plugins:
+def plugins(pid: int = 2**22 + 1, share: float = 1.0) -> Plugins:
     target = SimpleNamespace(pid=pid, exe_identity=SimpleNamespace(inode=7))
-    return Plugins(cast(Target, target), GoProgram(None, None, None, None), lambda _: [], lambda _: [])
+    return Plugins(cast(Target, target), GoProgram(None, None, None, None), lambda _: [], lambda _: [], share)
 
 
 def test_only_code_of_files_is_looked_into(looks: list[Target]) -> None:
@@ -88,3 +88,26 @@ def test_a_file_that_has_taken_the_place_of_the_mapped_one_is_let_go_of(looks: l
     assert (found.loaded, found.limits) == ([], [])
     assert os.listdir("/proc/self/fd") == before
     assert found.symbolize(BASE) is None
+
+
+def test_searches_in_vain_take_no_more_than_their_share_of_the_time(
+    looks: list[Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+
+    def passing() -> float:
+        nonlocal now
+        now += 0.01
+        return now
+
+    monkeypatch.setattr("tracer.plugins.time.monotonic", passing)
+    found = plugins(share=0.02)
+    one = batch(mmap(5, BASE, 1, READ | EXEC, PRIVATE))
+    for _ in range(20):
+        found.see(one)
+    assert len(looks) == 1
+    assert found.waiting
+    now += 1.0
+    found.see(no_events())
+    assert len(looks) == 2
+    assert not found.waiting

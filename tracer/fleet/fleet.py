@@ -236,6 +236,7 @@ class Fleet:
             uprobes=shared.uprobes,
             sees_states=sees_all_states(shared.uprobes, skipped, shared.limits),
             limits=[*shared.limits, *skipped_limits(skipped)],
+            probe_plugins=(lambda specs: source.add_uprobes(pid, specs)) if shared.loads_plugins else None,
         )
 
     def _look(self, member: _Member, following: Following) -> None:

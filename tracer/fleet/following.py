@@ -17,13 +17,18 @@ from tracer import usage
 from tracer.assemble import Watched, assemble
 from tracer.errors import GomemError, TargetError
 from tracer.events import EventBatch, Kind, no_events
+from tracer.fleet.programs import slim
+from tracer.fleet.schedule import LOOK_SHARE
 from tracer.fleet.view import Belonging, TargetState, TargetView
 from tracer.inspection import Inspector
 from tracer.model.activity import Activity
 from tracer.model.follower import Follower
 from tracer.model.sight import Sight
 from tracer.model.space import AddressSpaceModel
+from tracer.plugins import Attach, Plugins, maps_code
+from tracer.program import GoProgram
 from tracer.report import Limit, Overhead, ProbeRow, Report
+from tracer.session import uprobes_for
 
 LOGGED_EVENTS = 100  # of the rare ones, kept for the report of each process
 MOST_UNAPPLIED = 1024  # events, 200 kB
@@ -39,6 +44,7 @@ class EventFeed:
     uprobes: Sequence[UprobeSpec]
     sees_states: bool
     limits: Sequence[Limit]
+    probe_plugins: Attach | None = None  # puts uprobes on plugins; None where the program can load none
 
 
 class Following:
@@ -67,7 +73,8 @@ class Following:
         self._facts = inspector.facts()
         with suppress(TargetError):
             inspector.prepare()
-        self._activity = Activity(inspector.symbolize, log_limit=LOGGED_EVENTS)
+        self._plugins = self._find_plugins(feed.probe_plugins) if feed and feed.probe_plugins else None
+        self._activity = Activity(self._symbolize, log_limit=LOGGED_EVENTS)
         self._started = time.monotonic()
         self._activity.mark_start(time.monotonic_ns())
         self._follower: Follower | None = None
@@ -81,6 +88,8 @@ class Following:
         self._paused_until: float | None = None  # time.monotonic()
         self._unapplied: list[EventBatch] = []
         self._fed_until = 0
+        self._lost = 0
+        self._hurry = False  # a plugin may have been mapped
         self._view = TargetView(
             pid=self.pid,
             name=_name(self._facts.exe, inspector.target.comm),
@@ -99,8 +108,11 @@ class Following:
 
     @property
     def waits(self) -> bool:
-        """Whether `feed` must be called soon, also without events: a look waits to be compared with the model."""
-        return self._follower is not None and self._follower.pending
+        """Whether `feed` must be called soon, also without events.
+
+        A look waits to be compared with the model, or a plugin may have been mapped.
+        """
+        return self._follower is not None and (self._follower.pending or self._hurry)
 
     @property
     def suspicious(self) -> bool:
@@ -119,16 +131,39 @@ class Following:
             batch, self.ended = batch[: ends[0]], True
         if len(batch):
             self._unapplied.append(batch)
+            self._hurry |= self._plugins is not None and bool(maps_code(batch).any())
         self._fed_until = until
         if self.waits or sum(len(one) for one in self._unapplied) >= MOST_UNAPPLIED:
             self._apply()
 
     def _apply(self) -> None:
-        """Give the model the events that wait."""
+        """Give the model the events that wait, and new plugins their probes."""
         if self._follower is not None and self._feed is not None:
             batches, self._unapplied = self._unapplied, []
             batch = np.concatenate(batches) if len(batches) > 1 else (batches or [no_events()])[0]
-            self._follower.feed(batch, self._fed_until, self._feed.target.lost)
+            lost = self._feed.target.lost
+            if self._plugins is not None:
+                if lost > self._lost:  # perhaps the mapping of a plugin
+                    self._plugins.search()
+                batch = self._plugins.see(batch)
+                self._hurry = self._plugins.waiting
+            self._lost = lost
+            self._follower.feed(batch, self._fed_until, lost)
+
+    def _find_plugins(self, attach: Attach) -> Plugins:
+        """Return what finds the plugins of the process, those that it has loaded already probed."""
+
+        def specs_for(plugin: GoProgram) -> list[UprobeSpec]:
+            specs = uprobes_for(plugin, self._limits)
+            slim(plugin)
+            return specs
+
+        plugins = Plugins(self.inspector.target, self.inspector.program, specs_for, attach, LOOK_SHARE)
+        plugins.search()
+        return plugins
+
+    def _symbolize(self, address: int) -> str | None:
+        return self.inspector.symbolize(address) or (self._plugins.symbolize(address) if self._plugins else None)
 
     def look(self) -> None:
         """Look at the process, and make the new report.
@@ -156,6 +191,8 @@ class Following:
 
     def close(self) -> None:
         """Let go of the process."""
+        if self._plugins is not None:
+            self._plugins.close()
         self.inspector.close()
         self.inspector.target.close()
 
@@ -192,7 +229,7 @@ class Following:
             activity=self._activity if self._feed else None,
             lost=self._feed.target.lost if self._feed else 0,
             overhead=self._overhead(seconds),
-            limits=self._limits,
+            limits=[*self._limits, *(self._plugins.limits if self._plugins else ())],
             follower=self._follower,
         )
 

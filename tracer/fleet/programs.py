@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 
 from bpf.uprobes import UprobeSpec
+from tracer.errors import BinaryError
+from tracer.plugins import shares_packages
 from tracer.program import GoProgram, load_program
 from tracer.report import Limit
 from tracer.session import uprobes_for
@@ -32,6 +34,7 @@ class Shared:
     program: GoProgram
     uprobes: list[UprobeSpec]
     limits: list[Limit]
+    loads_plugins: bool
     users: int = 0
     idle_since: float = 0.0  # time.monotonic()
 
@@ -84,8 +87,20 @@ class Programs:
             raise
         limits: list[Limit] = []
         uprobes = uprobes_for(program, limits)
-        if program.executable is not None:
-            if program.functions is not None:
-                program.functions.leave_names_in(program.executable)
-            program.executable.forget_tables()
-        return Shared(key, program, uprobes, limits)
+        slim(program)
+        return Shared(key, program, uprobes, limits, bool(uprobes) and _loads_plugins(program))
+
+
+def slim(program: GoProgram) -> None:
+    """Keep in memory only what is in use all the time; the rest is read from the file again."""
+    if program.executable is not None:
+        if program.functions is not None:
+            program.functions.leave_names_in(program.executable)
+        program.executable.forget_tables()
+
+
+def _loads_plugins(program: GoProgram) -> bool:
+    try:
+        return program.executable is not None and shares_packages(program.executable)
+    except BinaryError:
+        return False

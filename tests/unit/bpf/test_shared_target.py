@@ -159,3 +159,16 @@ def test_records_are_divided_by_target_and_sorted_by_time(pairs: list[tuple[int,
         assert list(zip(batch["time"].tolist(), batch["result"].tolist(), strict=True)) == sorted(wanted)
         assert batch.dtype == no_events().dtype
     assert sorted(parts) == sorted({target for target, _ in pairs})
+
+
+def test_uprobes_of_the_same_role_and_function_count_together_and_others_while_there_are_counters() -> None:
+    target = Fake().target
+    main = [UprobeSpec("used", Kind.USED, f"runtime.f{n}", "/main", n) for n in range(MAX_UPROBES - 1)]
+    target.specs = tuple(main)
+    target.skipped = [SkippedUprobe(main[1], "no room")]
+    wanted = [UprobeSpec("used", Kind.USED, f"runtime.{name}", "/plugin", 0) for name in ("f0", "f1", "f2", "new")]
+    cookies, skipped = target.number(wanted)
+    assert [cookies[spec] & 0xFF for spec in wanted[:3]] == [0, MAX_UPROBES - 1, 2]  # f1 has no counter of its own yet
+    assert [one.spec for one in skipped] == wanted[3:]
+    assert len(target.specs) == MAX_UPROBES
+    assert [row.symbol for row in target.probes()].count("runtime.f1") == 1
