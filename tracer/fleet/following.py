@@ -31,6 +31,7 @@ from tracer.report import Limit, Overhead, ProbeRow, Report
 from tracer.session import uprobes_for
 
 LOGGED_EVENTS = 100  # of the rare ones, kept for the report of each process
+KEPT_CYCLES = 20  # of the garbage collector
 MOST_UNAPPLIED = 1024  # events, 200 kB
 PAUSE = 10.0  # seconds
 LONGEST_PAUSE = 600.0
@@ -48,7 +49,7 @@ class EventFeed:
 
 
 class Following:
-    """Follows one process. Not for several threads."""
+    """Follows one process; never for two threads at once. To begin, to apply, to look and to close may have to wait."""
 
     def __init__(
         self,
@@ -74,12 +75,12 @@ class Following:
         with suppress(TargetError):
             inspector.prepare()
         self._plugins = self._find_plugins(feed.probe_plugins) if feed and feed.probe_plugins else None
-        self._activity = Activity(self._symbolize, log_limit=LOGGED_EVENTS)
+        self._activity = Activity(self._symbolize, log_limit=LOGGED_EVENTS, most_cycles=KEPT_CYCLES)
         self._started = time.monotonic()
         self._activity.mark_start(time.monotonic_ns())
         self._follower: Follower | None = None
         if feed is not None:
-            model = AddressSpaceModel(callers=self._activity.callers)
+            model = AddressSpaceModel(callers=self._activity.callers, most_cycles=KEPT_CYCLES)
             self._follower = Follower(self._activity, model, follows_states=feed.sees_states)
         self._cpu_at_start = inspector.target_cpu_seconds()
         self._report: Report | None = None
@@ -108,11 +109,13 @@ class Following:
 
     @property
     def waits(self) -> bool:
-        """Whether `feed` must be called soon, also without events.
+        """Whether `apply` should be called now.
 
-        A look waits to be compared with the model, or a plugin may have been mapped.
+        Many events wait, a look waits to be compared with the model, or a plugin may have been mapped.
         """
-        return self._follower is not None and (self._follower.pending or self._hurry)
+        if self._follower is None or self.ended:
+            return False
+        return self._follower.pending or self._hurry or sum(len(one) for one in self._unapplied) >= MOST_UNAPPLIED
 
     @property
     def suspicious(self) -> bool:
@@ -122,7 +125,7 @@ class Following:
     def feed(self, batch: EventBatch, until: int) -> None:
         """Take the next events; all that happened before `until` (CLOCK_MONOTONIC ns) have been fed by now.
 
-        They are applied when there are many, or when a look needs them: a batch costs more than the events in it.
+        They wait for `apply`: a batch costs more than the events in it.
         """
         if self._follower is None or self.ended:
             return
@@ -133,10 +136,8 @@ class Following:
             self._unapplied.append(batch)
             self._hurry |= self._plugins is not None and bool(maps_code(batch).any())
         self._fed_until = until
-        if self.waits or sum(len(one) for one in self._unapplied) >= MOST_UNAPPLIED:
-            self._apply()
 
-    def _apply(self) -> None:
+    def apply(self) -> None:
         """Give the model the events that wait, and new plugins their probes."""
         if self._follower is not None and self._feed is not None:
             batches, self._unapplied = self._unapplied, []
@@ -164,6 +165,11 @@ class Following:
 
     def _symbolize(self, address: int) -> str | None:
         return self.inspector.symbolize(address) or (self._plugins.symbolize(address) if self._plugins else None)
+
+    def touch_executable(self) -> None:
+        """Ask for the executable, so that this is where we wait if its file system does not answer."""
+        with suppress(GomemError, FileNotFoundError):
+            self.inspector.target.stat_file("exe")
 
     def look(self) -> None:
         """Look at the process, and make the new report.
@@ -213,7 +219,7 @@ class Following:
 
     def _look(self) -> None:
         self._mind_pause()
-        self._apply()
+        self.apply()
         look = self.inspector.look()
         if self._follower is not None:
             self._follower.look(Sight.of(look))

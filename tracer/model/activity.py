@@ -15,6 +15,7 @@ from tracer.events import RESIDENCY_KINDS, EventBatch, Kind
 from tracer.model.callers import Callers, Symbolize
 from tracer.model.event_log import DEFAULT_LOG, EventLog
 from tracer.model.explained import Explained, RoleJoin
+from tracer.model.gc_cycles import MOST_CYCLES
 from tracer.model.live_residency import LiveResidency
 from tracer.model.madvise import advice_name
 from tracer.model.sizes import call_bytes, failed_calls, grouped_sums, role_bytes
@@ -50,7 +51,10 @@ class Activity:
     A role whose system call failed counts as failed.
     """
 
-    def __init__(self, symbolize: Symbolize, *, os_page: int = 4096, log_limit: int = DEFAULT_LOG) -> None:
+    def __init__(
+        self, symbolize: Symbolize, *, os_page: int = 4096, log_limit: int = DEFAULT_LOG, most_cycles: int = MOST_CYCLES
+    ) -> None:
+        """Know nothing. At the most `log_limit` of the rare events and `most_cycles` GC cycles are kept."""
         self._os_page = os_page
         self._callers = self.callers = Callers(symbolize)  # may be shared with others that name the same stacks
         self._join = RoleJoin()
@@ -64,7 +68,7 @@ class Activity:
         self._scavenged: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         self._break: int | None = None
         self.spans = SpanChurn()
-        self.timeline = Timeline()
+        self.timeline = Timeline(most_cycles)
         self.residency = LiveResidency()
         self.remap_grown = 0  # bytes that mremap added to regions
         self.remap_shrunk = 0

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tracer.events import EventBatch, Kind
 from tracer.model.callers import Callers, Symbolize
 from tracer.model.explained import Explained, RoleJoin
-from tracer.model.gc_cycles import GcCycles
+from tracer.model.gc_cycles import MOST_CYCLES, GcCycles
 from tracer.model.mappings import MAPPED, Args, MappingModel
 from tracer.model.sight import Sight
 from tracer.model.sizes import failed_calls
@@ -63,12 +63,17 @@ class AddressSpaceModel:
     """Mappings, region states, arenas and GC cycles of one process."""
 
     def __init__(
-        self, symbolize: Symbolize | None = None, *, callers: Callers | None = None, os_page: int = 4096
+        self,
+        symbolize: Symbolize | None = None,
+        *,
+        callers: Callers | None = None,
+        os_page: int = 4096,
+        most_cycles: int = MOST_CYCLES,
     ) -> None:
-        """Know nothing. `callers` may be shared with others that name the same stacks."""
+        """Know nothing. `callers` may be shared with others that name the same stacks; the last cycles are kept."""
         self.mappings = MappingModel(os_page)
         self.states = StateModel(os_page)
-        self.cycles = GcCycles()
+        self.cycles = GcCycles(most_cycles)
         self.growths: deque[Growth] = deque(maxlen=MOST_GROWTHS)
         self.time = 0  # of the last event, CLOCK_MONOTONIC ns
         self._callers = callers or Callers(symbolize or _nameless)

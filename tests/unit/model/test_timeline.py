@@ -153,3 +153,15 @@ def test_all_that_happens_after_the_first_cycle_belongs_to_one(happened: list[Ha
     assert sum(sum(one.scavenged) for one in periods) == scavenged
     for at, kind in enumerate((Kind.SPAN_ALLOC, Kind.SPAN_FREE)):
         assert sum(one.spans[at] for one in periods) == sum(1 for one in rest if one[0] == kind)
+
+
+def test_who_watches_for_weeks_keeps_the_last_cycles_only() -> None:
+    activity = Activity(lambda address: None, most_cycles=3)
+    model = AddressSpaceModel(callers=activity.callers, most_cycles=3)
+    follower = Follower(activity, model, follows_states=False)
+    for second in range(1, 50):
+        follower.feed(batch(event(START, second * SECOND), event(DONE, second * SECOND + 1)), 0)
+    follower.flush()
+    assert [cycle.started for cycle in model.cycles.cycles] == [second * SECOND for second in (47, 48, 49)]
+    assert len(activity.timeline.periods()) <= 4
+    assert model.cycles.ended == 49
