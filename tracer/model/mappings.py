@@ -11,6 +11,7 @@ import errno
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
+from operator import itemgetter
 
 from tracer.events import Kind
 from tracer.model.steps import Piece, Steps
@@ -62,6 +63,7 @@ class MappingModel:
         self._break: int | None = None
         # (time, start, end, value): what a mapping that the kernel chose a place for displaced in the model.
         self._overtaken: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_OVERTAKEN)
+        # (start, end, when it ended, what it did) of the last calls, in the order of their ends.
         self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_RECENT)
         self._latest = 0
         self._done: dict[int, Callable[[int, int, Args, int], None]] = {
@@ -112,29 +114,26 @@ class MappingModel:
             return
         if fixed:
             self._order(entered, exited, low, high, _FIXED)
+            self.map.replace(low, high, value)
         else:
             self._order(entered, exited, low, high, _CHOSEN)
-            self._expect_free(exited, low, high)
-        self.map.assign(low, high, value)
+            self._expect_free(exited, self.map.replace(low, high, value))
 
-    def _expect_free(self, time: int, low: int, high: int) -> None:
-        """Note what the model still has where the kernel chose to put something: another thread is unmapping it."""
-        if not 0 <= low < high <= ADDRESS_SPACE:
-            return
-        for start, end, old in self.map.pieces(low, high):
+    def _expect_free(self, time: int, found: list[Piece]) -> None:
+        """Note what the model still had where the kernel chose to put something: another thread is unmapping it."""
+        for start, end, old in found:
             if old & MAPPED:
                 self._overtaken.append((time, start, end, old))
 
     def _take_away(self, entered: int, low: int, high: int) -> None:
         if not 0 <= low < high <= ADDRESS_SPACE:
             return
-        if self._overtaken:
+        if self._overtaken and self._overtaken[-1][0] >= entered:
             for start, end, _ in sorted(self._displaced_since(entered, low, high)):
                 if start > low:
-                    self.map.assign(low, start, UNMAPPED)
+                    self.map.replace(low, start, UNMAPPED)
                 low = max(low, end)
-        if low < high:
-            self.map.assign(low, high, UNMAPPED)
+        self.map.replace(low, high, UNMAPPED)
 
     def _displaced_since(self, entered: int, low: int, high: int) -> list[Piece]:
         """Return what was displaced in a range by calls that ended after `entered`."""
@@ -171,10 +170,10 @@ class MappingModel:
             return
         for start, end, old in self.map.pieces(low, high):
             if old & MAPPED:
-                self.map.assign(start, end, old & ~ACCESS | now)
+                self.map.replace(start, end, old & ~ACCESS | now)
             elif old & UNKNOWN:
                 # Still unknown, but no longer what a look saw that came before.
-                self.map.assign(start, end, old)
+                self.map.replace(start, end, old)
 
     def _failed(self, kind: int, args: Args, error: int) -> None:
         """Follow the calls that fail half done: do_mprotect_pkey, mremap_to and mmap_region in the kernel's mm/."""
@@ -221,13 +220,12 @@ class MappingModel:
                 self._take_away(entered, new_end, old_end)
             elif new_end > old_end:
                 self._order(entered, exited, old_end, new_end, _CHOSEN)
-                self._expect_free(exited, old_end, new_end)
-                self.map.assign(old_end, new_end, last)
+                self._expect_free(exited, self.map.replace(old_end, new_end, last))
             return
         chosen = not args[3] & _MREMAP_FIXED
         self._order(entered, exited, result, new_end, _CHOSEN if chosen else _FIXED)
         if chosen:
-            self._expect_free(exited, result, new_end)
+            self._expect_free(exited, self.map.pieces(result, new_end))
         moved = [
             (start - old + result, min(end - old + result, new_end), value)
             for start, end, value in source
@@ -238,13 +236,13 @@ class MappingModel:
         if unmaps:
             self._take_away(entered, old, old_end)
         for start, end, value in moved:
-            self.map.assign(start, end, value)
+            self.map.replace(start, end, value)
 
     def _before(self, entered: int, low: int, high: int) -> list[Piece]:
         """Return what was in a range when a call entered, before others were mapped into what it takes away."""
         now = Steps()
         for start, end, value in [*self.map.pieces(low, high), *self._displaced_since(entered, low, high)]:
-            now.assign(start, end, value)
+            now.replace(start, end, value)
         return now.pieces(low, high)
 
     def _brk(self, entered: int, exited: int, args: Args, result: int) -> None:
@@ -256,30 +254,35 @@ class MappingModel:
             before = self._up(self._break)
             self._order(entered, exited, min(before, end), max(before, end), _FIXED)
             if end > before:
-                self.map.assign(before, end, _HEAP)
+                self.map.replace(before, end, _HEAP)
             elif end < before:
                 self._take_away(entered, end, before)
         else:
             # The first break that is seen may be anywhere above the last mapping: where it began is not known.
             start, _, value = self.map.piece_at(max(end - 1, 0))
             if value == UNMAPPED:
-                self.map.assign(start, end, UNKNOWN)
+                self.map.replace(start, end, UNKNOWN)
         self._break = result
 
     def _order(self, entered: int, exited: int, low: int, high: int, does: int) -> None:
         """Count this call if one that overlaps it in time and bytes leads elsewhere when carried out the other way."""
+        recent = self._recent
         if entered < self._latest:
-            for start, end, until, done in reversed(self._recent):
-                if until > entered and start < high and end > low and done | does not in _ORDERED:
+            for start, end, until, done in reversed(recent):
+                if until <= entered:
+                    break
+                if start < high and end > low and done | does not in _ORDERED:
                     both = max(start, low), min(end, high)
                     # What is done to a new mapping, while that which was there before is still being unmapped.
                     if does in (_UNMAPS, _MOVES) and self._was_displaced(entered, *both):
                         continue
                     self.unordered += 1
                     self._doubt(*both)
-        if exited > self._latest:
+        recent.append((low, high, exited, does))
+        if exited >= self._latest:
             self._latest = exited
-        self._recent.append((low, high, exited, does))
+        else:
+            self._recent = deque(sorted(recent, key=itemgetter(2)), _MOST_RECENT)
 
 
 @lru_cache(1024)

@@ -17,6 +17,8 @@ MOST_PIECES = 1 << 22
 # A block of changes is one list: cutting and inserting in it is a memmove of some kilobytes. Measured: from 128 to
 # 2048 the cost of an assignment differs by less than a tenth.
 _LOAD = 512
+# What stands behind a block's last piece, and so (at index -1) also before its first one: never merged with.
+_BORDER = -1 << 64
 
 Piece = tuple[int, int, int]  # start, end, value
 
@@ -34,8 +36,8 @@ class Steps:
     def __init__(self, value: int = 0, limit: int = MOST_PIECES) -> None:
         self.recording: list[Piece] | None = None
         self._heads = [0]
-        self._starts: list[list[int]] = [[0]]
-        self._values: list[list[int]] = [[value]]
+        # Where the pieces of each block start, and their values; behind them, where the next block starts, and _BORDER.
+        self._blocks = [([0, END], [value, _BORDER])]
         self._most_blocks = max(limit // _LOAD, 1)
         self.full = False
 
@@ -56,32 +58,36 @@ class Steps:
 
     def load(self, starts: list[int], values: list[int]) -> None:
         """Take another function whole, as its columns; the first piece starts at 0."""
-        self._rebuild(0, len(self._heads), starts, values)
+        self._rebuild(0, len(self._heads), starts, values, END)
 
     def __len__(self) -> int:
         """Return the number of pieces."""
-        return sum(map(len, self._starts))
+        return sum(len(starts) - 1 for starts, _ in self._blocks)
 
     def at(self, address: int) -> int:
         """Return the value at one address."""
-        block = bisect_right(self._heads, address) - 1
-        return self._values[block][bisect_right(self._starts[block], address) - 1]
+        starts, values = self._blocks[bisect_right(self._heads, address) - 1]
+        return values[bisect_right(starts, address) - 1]
 
     def assign(self, low: int, high: int, value: int) -> list[int]:
         """Set [low, high) to `value`; return the values that were there, in order of address."""
+        return [old for _, _, old in self.replace(low, high, value)]
+
+    def replace(self, low: int, high: int, value: int) -> list[Piece]:
+        """Set [low, high) to `value`; return what was there, cut at its borders and where two blocks meet."""
         if low >= high or self.full:
             return []
+        block = bisect_right(self._heads, low) - 1
+        starts, values = self._blocks[block]
+        if high > starts[-1]:
+            old = self._replace_across(block, low, min(high, END), value)
+        else:
+            old = _replace(starts, values, low, high, value)
+            if len(starts) > 2 * _LOAD:
+                self._rebuild(block, block + 1, starts[:-1], values[:-1], starts[-1])
         if self.recording is not None:
-            self.recording += self.pieces(low, high)
+            self.recording += old
             self.recording.append((low, high, value))
-        heads = self._heads
-        block = bisect_right(heads, low) - 1
-        if block + 1 < len(heads) and high >= heads[block + 1]:
-            return self._assign_across(block, low, high, value)
-        starts = self._starts[block]
-        old = _replace(starts, self._values[block], low, high, value)
-        if len(starts) > 2 * _LOAD:
-            self._rebuild(block, block + 1, starts, self._values[block])
         return old
 
     def pieces(self, low: int = 0, high: int = END) -> list[Piece]:
@@ -89,9 +95,9 @@ class Steps:
         if low >= high:
             return []
         block = bisect_right(self._heads, low) - 1
-        starts, values = self._starts[block], self._values[block]
+        starts, values = self._blocks[block]
         at = bisect_right(starts, low) - 1
-        if at + 1 < len(starts) and high <= starts[at + 1]:
+        if high <= starts[at + 1]:
             return [(low, high, values[at])]
         found: list[Piece] = []
         begin, value = low, values[at]
@@ -107,77 +113,80 @@ class Steps:
     def piece_at(self, address: int) -> Piece:
         """Return the whole piece that an address lies in."""
         block = bisect_right(self._heads, address) - 1
-        at = bisect_right(self._starts[block], address) - 1
-        value, start = self._values[block][at], self._starts[block][at]
-        while at == 0 and block > 0 and self._values[block - 1][-1] == value:
+        starts, values = self._blocks[block]
+        at = bisect_right(starts, address) - 1
+        value, start = values[at], starts[at]
+        end = next((begin for begin, now in self._from(block, at + 1) if now != value), END)
+        while at == 0 and block > 0 and self._blocks[block - 1][1][-2] == value:
             block -= 1
-            at = len(self._starts[block]) - 1
-            start = self._starts[block][at]
-        end = next((begin for begin, now in self._from(block, at) if begin > address and now != value), END)
+            starts = self._blocks[block][0]
+            at = len(starts) - 2
+            start = starts[at]
         return start, end, value
 
     def columns(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Return where the pieces start, and their values; each ends where the next one starts, the last at 2^64."""
-        starts = np.array([start for block in self._starts for start in block], np.uint64)
-        values = np.array([value for block in self._values for value in block], np.int64)
+        starts = np.array([start for starts, _ in self._blocks for start in starts[:-1]], np.uint64)
+        values = np.array([value for _, values in self._blocks for value in values[:-1]], np.int64)
         keep = np.append(True, values[1:] != values[:-1])
         return starts[keep], values[keep]
 
     def _from(self, block: int, at: int) -> Iterator[tuple[int, int]]:
-        yield from zip(self._starts[block][at:], self._values[block][at:], strict=True)
-        for starts, values in zip(self._starts[block + 1 :], self._values[block + 1 :], strict=True):
-            yield from zip(starts, values, strict=True)
+        starts, values = self._blocks[block]
+        yield from zip(starts[at:-1], values[at:-1], strict=True)
+        for starts, values in self._blocks[block + 1 :]:
+            yield from zip(starts[:-1], values[:-1], strict=True)
 
-    def _assign_across(self, block: int, low: int, high: int, value: int) -> list[int]:
-        until = bisect_right(self._heads, high)
-        starts = [start for one in self._starts[block:until] for start in one]
-        values = [now for one in self._values[block:until] for now in one]
+    def _replace_across(self, block: int, low: int, high: int, value: int) -> list[Piece]:
+        until = bisect_left(self._heads, high)
+        taken = self._blocks[block:until]
+        end = taken[-1][0][-1]
+        starts = [*(start for starts, _ in taken for start in starts[:-1]), end]
+        values = [*(now for _, values in taken for now in values[:-1]), _BORDER]
         old = _replace(starts, values, low, high, value)
-        self._rebuild(block, until, starts, values)
+        self._rebuild(block, until, starts[:-1], values[:-1], end)
         return old
 
-    def _rebuild(self, block: int, until: int, starts: list[int], values: list[int]) -> None:
-        """Put `starts` and `values` in the place of some blocks, in blocks of a good size."""
+    def _rebuild(self, block: int, until: int, starts: list[int], values: list[int], end: int) -> None:
+        """Put pieces, of which the last one ends at `end`, in the place of some blocks, in blocks of a good size."""
         cuts = range(0, len(starts), _LOAD)
-        self._heads[block:until] = [starts[cut] for cut in cuts]
-        self._starts[block:until] = [starts[cut : cut + _LOAD] for cut in cuts]
-        self._values[block:until] = [values[cut : cut + _LOAD] for cut in cuts]
+        heads = [starts[cut] for cut in cuts]
+        self._heads[block:until] = heads
+        self._blocks[block:until] = [
+            ([*starts[cut : cut + _LOAD], border], [*values[cut : cut + _LOAD], _BORDER])
+            for cut, border in zip(cuts, [*heads[1:], end], strict=True)
+        ]
         self.full = len(self._heads) > self._most_blocks
 
 
-def _replace(starts: list[int], values: list[int], low: int, high: int, value: int) -> list[int]:
-    """Set [low, high) to `value` in the columns of a function; return what was there.
-
-    The first start stays, so that a block keeps its head.
-    """
-    count = len(starts)
+def _replace(starts: list[int], values: list[int], low: int, high: int, value: int) -> list[Piece]:
+    """Set [low, high) to `value` in a block; return what was there. Its first start and its end stay."""
     first = bisect_right(starts, low) - 1
     last = first + 1
-    if last < count and starts[last] < high:
+    if starts[last] >= high:
+        old = [(low, high, values[first])]
+    else:
         last = bisect_left(starts, high, last + 1)
-    old = values[first:last]
+        cuts = starts[first + 1 : last]
+        old = list(zip([low, *cuts], [*cuts, high], values[first:last], strict=True))
     if starts[first] < low:
-        if last == first + 1 and old[0] == value:
-            return old
-        merges = old[0] == value
+        before = values[first]
         first += 1
     else:
-        merges = first > 0 and values[first - 1] == value
-    ends_here = last < count and starts[last] == high
-    if ends_here:
-        if values[last] == value:
-            last += 1
-        elif not merges and last == first + 1 and starts[first] == low:
-            # One whole piece, the case of every region that changes back and forth.
-            values[first] = value
-            return old
-    if merges:
-        new_starts, new_values = [], []
+        before = values[first - 1]
+    if starts[last] == high:
+        after = values[last]
+        last += 1
     else:
-        new_starts, new_values = [low], [value]
-    if not ends_here and old[-1] != value and high < END:
-        new_starts.append(high)
-        new_values.append(old[-1])
-    starts[first:last] = new_starts
-    values[first:last] = new_values
+        after = values[last - 1]
+    # Now [first:last] are the changes in [low, high], and at the most two are to be left.
+    if before == value:
+        if after == value:
+            starts[first:last] = values[first:last] = ()
+        else:
+            starts[first:last], values[first:last] = (high,), (after,)
+    elif after == value:
+        starts[first:last], values[first:last] = (low,), (value,)
+    else:
+        starts[first:last], values[first:last] = (low, high), (value, after)
     return old
