@@ -81,11 +81,10 @@ def obeys_the_rules(report: dict[str, Any], *, rss: int | None = None, vm_size: 
 
 
 @contextmanager
-def started(*words: object, quiet_for: float = 2.0) -> Iterator[subprocess.Popen[str]]:
-    """Start `gomem WORDS`; the block begins when it has attached.
+def started(*words: object) -> Iterator[subprocess.Popen[str]]:
+    """Start `gomem WORDS`, which watches something; the block begins when it has attached.
 
-    That is when it has said something on standard error and then nothing more for half a second, or
-    after `quiet_for` seconds without a word.
+    That is when it has said on standard error what it does, or has ended; nothing of that is read here.
     """
     process = subprocess.Popen(
         [executable(), *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -95,8 +94,7 @@ def started(*words: object, quiet_for: float = 2.0) -> Iterator[subprocess.Popen
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(process.stderr, selectors.EVENT_READ)
-            selector.select(quiet_for)
-        time.sleep(0.5)
+            assert selector.select(LIMIT), "it says nothing"
         yield process
     finally:
         if process.poll() is None:

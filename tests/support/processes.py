@@ -24,13 +24,21 @@ def running(*command: object) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate()
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    """Poll `condition`; raise TimeoutError if it does not come true."""
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    """Poll `condition`; raise TimeoutError if it does not come true: the limit is for what never will."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not happen within {seconds} s")
         time.sleep(0.02)
+
+
+@contextmanager
+def sleeping() -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that does nothing until the block ends; the block begins when it has begun to do nothing."""
+    with running("sleep", "1000") as process:
+        wait_until(lambda: state(process.pid) == "S" and _waits_in_nanosleep(process.pid), "the sleep")
+        yield process
 
 
 def rss(pid: int) -> int:
@@ -56,6 +64,10 @@ def start_ticks(pid: int) -> int:
 def without_capabilities() -> Sequence[str]:
     """Return the words that run a command as this user with no capability left, also as root."""
     return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--"]
+
+
+def _waits_in_nanosleep(pid: int) -> bool:
+    return Path(f"/proc/{pid}/syscall").read_text().split()[0] in ("35", "230")  # nanosleep, clock_nanosleep
 
 
 def _kilobytes(path: str, name: str) -> int:

@@ -76,7 +76,7 @@ def tracing(
         source.stop()
 
 
-def gather(source: BpfSource, *wanted: Kind, seconds: float = 30.0) -> EventBatch:
+def gather(source: BpfSource, *wanted: Kind, seconds: float = 60.0) -> EventBatch:
     """Poll until an event of each of the kinds was there; raise TimeoutError if one never is."""
     deadline = time.monotonic() + seconds
     batches = [no_events()]
