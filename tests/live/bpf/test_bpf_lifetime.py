@@ -17,7 +17,7 @@ from bpf.capabilities import bpf_usable, check_bpf
 from bpf.source import BpfSource
 from tests.live.bpf.tracing import gather, kinds_of, opened, tracing
 from tests.support.builds import build
-from tests.support.processes import running, state, wait_until
+from tests.support.processes import running, sleeping, state, wait_until
 from tracer.errors import TargetGone
 from tracer.events import EventSource, Kind
 
@@ -58,7 +58,8 @@ def test_a_busy_target_goes_on_unharmed_when_the_tracer_is_killed(tmp_path: Path
             assert progress(target)
         assert target.poll() is None
         with opened(path, release) as binary:
-            assert not any(binary.has_breakpoint(target.pid, spec) for spec in binary.specs())
+            specs = binary.specs()
+            wait_until(lambda: not any(binary.has_breakpoint(target.pid, spec) for spec in specs), "no breakpoint")
 
 
 def test_the_exit_of_the_target_is_its_last_event() -> None:
@@ -176,22 +177,24 @@ if nest:
 source = BpfSource(pid)
 source.start()
 process.stdin.write(b"\\n"); process.stdin.flush()
-events = gather(source, Kind.MMAP)
+mine = []
+while not mine:
+    events = gather(source, Kind.MMAP)
+    mine = [e for e in events if e["kind"] == Kind.MMAP and e["args"][1] == 12345678]
 source.stop()
-mine = [e for e in events if e["kind"] == Kind.MMAP and e["args"][1] == 12345678]
 assert len(mine) == 1, events
 assert mine[0]["tid"] == pid, (mine[0]["tid"], pid)
 process.communicate(b"\\n")
 print("as expected")
 """
     command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c", inside, str(nested)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert (done.stdout, done.returncode) == ("as expected\n", 0), done.stderr
 
 
 def test_a_quiet_target_keeps_poll_waiting_and_leaves_no_descriptor() -> None:
     before = len(os.listdir("/proc/self/fd"))
-    with running("sleep", "100") as process:
+    with sleeping() as process:
         source = BpfSource(process.pid)
         source.start()
         started = time.monotonic()

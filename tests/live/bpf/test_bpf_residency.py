@@ -265,7 +265,7 @@ def test_what_a_launched_program_did_before_its_exec_is_told_before_it() -> None
         try:
             launched.resume()
             events = [gather(source, Kind.EXEC)]
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not has_all(events, Kind.PAGE_FAULTS, Kind.RSS) and time.monotonic() < deadline:
                 events.append(source.poll(0.2))
             status = read_status(launched.pid)
@@ -347,5 +347,5 @@ print("as expected")
     build("faults", "1.25.5")
     command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c", inside]
     root = Path(__file__).resolve().parents[3]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=250, check=False)
     assert (done.stdout, done.returncode) == ("as expected\n", 0), done.stderr

@@ -15,7 +15,7 @@ import pytest
 from bpf.uprobes import Backend, UprobeSpec
 from tests.live.bpf.tracing import gather, kinds_of, opened, tracing
 from tests.support.builds import build
-from tests.support.processes import running
+from tests.support.processes import running, sleeping
 from tracer.events import EventBatch, Kind
 from tracer.sources.launch import AfterExec, Launched
 
@@ -150,7 +150,7 @@ def test_a_deleted_executable_is_probed_through_its_process(release: str, tmp_pa
 
 def test_another_process_of_the_same_file_is_not_seen() -> None:
     path = build("churn", "1.25.5")
-    with opened(path, "1.25.5") as binary, running("sleep", "100") as target, running(path, "-phase", "100ms"):
+    with opened(path, "1.25.5") as binary, sleeping() as target, running(path, "-phase", "100ms"):
         for backend in ("multi", "perf"):
             with tracing(target.pid, binary.specs(Kind.USED, Kind.GC_START), backend) as source:
                 assert not len(source.poll(1.0))

@@ -21,7 +21,7 @@ from bpf.uprobes import UprobeSpec
 from tests.live.bpf.sharing import Gathered, sharing
 from tests.live.bpf.tracing import Binary, opened, tracing
 from tests.support.builds import build
-from tests.support.processes import running, state, wait_until
+from tests.support.processes import running, sleeping, state, wait_until
 from tracer.errors import BackendUnavailable, TargetGone
 from tracer.events import EventBatch, EventSource, Kind
 from tracer.sources.launch import Launched
@@ -177,7 +177,7 @@ def test_each_target_is_an_event_source() -> None:
 
 @BOTH
 def test_the_exit_of_a_process_is_its_last_event_and_its_alone(tells_last: bool | None) -> None:
-    with running("sleep", "100") as stays, sharing(tells_last=tells_last) as source:
+    with sleeping() as stays, sharing(tells_last=tells_last) as source:
         gathered = Gathered(source)
         source.add(stays.pid)
         with running(build("tiny", "1.25.5"), "-hold", "20s") as ends:
@@ -198,7 +198,7 @@ def test_the_exit_of_a_process_is_its_last_event_and_its_alone(tells_last: bool 
 def test_processes_that_are_gone_or_followed_already_are_refused() -> None:
     done = subprocess.Popen(["true"])
     done.wait()
-    with sharing() as source, running("sleep", "100") as process:
+    with sharing() as source, sleeping() as process:
         with pytest.raises(TargetGone, match=str(done.pid)):
             source.add(done.pid)
         source.add(process.pid)
@@ -326,7 +326,7 @@ def test_events_that_found_no_room_are_counted_for_their_process() -> None:
     with (
         opened(path, "1.25.5") as binary,
         running(path, "-mb", "48", "-phase", "100ms") as process,
-        running("sleep", "100") as quiet,
+        sleeping() as quiet,
         sharing(ring_bytes=8192) as source,
     ):
         source.add(quiet.pid)
