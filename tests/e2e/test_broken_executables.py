@@ -91,7 +91,7 @@ def test_a_broken_executable_costs_no_more_than_the_figures_it_hides(
     broken.write_bytes(BREAKAGES[breakage](build("parked", RELEASE, stripped=stripped).read_bytes()))
     broken.chmod(0o755)
     with parked(broken, live=8) as target:
-        done = gomem("snapshot", "--pid", target.pid, "--format", "json", under=BOUNDED, timeout=30)
+        done = gomem("snapshot", "--pid", target.pid, "--format", "json", under=BOUNDED)
         report = done.report()
         before = dict(target.emitted)
         assert target.memstats() == before, "the target is as it was"

@@ -18,7 +18,7 @@ from tests.support.processes import running, vm_size
 from tests.support.rules import broken_rules
 from tests.support.serving import serving
 
-CHURN = ("-mb", "24", "-phase", "200ms", "-seconds", "120")
+CHURN = ("-mb", "24", "-phase", "200ms", "-seconds", "600")
 
 
 @pytest.mark.bpf

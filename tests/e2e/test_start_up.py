@@ -68,7 +68,7 @@ def test_prepared_and_ready_memory_at_start_is_attributed_too(release: str, tmp_
 
 def test_a_program_that_ends_before_the_time_is_up_is_reported_with_what_it_did(tmp_path: Path) -> None:
     report = _trace(tmp_path, build("tiny", "1.25.5"))
-    assert report["duration_seconds"] < 10
+    assert report["duration_seconds"] < 20
     assert report["events"]["mmap"]["count"] >= 10
     assert report["limits"], "that the process is gone, so that its memory could not be read"
 

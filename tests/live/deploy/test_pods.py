@@ -29,7 +29,7 @@ from tests.support.requirements import program
 pytestmark = pytest.mark.bpf
 
 KUSTOMIZE = Path(__file__).parents[3] / "deploy" / "kustomize" / "overlays"
-CHURN = ("-mb", "16", "-phase", "100ms", "-seconds", "300")
+CHURN = ("-mb", "16", "-phase", "100ms", "-seconds", "600")
 PROFILE = KUSTOMIZE.parents[1] / "seccomp" / "gomem.json"
 USER = 1000
 PORT = 9469  # of a network namespace of its own

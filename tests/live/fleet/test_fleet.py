@@ -20,7 +20,7 @@ from tracer.discovery.selection import Conditions, Selection
 from tracer.fleet.following import Following
 from tracer.fleet.view import FleetView, TargetState
 
-CHURN = ("-mb", "16", "-phase", "300ms", "-seconds", "60")
+CHURN = ("-mb", "16", "-phase", "300ms", "-seconds", "600")
 
 
 def has_report(pid: int) -> Callable[[FleetView], bool]:
