@@ -14,7 +14,7 @@ from functools import lru_cache
 from operator import itemgetter
 
 from tracer.events import Kind
-from tracer.model.steps import Piece, Steps
+from tracer.model.steps import Piece, Steps, cut
 
 # The value of a mapped byte: MAPPED with what /proc/PID/maps shows of it. 0 is an unmapped byte.
 MAPPED, READABLE, WRITABLE, EXECUTABLE, SHARED, FILE, GROWSDOWN, UNKNOWN = (1 << bit for bit in range(8))
@@ -114,13 +114,20 @@ class MappingModel:
             return
         if fixed:
             self._order(entered, exited, low, high, _FIXED)
-            self.map.replace(low, high, value)
+            self.map.exchange(low, high, value)
         else:
             self._order(entered, exited, low, high, _CHOSEN)
-            self._expect_free(exited, self.map.replace(low, high, value))
+            self._fill(exited, low, high, value)
+
+    def _fill(self, time: int, low: int, high: int, value: int) -> None:
+        """Map what the kernel chose; note what the model still has there: another thread is unmapping it."""
+        borders, values = self.map.exchange(low, high, value)
+        for old in values:
+            if old & MAPPED:
+                self._expect_free(time, cut(low, high, borders, values))
+                break
 
     def _expect_free(self, time: int, found: list[Piece]) -> None:
-        """Note what the model still had where the kernel chose to put something: another thread is unmapping it."""
         for start, end, old in found:
             if old & MAPPED:
                 self._overtaken.append((time, start, end, old))
@@ -131,9 +138,9 @@ class MappingModel:
         if self._overtaken and self._overtaken[-1][0] >= entered:
             for start, end, _ in sorted(self._displaced_since(entered, low, high)):
                 if start > low:
-                    self.map.replace(low, start, UNMAPPED)
+                    self.map.exchange(low, start, UNMAPPED)
                 low = max(low, end)
-        self.map.replace(low, high, UNMAPPED)
+        self.map.exchange(low, high, UNMAPPED)
 
     def _displaced_since(self, entered: int, low: int, high: int) -> list[Piece]:
         """Return what was displaced in a range by calls that ended after `entered`."""
@@ -170,10 +177,10 @@ class MappingModel:
             return
         for start, end, old in self.map.pieces(low, high):
             if old & MAPPED:
-                self.map.replace(start, end, old & ~ACCESS | now)
+                self.map.exchange(start, end, old & ~ACCESS | now)
             elif old & UNKNOWN:
                 # Still unknown, but no longer what a look saw that came before.
-                self.map.replace(start, end, old)
+                self.map.exchange(start, end, old)
 
     def _failed(self, kind: int, args: Args, error: int) -> None:
         """Follow the calls that fail half done: do_mprotect_pkey, mremap_to and mmap_region in the kernel's mm/."""
@@ -220,7 +227,7 @@ class MappingModel:
                 self._take_away(entered, new_end, old_end)
             elif new_end > old_end:
                 self._order(entered, exited, old_end, new_end, _CHOSEN)
-                self._expect_free(exited, self.map.replace(old_end, new_end, last))
+                self._fill(exited, old_end, new_end, last)
             return
         chosen = not args[3] & _MREMAP_FIXED
         self._order(entered, exited, result, new_end, _CHOSEN if chosen else _FIXED)
@@ -236,13 +243,13 @@ class MappingModel:
         if unmaps:
             self._take_away(entered, old, old_end)
         for start, end, value in moved:
-            self.map.replace(start, end, value)
+            self.map.exchange(start, end, value)
 
     def _before(self, entered: int, low: int, high: int) -> list[Piece]:
         """Return what was in a range when a call entered, before others were mapped into what it takes away."""
         now = Steps()
         for start, end, value in [*self.map.pieces(low, high), *self._displaced_since(entered, low, high)]:
-            now.replace(start, end, value)
+            now.exchange(start, end, value)
         return now.pieces(low, high)
 
     def _brk(self, entered: int, exited: int, args: Args, result: int) -> None:
@@ -254,14 +261,14 @@ class MappingModel:
             before = self._up(self._break)
             self._order(entered, exited, min(before, end), max(before, end), _FIXED)
             if end > before:
-                self.map.replace(before, end, _HEAP)
+                self.map.exchange(before, end, _HEAP)
             elif end < before:
                 self._take_away(entered, end, before)
         else:
             # The first break that is seen may be anywhere above the last mapping: where it began is not known.
             start, _, value = self.map.piece_at(max(end - 1, 0))
             if value == UNMAPPED:
-                self.map.replace(start, end, UNKNOWN)
+                self.map.exchange(start, end, UNKNOWN)
         self._break = result
 
     def _order(self, entered: int, exited: int, low: int, high: int, does: int) -> None:

@@ -85,8 +85,8 @@ class StateModel:
         if not 0 < low < high <= _ADDRESS_SPACE:
             return
         state, legal = _RULES[kind]
-        old = self.map.replace(low, high, owner << STATE_BITS | state if state else NONE)
-        for _, _, value in old:
+        old = self.map.exchange(low, high, owner << STATE_BITS | state if state else NONE)[1]
+        for value in old:
             if not legal >> (value & STATE_MASK) & 1:
                 self._note(kind, time, low, high, old, owner)
                 break
@@ -97,13 +97,13 @@ class StateModel:
             page = self._page
             low, high = address & -page, address + size + page - 1 & -page
             if 0 < low < high <= _ADDRESS_SPACE:
-                self.map.replace(low, high, _BACK[kind])
+                self.map.exchange(low, high, _BACK[kind])
 
-    def _note(self, kind: Kind, time: int, low: int, high: int, old: list[Piece], owner: int) -> None:
+    def _note(self, kind: Kind, time: int, low: int, high: int, old: list[int], owner: int) -> None:
         self.anomaly_counts[kind] += 1
         if len(self.anomalies) < MOST_ANOMALIES:
             found: list[str] = []
-            for _, _, value in old[:64]:
+            for value in old[:64]:
                 name = STATE_NAMES[value & STATE_MASK]
                 if not found or found[-1] != name:
                     found.append(name)

@@ -71,12 +71,12 @@ class Steps:
 
     def assign(self, low: int, high: int, value: int) -> list[int]:
         """Set [low, high) to `value`; return the values that were there, in order of address."""
-        return [old for _, _, old in self.replace(low, high, value)]
+        return self.exchange(low, high, value)[1]
 
-    def replace(self, low: int, high: int, value: int) -> list[Piece]:
-        """Set [low, high) to `value`; return what was there, cut at its borders and where two blocks meet."""
+    def exchange(self, low: int, high: int, value: int) -> tuple[list[int], list[int]]:
+        """Set [low, high) to `value`; return where the pieces met that were there, and their values: see `cut`."""
         if low >= high or self.full:
-            return []
+            return [], []
         block = bisect_right(self._heads, low) - 1
         starts, values = self._blocks[block]
         if high > starts[-1]:
@@ -86,7 +86,7 @@ class Steps:
             if len(starts) > 2 * _LOAD:
                 self._rebuild(block, block + 1, starts[:-1], values[:-1], starts[-1])
         if self.recording is not None:
-            self.recording += old
+            self.recording += cut(low, high, *old)
             self.recording.append((low, high, value))
         return old
 
@@ -137,7 +137,7 @@ class Steps:
         for starts, values in self._blocks[block + 1 :]:
             yield from zip(starts[:-1], values[:-1], strict=True)
 
-    def _replace_across(self, block: int, low: int, high: int, value: int) -> list[Piece]:
+    def _replace_across(self, block: int, low: int, high: int, value: int) -> tuple[list[int], list[int]]:
         until = bisect_left(self._heads, high)
         taken = self._blocks[block:until]
         end = taken[-1][0][-1]
@@ -159,18 +159,20 @@ class Steps:
         self.full = len(self._heads) > self._most_blocks
 
 
-def _replace(starts: list[int], values: list[int], low: int, high: int, value: int) -> list[Piece]:
-    """Set [low, high) to `value` in a block; return what was there. Its first start and its end stay."""
+def cut(low: int, high: int, borders: list[int], values: list[int]) -> list[Piece]:
+    """Return [low, high) as pieces that meet at `borders` and have these values."""
+    return list(zip([low, *borders], [*borders, high], values, strict=True)) if values else []
+
+
+def _replace(starts: list[int], values: list[int], low: int, high: int, value: int) -> tuple[list[int], list[int]]:
+    """Do what Steps.exchange does in one block, whose first start and end stay."""
     first = bisect_right(starts, low) - 1
     last = first + 1
-    if starts[last] >= high:
-        old = [(low, high, values[first])]
-    else:
+    if starts[last] < high:
         last = bisect_left(starts, high, last + 1)
-        cuts = starts[first + 1 : last]
-        old = list(zip([low, *cuts], [*cuts, high], values[first:last], strict=True))
+    borders, old = starts[first + 1 : last], values[first:last]
     if starts[first] < low:
-        before = values[first]
+        before = old[0]
         first += 1
     else:
         before = values[first - 1]
@@ -178,7 +180,7 @@ def _replace(starts: list[int], values: list[int], low: int, high: int, value: i
         after = values[last]
         last += 1
     else:
-        after = values[last - 1]
+        after = old[-1]
     # Now [first:last] are the changes in [low, high], and at the most two are to be left.
     if before == value:
         if after == value:
@@ -189,4 +191,4 @@ def _replace(starts: list[int], values: list[int], low: int, high: int, value: i
         starts[first:last], values[first:last] = (low,), (value,)
     else:
         starts[first:last], values[first:last] = (low, high), (value, after)
-    return old
+    return borders, old
