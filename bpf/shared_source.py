@@ -200,6 +200,10 @@ class SharedSource:
         """Return what is known of a process that was added. Raises KeyError for others."""
         return self._targets[pid]
 
+    def find(self, pid: int) -> SharedTarget | None:
+        """Return what is known of a process, None if it was not added."""
+        return self._targets.get(pid)
+
     @property
     def pids(self) -> list[int]:
         """The processes that were added and not removed."""

@@ -80,6 +80,11 @@ class SharedTarget:
             row["used"] = 0
             row["paused"] = 0
 
+    def pause(self) -> None:
+        """Count what happens, and drop it, until `resume`."""
+        if self._last_row is None:
+            self._row()["paused"] = 1
+
     def give(self, budget: int) -> None:
         """Allow so many events a second from now on."""
         if self._last_row is None:

@@ -71,7 +71,7 @@ class Discovery:
         self.overruns = 0  # times that events came faster than they were read
         self.scans = 0
         self.left_out = 0  # wanted processes beyond `most_targets`, as of now
-        self._lookout = Lookout(self.recognition, patience)
+        self._lookout = Lookout(self.recognition, patience, self._device_of)
         self._belongings = belongings or Belongings()
         self._generation = -1
         self.settle = settle  # seconds
@@ -275,6 +275,10 @@ class Discovery:
     def _look_at(self, pids: Iterable[int]) -> None:
         for look in self._lookout.look(pids, self._asked):
             self._take(look)
+
+    def _device_of(self, pid: int) -> int | None:
+        known = self._known.get(pid)
+        return known.sighting.identity.exe.device if known is not None else None
 
     def _take(self, look: Look) -> None:
         """Compare what was seen with what we know."""

@@ -1,24 +1,23 @@
-"""Looks at processes in a thread that can be left behind.
+"""Looks at processes in a thread that can be left behind, should the file system of an executable not answer.
 
-The kernel may keep whoever looks at an executable waiting for ever: its file system can be one that a program serves
-(FUSE) and no longer answers, or a server that is gone (NFS). Then that thread waits, and another one goes on with the
-other processes; the process is looked at again when the thread is back.
+The process is looked at again when the thread is back; until then no other one is that is known to run a program of the
+same file system.
 """
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from tracer.discovery.recognition import FileKey, Kind, Recognition, Recognized
 from tracer.discovery.scan import executable_key
 from tracer.discovery.sighting import Sighting, Unseen, look
+from tracer.runner import MOST_STUCK, Runner
+
+__all__ = ["MOST_STUCK", "PATIENCE", "Look", "Lookout"]
 
 PATIENCE = 5.0  # seconds without a step forward
-MOST_STUCK = 16  # threads that wait; with so many, nobody is looked at until one is back
 _DENIED = Recognized(Kind.UNREADABLE, "permission denied")
 
 
@@ -56,11 +55,18 @@ def runs(seen: Sighting, key: FileKey) -> bool:
 class Lookout:
     """Gives out looks. `look` and `stop` are for one thread; it must not be the one that looks."""
 
-    def __init__(self, recognition: Recognition, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        recognition: Recognition,
+        patience: float = PATIENCE,
+        device_of: Callable[[int], int | None] = lambda pid: None,
+    ) -> None:
+        """`device_of` tells of a process on which file system its executable lies, where that is known."""
         self._recognition = recognition
         self._patience = patience
-        self._worker: _Worker | None = None
-        self._stuck: dict[int, _Worker] = {}
+        self._device_of = device_of
+        self._runner: Runner | None = None
+        self._stuck: dict[int, Runner] = {}
         self.times_stuck = 0
 
     @property
@@ -70,85 +76,53 @@ class Lookout:
 
     def back(self) -> list[int]:
         """Return the processes whose looks have come back since it was asked last: what they told is out of date."""
-        back = [pid for pid, worker in self._stuck.items() if not worker.is_alive()]
+        back = [pid for pid, runner in self._stuck.items() if not runner.is_alive()]
         for pid in back:
             del self._stuck[pid]
         return back
 
     def look(self, pids: Iterable[int], asked: Collection[int]) -> list[Look]:
-        """Return looks at these processes, in their order; none at those that are stuck."""
-        left = deque(pid for pid in pids if pid not in self._stuck)
+        """Return looks at these processes, in their order; none at those that are stuck, or would be."""
+        left = deque(self._that_answer(pids))
         looks: list[Look] = []
         while left and len(self._stuck) < MOST_STUCK:
-            worker = self._worker
-            if worker is None:
-                worker = self._worker = _Worker(self._recognition)
-                worker.start()
-            done = worker.look(left, asked, self._patience)
+            runner = self._runner = self._runner or Runner("gomem-lookout")
+            done = self._looks(runner, tuple(left), frozenset(asked))
             looks += done
             for _ in done:
                 left.popleft()
             if left:
-                worker.leave()
-                self._worker = None
-                self._stuck[left.popleft()] = worker
+                runner.leave()
+                self._runner = None
+                self._stuck[left.popleft()] = runner
                 self.times_stuck += 1
+                left = deque(self._that_answer(left))
         return looks
 
     def stop(self) -> None:
         """End the thread; those that are stuck end when they are back."""
-        if self._worker is not None:
-            self._worker.leave()
-            self._worker.join(self._patience)
-            self._worker = None
+        if self._runner is not None:
+            self._runner.leave()
+            self._runner.join(self._patience)
+            self._runner = None
 
+    def _that_answer(self, pids: Iterable[int]) -> Iterable[int]:
+        silent = {self._device_of(pid) for pid in self._stuck} - {None, 0}
+        return [pid for pid in pids if pid not in self._stuck and (not silent or self._device_of(pid) not in silent)]
 
-class _Worker(threading.Thread):
-    """One thread that looks at one lot of processes after the other."""
+    def _looks(self, runner: Runner, pids: tuple[int, ...], asked: Collection[int]) -> list[Look]:
+        """Return looks at all `pids`, or at those before the one that took longer than our patience."""
+        done: list[Look] = []
 
-    def __init__(self, recognition: Recognition) -> None:
-        super().__init__(name="gomem-lookout", daemon=True)
-        self._recognition = recognition
-        self._changed = threading.Condition()
-        self._work: tuple[tuple[int, ...], Collection[int]] | None = None
-        self._done: list[Look] = []
-        self._left = False
-
-    def look(self, pids: Iterable[int], asked: Collection[int], patience: float) -> list[Look]:
-        """Return looks at all `pids`, or at those before the one that took longer than `patience` seconds."""
-        wanted = tuple(pids)
-        with self._changed:
-            done: list[Look] = []
-            self._done = done
-            self._work = wanted, frozenset(asked)
-            self._changed.notify_all()
-            while len(done) < len(wanted):
-                before, deadline = len(done), time.monotonic() + patience
-                while len(done) < len(wanted) and time.monotonic() < deadline:
-                    self._changed.wait(deadline - time.monotonic())
-                if len(done) == before:
-                    break
-            return done[:]
-
-    def leave(self) -> None:
-        """Say that nobody waits for it any more."""
-        with self._changed:
-            self._left = True
-            self._changed.notify_all()
-
-    def run(self) -> None:
-        """Look, until nobody waits for it."""
-        while True:
-            with self._changed:
-                while self._work is None and not self._left:
-                    self._changed.wait()
-                if self._left or self._work is None:
-                    return
-                (pids, asked), done, self._work = self._work, self._done, None
+        def look_at_all() -> None:
             for pid in pids:
                 found = look_at(pid, self._recognition, pid in asked)
-                if self._left:
+                if runner.left:
                     return
                 done.append(found)
-            with self._changed:
-                self._changed.notify_all()
+
+        runner.begin(look_at_all)
+        while True:
+            before = len(done)
+            if runner.wait(self._patience) or len(done) == before:
+                return done[:]

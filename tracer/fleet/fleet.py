@@ -1,70 +1,54 @@
-"""Following all processes that discovery finds, in one thread, and publishing what is known of them.
+"""Following all processes that discovery finds, and publishing what is known of them.
 
 One turn of the loop: processes that came or went, events of all, one look at the process that has waited for it
-longest, and a new view when something has changed.
+longest, and a new view when something has changed. One thread makes the turns and owns all that is known. What may have
+to wait for somebody's file system is done by threads that can be left behind (errands), one thing after the other: the
+turns go on meanwhile, and a process that keeps us waiting is left alone until its thread is back.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from bpf.shared_source import SharedSource
 from tracer import usage
+from tracer.discovery.changes import Changes
 from tracer.discovery.discovery import Discovery, Found
 from tracer.errors import GomemError, TargetError
-from tracer.events import EventBatch, no_events
-from tracer.fleet.following import EventFeed, Following
-from tracer.fleet.programs import Programs, Shared
+from tracer.events import no_events
+from tracer.fleet.counts import Counts
+from tracer.fleet.errands import Errand, Errands
+from tracer.fleet.following import Following
+from tracer.fleet.member import Member, Visitor
+from tracer.fleet.programs import Programs
 from tracer.fleet.schedule import Pace
-from tracer.fleet.view import FleetView, Health, TargetState, TargetView
-from tracer.inspection import Inspector
+from tracer.fleet.view import FleetView, TargetState, TargetView
 from tracer.report import Limit
-from tracer.session import sees_all_states, skipped_limits
-from tracer.target import Target
+from tracer.runner import Runner
 
 _TURN = 0.25  # seconds that a turn waits for events at the most
 _PUBLISH_GAP = 1.0  # seconds between two views, when something has changed
 _PUBLISH_EVERY = 5.0  # seconds, when nothing has
 _ADAPT_EVERY = 10.0  # seconds
 AFTER_A_BUG = 300.0  # seconds until a process that we failed at is tried again
+_NOT_YET = "it has not been looked at yet"
+_SILENT_PROGRAM = "the file system of its executable does not answer (NFS, FUSE); looked at again when it does"
+_SILENT_FILE = "a file that it has mapped, or its own view of the file system, does not answer (NFS, FUSE)"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`interval`: seconds between looks at one process; `cpu_budget`: share of one CPU for everything."""
+    """`interval`: seconds between looks at one process; `cpu_budget`: share of one CPU for everything.
+
+    `patience`: seconds that a process may keep us waiting before it is left alone.
+    """
 
     interval: float = 15.0
     cpu_budget: float = 0.05
     most_targets: int = 500
-
-
-@dataclass(slots=True)
-class _Member:
-    """A process that discovery found, followed or not."""
-
-    found: Found
-    view: TargetView
-    due: float  # time.monotonic() of the next look, or of the next try to follow it
-    following: Following | None = None
-    shared: Shared | None = None
-    failures: int = 0
-
-
-@dataclass(slots=True)
-class _Counts:
-    """What happened since the start."""
-
-    rounds: int = 0
-    round_seconds: float = 0.0
-    events: int = 0
-    ended: int = 0
-    paused: int = 0
-    errors: int = 0
-    this_round: float = 0.0
-    empty_since: float = field(default_factory=time.monotonic)
-    visited: set[int] = field(default_factory=set)
+    patience: float = 5.0
 
 
 class Fleet:
@@ -90,13 +74,17 @@ class Fleet:
         self._reason = reason
         self._settings = settings
         self._publish = publish
-        self._limits = list(limits)
         self._complain = complain
         self._pace = Pace(settings.interval, settings.cpu_budget)
         self._programs = Programs()
-        self._members: dict[int, _Member] = {}
-        self._counts = _Counts()
-        self._started_at = time.time()
+        self._visitor = Visitor(source, self._programs, reason, limits)
+        self._members: dict[int, Member] = {}
+        self._errands: Errands[Member | None] = Errands("gomem-visits", settings.patience)
+        self._finder = Runner("gomem-discovery")
+        self._discovered: list[Changes | Exception] = []
+        self._leavings: list[Callable[[], None]] = []  # what is to be closed
+        self._silent: set[int] = set()  # file systems that do not answer
+        self._counts = Counts()
         self._published = float("-inf")
         self._changed = True
         self._measured = (time.monotonic(), usage.cpu_seconds())
@@ -112,21 +100,54 @@ class Fleet:
     def turn(self, timeout: float) -> None:
         """Do what is due now; wait for events up to `timeout` seconds if nothing is."""
         self._discover()
-        due = min((member.due for member in self._members.values()), default=float("inf"))
-        self._drain(min(max(due - time.monotonic(), 0.0), timeout))
-        self._visit_one()
+        self._drain(self._time_to_wait(timeout))
+        self._run_errands()
         self._count_empty_round()
         self._adapt()
         self._publish_view()
 
     def close(self) -> None:
-        """Let go of all processes."""
+        """Let go of all processes; of those that keep us waiting when they do not any more."""
         for pid in list(self._members):
             self._drop(pid)
-        self._programs.close()
+        self._finder.wait(self._settings.patience)
+        self._finder.leave()
+        self._finish_errands()
+        if self._errands.free:
+            self._leavings.append(self._programs.close)
+            self._close_what_is_left()
+            self._finish_errands()
+        self._errands.close()
+
+    def _finish_errands(self) -> None:
+        while self._errands.current is not None and self._errands.wait(_TURN) is None:
+            self._settle()
+
+    def _close_what_is_left(self) -> None:
+        leavings, self._leavings = self._leavings, []
+        self._errands.begin(None, lambda: _call_all(leavings))
 
     def _discover(self) -> None:
-        changes = self._discovery.poll(0.0)
+        """Learn who came and went; if discovery has to wait for somebody, later."""
+        if not self._finder.busy:
+            self._finder.begin(self._ask_discovery)
+            self._finder.wait(_TURN)
+        while self._discovered:
+            changes = self._discovered.pop(0)
+            if isinstance(changes, Exception):
+                raise changes
+            self._take(changes)
+
+    def _ask_discovery(self) -> None:
+        try:
+            changes = self._discovery.poll(0.0)
+        except Exception as error:
+            self._discovered.append(error)
+        else:
+            if changes:
+                self._discovered.append(changes)
+
+    def _take(self, changes: Changes) -> None:
         for identity in changes.gone:
             member = self._members.get(identity.pid)
             if member is not None and member.found.identity == identity:
@@ -134,126 +155,184 @@ class Fleet:
         for found in changes.appeared:
             if found.pid in self._members:
                 self._drop(found.pid)
-            self._members[found.pid] = _Member(found, _view_of(found, TargetState.STARTING, _NOT_YET), time.monotonic())
+            member = Member(found, _view_of(found, TargetState.STARTING, _NOT_YET), time.monotonic())
+            self._members[found.pid] = member
+            if member.device in self._silent:
+                self._hold(member, _SILENT_PROGRAM)
             self._changed = True
         for found in changes.changed:
             member = self._members.get(found.pid)
             if member is not None and member.found.identity == found.identity:
                 self._learn(member, found)
 
-    def _learn(self, member: _Member, found: Found) -> None:
+    def _learn(self, member: Member, found: Found) -> None:
         """Take what is known now of where a process belongs."""
         member.found = found
-        if member.following is not None:
+        if member.following is not None and not member.visited:
             member.following.belongs_to(found.belonging)
         member.view = replace(member.view, belonging=found.belonging)
         self._changed = True
+
+    def _time_to_wait(self, timeout: float) -> float:
+        if not self._errands.free:
+            return 0.0 if self._errands.current is not None else timeout
+        due = min((member.due for member in self._members.values() if self._answers(member)), default=float("inf"))
+        return min(max(due - time.monotonic(), 0.0), timeout)
 
     def _drain(self, timeout: float) -> None:
         if self._source is None:
             time.sleep(timeout)
             return
         until = time.monotonic_ns()
-        batches = self._source.poll(timeout)
-        for pid, batch in batches.items():
+        for pid, batch in self._source.poll(timeout).items():
             self._counts.events += len(batch)
             if pid in self._members:
-                self._feed_one(self._members[pid], batch, until)
-        for pid, member in self._members.items():
-            if member.following is not None and member.following.waits and pid not in batches:
-                self._feed_one(member, no_events(), until)
+                self._members[pid].inbox.append(batch)
+        for member in self._members.values():
+            self._feed_one(member, until)
 
-    def _feed_one(self, member: _Member, batch: EventBatch, until: int) -> None:
-        following = member.following
+    def _feed_one(self, member: Member, until: int) -> None:
+        """Hand over what came; while somebody visits the process, it waits."""
+        if member.visited:
+            return
+        following, batches = member.following, member.inbox
         if following is None:
-            return
-        try:
-            following.feed(batch, until)
-        except Exception as error:
-            self._give_up(member, error)
-            return
-        if following.ended:
-            self._end(member)
+            batches.clear()
+        elif batches or following.waits:
+            member.inbox = []
+            for batch in batches or [no_events()]:
+                following.feed(batch, until)
+            if following.ended:
+                self._end(member)
+
+    # What may have to wait
+
+    def _run_errands(self) -> None:
+        """Give models their events, look at the process that has been due longest, close what is left."""
+        self._wait()
+        for member in list(self._members.values()):
+            following = member.following
+            if self._errands.free and self._answers(member) and following is not None and following.waits:
+                self._begin(member, following.apply)
+        if self._errands.free and self._leavings:
+            self._close_what_is_left()
+            self._wait()
+        if self._errands.free:
+            self._visit_one()
 
     def _visit_one(self) -> None:
         """Look at the process that has been due longest, or try to follow it."""
-        member = min(self._members.values(), key=lambda member: member.due, default=None)
+        candidates = (member for member in self._members.values() if self._answers(member))
+        member = min(candidates, key=lambda member: member.due, default=None)
         if member is None or member.due > time.monotonic():
             return
-        began = time.monotonic()
-        try:
-            if member.following is None:
-                self._begin(member)
-            if member.following is not None:
-                self._look(member, member.following)
-        except TargetError as error:
-            self._end(member, error)
-        except Exception as error:
-            self._give_up(member, error)
-        self._changed = True
-        self._count_visit(member.found.pid, time.monotonic() - began)
-
-    def _begin(self, member: _Member) -> None:
-        """Follow a process from now on; if that is not permitted, say so and try again later."""
-        if sum(one.following is not None for one in self._members.values()) >= self._settings.most_targets:
+        followed = sum(one.following is not None or one.visited for one in self._members.values())
+        if member.following is None and followed >= self._settings.most_targets:
             why = f"{self._settings.most_targets} processes are followed already"
             self._postpone(member, TargetState.WAITING, why)
+            self._count_visit(member, 0.0)
             return
-        try:
-            member.following = self._follow(member)
-        except TargetError:
-            raise
-        except GomemError as error:
+        visited = member
+        member.looking = True
+        self._begin(member, lambda: self._visitor.visit(visited))
+
+    def _begin(self, member: Member, work: Callable[[], None]) -> None:
+        member.visited = True
+        self._errands.begin(member, work)
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait for what is under way, for a turn; then take what is done."""
+        stuck = self._errands.wait(_TURN)
+        if stuck is not None:
+            self._leave_alone(stuck)
+        self._settle()
+
+    def _settle(self) -> None:
+        for errand in self._errands.finished():
+            if errand.owner is not None:
+                self._finish(errand.owner, errand)
+            elif errand.error is not None:
+                self._complain(0, errand.error)
+            if errand.was_stuck:
+                self._go_on()
+
+    def _finish(self, member: Member, errand: Errand[Member | None]) -> None:
+        """Take what became of work at a process."""
+        looked, member.looking, member.visited = member.looking, False, False
+        if self._members.get(member.found.pid) is not member:  # it was dropped meanwhile
+            self._release(member)
+            return
+        error = errand.error
+        if isinstance(error, TargetError):
+            self._end(member, error)
+        elif isinstance(error, GomemError) and member.following is None:
             self._counts.errors += 1
             self._postpone(member, TargetState.UNREADABLE, error.in_one_line())
+        elif error is not None:
+            self._give_up(member, error)
+        elif looked and member.following is not None:
+            self._looked(member, member.following)
+        if looked:
+            self._changed = True
+            self._count_visit(member, time.monotonic() - errand.began)
 
-    def _follow(self, member: _Member) -> Following:
-        found = member.found
-        target = Target.open(found.pid, found.start_ticks)
-        try:
-            shared = self._programs.take(target)
-        except BaseException:
-            target.close()
-            raise
-        member.shared = shared
-        inspector = Inspector(target, shared.program, owns_program=False)
-        try:
-            feed = self._feed(found.pid, shared)
-            return Following(inspector, found.belonging, feed, self._reason, self._limits)
-        except BaseException:
-            inspector.close()
-            target.close()
-            self._give_back(member)
-            raise
-
-    def _feed(self, pid: int, shared: Shared) -> EventFeed | None:
-        source = self._source
-        if source is None:
-            return None
-        skipped = source.add(pid, shared.uprobes)
-        return EventFeed(
-            target=source.target(pid),
-            uprobes=shared.uprobes,
-            sees_states=sees_all_states(shared.uprobes, skipped, shared.limits),
-            limits=[*shared.limits, *skipped_limits(skipped)],
-            probe_plugins=(lambda specs: source.add_uprobes(pid, specs)) if shared.loads_plugins else None,
-        )
-
-    def _look(self, member: _Member, following: Following) -> None:
-        first, pauses = following.view.looks == 0, following.pauses
-        following.look()
-        self._counts.paused += following.pauses - pauses
+    def _looked(self, member: Member, following: Following) -> None:
+        first = member.view.looks == 0
+        self._counts.paused += following.pauses - member.pauses
+        member.pauses = following.pauses
+        following.belongs_to(member.found.belonging)
         member.view = following.view
         member.failures = 0
         gap = self._pace.gap(following.last_cost, suspicious=following.suspicious)
         member.due = time.monotonic() + (min(gap, self._pace.first_gap()) if first else gap)
 
-    def _postpone(self, member: _Member, state: TargetState, why: str) -> None:
+    # Processes that keep us waiting
+
+    def _answers(self, member: Member) -> bool:
+        """Tell whether work at a process may begin."""
+        return not member.visited and (not self._silent or member.device not in self._silent)
+
+    def _leave_alone(self, errand: Errand[Member | None]) -> None:
+        """Go on without a process that has kept us waiting for too long, and without others of the file system."""
+        self._counts.errors += 1
+        member = errand.owner
+        if member is None or self._members.get(member.found.pid) is not member:
+            return
+        at_executable = member.at_executable
+        self._hold(member, _SILENT_PROGRAM if at_executable else _SILENT_FILE)
+        self._count_visit(member, time.monotonic() - errand.began)
+        if at_executable and member.device:
+            self._silent.add(member.device)
+            for other in self._members.values():
+                if other.device == member.device and not other.held:
+                    self._hold(other, _SILENT_PROGRAM)
+
+    def _hold(self, member: Member, why: str) -> None:
+        """Let the kernel drop events that nobody can take; the report stays what it was."""
+        member.held = True
+        member.view = replace(member.view, state=TargetState.UNREADABLE, why=why, follows_events=False)
+        self._changed = True
+        if self._source is not None and (target := self._source.find(member.found.pid)) is not None:
+            target.pause()
+
+    def _go_on(self) -> None:
+        """Something has answered: visit whom that concerns."""
+        stuck = [errand.owner for errand in self._errands.stuck]
+        self._silent = {one.device for one in stuck if one is not None and one.at_executable} - {0}
+        for member in self._members.values():
+            if member.held and not member.visited and member.device not in self._silent:
+                member.held = False
+                member.due = time.monotonic()
+                if self._source is not None and (target := self._source.find(member.found.pid)) is not None:
+                    target.resume()
+
+    def _postpone(self, member: Member, state: TargetState, why: str) -> None:
         member.view = replace(member.view, state=state, why=why)
         member.due = time.monotonic() + self._pace.retry_gap(member.failures)
         member.failures += 1
 
-    def _end(self, member: _Member, error: GomemError | None = None) -> None:
+    def _end(self, member: Member, error: GomemError | None = None) -> None:
         """Stop following: it has exited or is another program now, as discovery will tell."""
         self._counts.ended += member.following is not None
         self._release(member)
@@ -262,7 +341,7 @@ class Fleet:
         self._postpone(member, TargetState.STARTING, why)
         self._changed = True
 
-    def _give_up(self, member: _Member, error: Exception) -> None:
+    def _give_up(self, member: Member, error: Exception) -> None:
         """Contain a mistake of ours: what one process can make us stumble over must not end the watch of the others."""
         self._counts.errors += 1
         self._complain(member.found.pid, error)
@@ -273,40 +352,36 @@ class Fleet:
     def _drop(self, pid: int) -> None:
         member = self._members.pop(pid)
         self._counts.ended += member.following is not None
-        self._release(member)
         self._counts.visited.discard(pid)
         self._changed = True
+        if not member.visited:
+            self._release(member)
+        elif self._source is not None:
+            self._source.remove(pid)
 
-    def _release(self, member: _Member) -> None:
-        if self._source is not None:
-            self._source.remove(member.found.pid)
+    def _release(self, member: Member) -> None:
+        """Let go of a process that nobody visits."""
+        pid = member.found.pid
+        if self._source is not None and self._members.get(pid, member) is member:
+            self._source.remove(pid)
         if member.following is not None:
-            member.following.close()
+            self._leavings.append(member.following.close)
             member.following = None
-        self._give_back(member)
-
-    def _give_back(self, member: _Member) -> None:
         if member.shared is not None:
             self._programs.give_back(member.shared)
             member.shared = None
+            if self._programs.too_many_idle:
+                self._leavings.append(self._programs.close_idle)
 
-    def _count_visit(self, pid: int, seconds: float) -> None:
-        counts = self._counts
-        counts.visited.add(pid)
-        counts.this_round += seconds
-        if counts.visited >= self._members.keys():
-            counts.rounds += 1
-            counts.round_seconds, counts.this_round = counts.this_round, 0.0
-            counts.visited.clear()
+    def _count_visit(self, member: Member, seconds: float) -> None:
+        wanted = [pid for pid, one in self._members.items() if not one.held]
+        self._counts.visit(member.found.pid, seconds, wanted)
 
     def _count_empty_round(self) -> None:
         """With nobody to visit, a round is over when its time is."""
-        now = time.monotonic()
         if self._members:
-            self._counts.empty_since = now
-        elif now - self._counts.empty_since >= self._pace.interval or not self._counts.rounds:
-            self._counts.empty_since = now
-            self._counts.rounds += 1
+            self._counts.somebody_there()
+        elif self._counts.nobody_there(self._pace.interval):
             self._changed = True
 
     def _adapt(self) -> None:
@@ -315,7 +390,7 @@ class Fleet:
         if now - then < _ADAPT_EVERY:
             return
         self._measured = (now, usage.cpu_seconds())
-        self._programs.close_idle()
+        self._leavings.append(self._programs.close_idle)
         if self._counts.rounds:  # before that, everything is done for the first time
             self._pace.adapt(self._measured[1] - used, now - then)
 
@@ -326,32 +401,13 @@ class Fleet:
         self._published = now
         self._changed = False
         targets = tuple(self._members[pid].view for pid in sorted(self._members))
-        self._publish(FleetView(targets, self._health(), time.time()))
-
-    def _health(self) -> Health:
-        counts, source, discovery = self._counts, self._source, self._discovery
-        return Health(
-            started_at=self._started_at,
-            backend="procfs" if source is None else "bpf",
-            backend_reason=self._reason,
-            cpu_seconds=usage.cpu_seconds(),
-            resident_bytes=usage.resident_bytes(),
-            open_fds=usage.open_fds(),
-            rounds=counts.rounds,
-            round_seconds=counts.round_seconds,
-            interval_seconds=self._pace.effective_interval,
-            events=counts.events,
-            lost_events=source.lost_total if source else 0,
-            paused_events=counts.paused,
-            discovery=discovery.mode,
-            processes_seen=discovery.processes_seen,
-            go_processes_seen=discovery.go_processes_seen,
-            discovery_errors=discovery.errors + counts.errors,
-            targets_ended=counts.ended,
-        )
+        health = self._counts.health(self._source, self._discovery, self._reason, self._pace.effective_interval)
+        self._publish(FleetView(targets, health, time.time()))
 
 
-_NOT_YET = "it has not been looked at yet"
+def _call_all(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
 
 
 def _view_of(found: Found, state: TargetState, why: str) -> TargetView:

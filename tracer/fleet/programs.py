@@ -6,6 +6,7 @@ each of its lives, and a deleted image does not keep its disk space.
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 
@@ -40,43 +41,61 @@ class Shared:
 
 
 class Programs:
-    """Gives out executables, to be given back. Not for several threads."""
+    """Gives out executables, to be given back, to any thread. To take one and to close some may have to wait."""
 
     def __init__(self) -> None:
         self._known: dict[_Key, Shared] = {}
+        self._lock = threading.Lock()
 
     def take(self, target: Target) -> Shared:
         """Return the executable that `target` runs. Raises NotPermitted, or TargetGone when the process has ended."""
         identity = target.exe_identity
         key = (identity.device, identity.inode, identity.mtime_ns)
-        shared = self._known.get(key)
-        if shared is None:
-            shared = self._read(key, target)
-            self._known[key] = shared
-        shared.users += 1
+        shared = self._taken(key)
+        if shared is not None:
+            return shared
+        read = self._read(key, target)
+        shared = self._taken(key, read)
+        assert shared is not None
+        if shared is not read:
+            read.program.close()
         return shared
+
+    def _taken(self, key: _Key, read: Shared | None = None) -> Shared | None:
+        with self._lock:
+            shared = self._known.get(key)
+            if shared is None and read is not None:
+                shared = self._known[key] = read
+            if shared is not None:
+                shared.users += 1
+            return shared
 
     def give_back(self, shared: Shared) -> None:
         """Say that a process of this executable is not followed any more."""
-        shared.users -= 1
-        if not shared.users:
+        with self._lock:
+            shared.users -= 1
             shared.idle_since = time.monotonic()
-            self.close_idle()
+
+    @property
+    def too_many_idle(self) -> bool:
+        """Whether `close_idle` should be called soon."""
+        with self._lock:
+            return sum(not one.users for one in self._known.values()) > MOST_IDLE
 
     def close_idle(self, after: float = IDLE) -> None:
         """Let go of files that have not been in use for `after` seconds, and of the oldest beyond MOST_IDLE."""
-        idle = sorted((one for one in self._known.values() if not one.users), key=lambda one: one.idle_since)
         too_old = time.monotonic() - after
-        for position, shared in enumerate(idle):
-            if shared.idle_since <= too_old or len(idle) - position > MOST_IDLE:
+        with self._lock:
+            idle = sorted((one for one in self._known.values() if not one.users), key=lambda one: one.idle_since)
+            left = [one for n, one in enumerate(idle) if one.idle_since <= too_old or len(idle) - n > MOST_IDLE]
+            for shared in left:
                 del self._known[shared.key]
-                shared.program.close()
+        for shared in left:
+            shared.program.close()
 
     def close(self) -> None:
-        """Close all, also those in use."""
-        for shared in self._known.values():
-            shared.program.close()
-        self._known.clear()
+        """Close all that are not in use."""
+        self.close_idle(after=float("-inf"))
 
     def _read(self, key: _Key, target: Target) -> Shared:
         program = load_program(target.exe_file)

@@ -35,15 +35,19 @@ class Watched:
 
 @contextmanager
 def watching(
-    selection: Selection, source: SharedSource | None = None, interval: float = 0.3, settle: float = 0.05
+    selection: Selection,
+    source: SharedSource | None = None,
+    interval: float = 0.3,
+    settle: float = 0.05,
+    patience: float = 5.0,
 ) -> Iterator[Watched]:
     """Start a fleet without a thread of its own; its budget is no limit."""
     views: list[FleetView] = []
     complaints: list[tuple[int, Exception]] = []
-    discovery = Discovery(selection, settle=settle, scan_every=0.2)
+    discovery = Discovery(selection, settle=settle, scan_every=0.2, patience=patience)
     discovery.start()
     fleet = Fleet(
-        discovery, source, "as the test wants it", Settings(interval, cpu_budget=1.0), views.append,
+        discovery, source, "as the test wants it", Settings(interval, cpu_budget=1.0, patience=patience), views.append,
         complain=lambda pid, error: complaints.append((pid, error)),
     )  # fmt: skip
     try:

@@ -1,0 +1,112 @@
+"""A file system that stops answering after a process of it was found: the fleet goes on with all others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.live.bpf.sharing import sharing
+from tests.live.discovery.fuse import executed_from_fuse
+from tests.live.discovery.test_stuck_file_systems import stopped
+from tests.live.fleet.fleets import of, watching
+from tests.support.builds import build
+from tests.support.processes import running, wait_until
+from tests.support.requirements import absent
+from tracer.discovery.selection import Selection
+from tracer.fleet.view import FleetView, TargetState
+
+pytestmark = pytest.mark.timeout(300)
+
+PATIENCE = 0.5
+CHURN = ("-mb", "16", "-phase", "300ms", "-seconds", "120")
+
+
+@pytest.fixture(scope="module")
+def churn() -> Path:
+    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        absent("there is no /dev/fuse that we may open, or we may not mount")
+    return build("churn", "1.25.5")
+
+
+def looked_at(pid: int, looks: int = 1) -> Callable[[FleetView], bool]:
+    return lambda view: bool(
+        (one := of(view, pid)) and one.state is TargetState.FOLLOWED and one.looks >= looks
+    )
+
+
+def unanswered(pid: int) -> Callable[[FleetView], bool]:
+    return lambda view: bool(
+        (one := of(view, pid)) and one.state is TargetState.UNREADABLE and "does not answer" in one.why
+    )
+
+
+@pytest.mark.bpf
+def test_a_process_whose_file_system_stops_answering_costs_only_itself(
+    churn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracer.fleet.schedule.LOOK_SHARE", 0.5)
+    with (
+        executed_from_fuse(churn, *CHURN) as (server, silent),
+        running(churn, *CHURN) as other,
+        sharing() as source,
+        watching(Selection(pids=frozenset((silent, other.pid))), source, patience=PATIENCE) as watched,
+    ):
+        watched.until(lambda view: looked_at(silent)(view) and looked_at(other.pid)(view), "both were looked at")
+        with stopped(server):
+            view = watched.until(unanswered(silent), "it is left alone")
+            before, after = of(view, silent), of(view, other.pid)
+            assert before is not None
+            assert after is not None
+            assert before.report is not None  # what was known stays
+            assert not before.follows_events
+            threads, looks, rounds = threading.active_count(), after.looks, view.health.rounds
+            view = watched.until(
+                lambda view: looked_at(other.pid, looks + 4)(view) and view.health.rounds > rounds, "the other's looks"
+            )
+            assert unanswered(silent)(view)
+            assert threading.active_count() <= threads + 2  # discovery may have noticed later, and has one more by now
+        watched.until(looked_at(silent, before.looks + 2), "it is looked at again")
+        view = watched.until(looked_at(other.pid, after.looks + 8), "the other's looks")
+        report = after.report if (after := of(view, other.pid)) else None
+        assert report is not None
+        assert report.event_loss is not None
+        assert (report.event_loss.lost, report.event_loss.drift_bytes) == (0, 0)
+        resumed = of(view, silent)
+        assert resumed is not None
+        assert resumed.follows_events
+        assert resumed.report is not None
+        assert resumed.report.event_loss is not None
+        assert resumed.report.event_loss.lost > 0  # told, and not taken for silence
+        assert not watched.complaints
+
+
+def test_a_process_that_ends_while_its_file_system_does_not_answer_leaves_nothing_behind(churn: Path) -> None:
+    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    with ExitStack() as gone, running(churn, *CHURN) as other:
+        server, silent = gone.enter_context(executed_from_fuse(churn, *CHURN))
+        selection = Selection(pids=frozenset((silent, other.pid)))
+        with watching(selection, patience=PATIENCE) as watched:
+            watched.until(lambda view: looked_at(silent)(view) and looked_at(other.pid)(view), "both were looked at")
+            os.kill(server, signal.SIGSTOP)
+            watched.until(unanswered(silent), "it is left alone")
+            gone.close()  # server and program are killed, the file system is unmounted
+            view = watched.until(lambda view: of(view, silent) is None, "it left the view")
+            assert view.health.targets_ended == 1
+            assert not watched.complaints
+    wait_until(lambda: threading.active_count() <= threads, "the threads that waited end")
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_fleet_that_ends_does_not_wait_for_such_a_file_system(churn: Path) -> None:
+    with executed_from_fuse(churn, *CHURN) as (server, silent):
+        with watching(Selection(pids=frozenset((silent,))), patience=PATIENCE) as watched:
+            watched.until(looked_at(silent), "it was looked at")
+            os.kill(server, signal.SIGSTOP)
+            watched.until(unanswered(silent), "it is left alone")
+        os.kill(server, signal.SIGCONT)  # the fleet has been closed before
