@@ -33,9 +33,9 @@ HOLDER = """
 import sys, time
 from tracer.freeze import Freeze
 from tracer.target import Target
-with Target.open(int(sys.argv[1])) as target, Freeze(target, 10) as freeze:
+with Target.open(int(sys.argv[1])) as target, Freeze(target, 600) as freeze:
     print("frozen", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -89,30 +89,40 @@ def tracer_of(pid: int) -> int:
     return int(text.partition("TracerPid:")[2].split()[0])
 
 
-def runs_on(pid: int, seconds: float = 1.0) -> None:
-    wait_until(lambda: tracer_of(pid) == 0 and "t" not in task_states(pid), "letting go", seconds)
+def progress(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Return whether each that waits has got what it waited for since."""
+    return all(rounds > before["rounds"][name] for name, rounds in now["rounds"].items())
+
+
+def runs_on(pid: int) -> None:
+    wait_until(lambda: tracer_of(pid) == 0 and "t" not in task_states(pid), "letting go")
+
+
+def frozen(target: Target) -> Freeze:
+    """Return a freeze that is not over before the test is, however slow the machine is."""
+    return Freeze(target, 600)
 
 
 class TestStandingStill:
     def test_no_thread_runs_in_the_block_and_all_run_behind_it(self) -> None:
         with waits() as target, Target.open(target.pid) as held:
-            with Freeze(held) as freeze:
+            with frozen(held) as freeze:
                 assert task_states(target.pid) == {"t"}
                 assert freeze.threads == len(os.listdir(f"/proc/{target.pid}/task")) > 5
                 before = cpu_time(target.pid)
                 time.sleep(0.1)
                 assert cpu_time(target.pid) == before
             assert freeze.thaw is not None
-            assert 0.1 < freeze.thaw.seconds < 1
+            assert freeze.thaw.seconds > 0.1
             assert not freeze.thaw.expired
             runs_on(target.pid)
-            first = target.counts()["rounds"]
-            wait_until(lambda: all(n > first[name] for name, n in target.counts()["rounds"].items()), "going on")
+            first = target.counts()
+            wait_until(lambda: progress(target.counts(), first), "going on")
 
     def test_threads_that_are_made_meanwhile_are_stopped_too(self) -> None:
         with waits("-storm", 3) as target, Target.open(target.pid) as held:
             for _ in range(40):
-                with Freeze(held):
+                with frozen(held):
                     tasks = set(os.listdir(f"/proc/{target.pid}/task"))
                     assert task_states(target.pid) <= {"t", "Z", "X"}
                     time.sleep(0.002)
@@ -122,33 +132,39 @@ class TestStandingStill:
 
     def test_it_ends_when_the_time_is_up(self) -> None:
         with waits() as target, Target.open(target.pid) as held:
+            begin = time.monotonic()
             with Freeze(held, 0.3) as freeze:
-                time.sleep(0.6)
-                assert "t" not in task_states(target.pid)
+                wait_until(lambda: "t" not in task_states(target.pid), "the end of the time")
+                ended = time.monotonic()
             assert freeze.thaw is not None
             assert freeze.thaw.expired
-            assert 0.25 < freeze.thaw.seconds < 0.5
+            assert 0.25 < freeze.thaw.seconds <= ended - begin
 
     def test_a_thread_asleep_in_the_kernel_is_not_waited_for(self, tmp_path: Path) -> None:
         compiler = program("gcc", "gcc")
         source = tmp_path / "sleeper.c"
         source.write_text(
-            "#include <unistd.h>\nint main(void) { for (;;) if (vfork() == 0) { sleep(2); _exit(0); } }\n"
+            "#include <unistd.h>\nint main(void) { for (;;) if (vfork() == 0) { sleep(600); _exit(0); } }\n"
         )
         subprocess.run([compiler, "-w", "-o", str(tmp_path / "sleeper"), str(source)], check=True)
         with running(tmp_path / "sleeper") as process, Target.open(process.pid) as held:
             wait_until(lambda: state(process.pid) == "D", "waiting for the vforked child")
-            begin = time.monotonic()
+            (child,) = _children(process.pid)
             with Freeze(held) as freeze:
                 assert freeze.uninterruptible == 1
-            assert time.monotonic() - begin < 1
+            assert _children(process.pid) == [child], "what it waits for is still to come"
             assert tracer_of(process.pid) == 0
-            wait_until(lambda: _children(process.pid) != _children(process.pid, 2.2), "going on", 5)
+            try:
+                os.kill(child, signal.SIGKILL)
+                wait_until(lambda: _children(process.pid) not in ([child], []), "going on")
+            finally:
+                process.kill()
+                for child in _children(process.pid):
+                    os.kill(child, signal.SIGKILL)
 
 
-def _children(pid: int, after: float = 0.0) -> str:
-    time.sleep(after)
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 class TestDisturbingNothing:
@@ -158,28 +174,28 @@ class TestDisturbingNothing:
             alone = target.counts()
             held_for = []
             for _ in range(100):
-                with Freeze(held) as freeze:
+                with frozen(held) as freeze:
                     pass
                 assert freeze.thaw is not None
                 assert not freeze.thaw.expired
                 held_for.append(freeze.thaw.seconds)
-            frozen = target.counts()
+            wait_until(lambda: progress(target.counts(), alone), "going on")
+            after = target.counts()
             print(f"stopped for {1e3 * sorted(held_for)[50]:.2f} ms (median), {1e3 * max(held_for):.2f} ms at most")
             print("alone ", alone)
-            print("frozen", frozen)
+            print("frozen", after)
             for name in ("sleep_eintr", "short_sleeps", "read_eintr", "net_errors", "other_errors"):
-                assert (name, alone[name], frozen[name]) == (name, 0, 0)
-            assert all(rounds > alone["rounds"][name] for name, rounds in frozen["rounds"].items())
+                assert (name, alone[name], after[name]) == (name, 0, 0)
 
     def test_each_signal_is_delivered_whenever_it_comes(self) -> None:
         with waits() as target, Target.open(target.pid) as held:
-            frozen: list[Thaw | None] = []
+            thaws: list[Thaw | None] = []
 
             def freeze_on() -> None:
                 for _ in range(40):
-                    with Freeze(held) as freeze:
+                    with frozen(held) as freeze:
                         pass
-                    frozen.append(freeze.thaw)
+                    thaws.append(freeze.thaw)
 
             freezer = threading.Thread(target=freeze_on)
             freezer.start()
@@ -189,15 +205,15 @@ class TestDisturbingNothing:
                 target.hear("usr1")
                 signals += 1
             freezer.join()
-            assert len(frozen) == 40
-            assert None not in frozen
+            assert len(thaws) == 40
+            assert None not in thaws
             print(f"{signals} signals, each of them heard of")
 
     def test_a_stopped_target_stays_stopped(self) -> None:
         with waits() as target, Target.open(target.pid) as held:
             os.kill(target.pid, signal.SIGSTOP)
             wait_until(lambda: task_states(target.pid) == {"T"}, "stopping")
-            with Freeze(held):
+            with frozen(held):
                 assert task_states(target.pid) == {"t"}
             wait_until(lambda: task_states(target.pid) == {"T"}, "being stopped again")
             assert tracer_of(target.pid) == 0
@@ -206,11 +222,11 @@ class TestDisturbingNothing:
 
     def test_stop_and_continue_signals_take_effect_behind_the_freeze(self) -> None:
         with waits() as target, Target.open(target.pid) as held:
-            with Freeze(held):
+            with frozen(held):
                 os.kill(target.pid, signal.SIGSTOP)
                 time.sleep(0.05)
             wait_until(lambda: task_states(target.pid) == {"T"}, "stopping")
-            with Freeze(held):
+            with frozen(held):
                 os.kill(target.pid, signal.SIGCONT)
                 time.sleep(0.05)
             target.counts()
@@ -257,28 +273,31 @@ class TestRunningOn:
                 time.sleep(usual * chance.uniform(0.5, 1))
                 process.kill()
                 process.wait()
-                runs_on(target.pid, 2)
+                runs_on(target.pid)
             target.counts()
 
     def test_when_the_helper_is_killed(self) -> None:
         with waits() as target, Target.open(target.pid) as held:
-            with Freeze(held) as freeze:
+            with frozen(held) as freeze:
                 os.kill(tracer_of(target.pid), signal.SIGKILL)
                 runs_on(target.pid)
             assert freeze.thaw is None
 
     def test_when_the_helper_is_stopped(self) -> None:
-        with waits() as target, Target.open(target.pid) as held, Freeze(held, 0.3):
-            os.kill(tracer_of(target.pid), signal.SIGSTOP)
-            time.sleep(0.4)
-            assert task_states(target.pid) == {"t"}
-            runs_on(target.pid, 1.5)
+        with waits() as target, Target.open(target.pid) as held:
+            begin = time.monotonic()
+            with Freeze(held, 1.0):
+                os.kill(tracer_of(target.pid), signal.SIGSTOP)
+                states = task_states(target.pid)
+                # On a machine that stood still the time may be up by now.
+                assert states == {"t"} or time.monotonic() - begin > 1.0
+                runs_on(target.pid)
 
     def test_a_target_killed_while_it_stands_still_ends(self) -> None:
         with waits() as target, Target.open(target.pid) as held:
             with Freeze(held):
                 os.kill(target.pid, signal.SIGKILL)
-                assert target.process.wait(5) == -signal.SIGKILL
+                assert target.process.wait(60) == -signal.SIGKILL
             with pytest.raises(TargetGone), Freeze(held):
                 pass
 
