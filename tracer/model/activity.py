@@ -11,14 +11,15 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import RESIDENCY_KINDS, EventBatch, Kind
+from tracer.events import RESIDENCY_KINDS, SPAN_ROLES, EventBatch, Kind
+from tracer.model.batches import kinds_in, rows_among, table
 from tracer.model.callers import Callers, Symbolize
 from tracer.model.event_log import DEFAULT_LOG, EventLog
 from tracer.model.explained import Explained, RoleJoin
 from tracer.model.gc_cycles import MOST_CYCLES
 from tracer.model.live_residency import LiveResidency
 from tracer.model.madvise import advice_name
-from tracer.model.sizes import call_bytes, failed_calls, grouped_sums, role_bytes
+from tracer.model.sizes import event_bytes, failed_calls, grouped_sums, role_bytes
 from tracer.model.sources_of_scavenging import scavenge_source
 from tracer.model.span_events import SpanChurn
 from tracer.model.timeline import Timeline
@@ -38,6 +39,13 @@ _MARKS = (Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF, Kind.STATES_UNSEEN)
 _NOT_COUNTED = (Kind.EXEC, Kind.EXIT, *RESIDENCY_KINDS, *_MARKS)
 _COUNTED = tuple(kind for kind in Kind if kind not in _NOT_COUNTED)
 _MOST_KINDS = max(Kind) + 2  # the last for kinds that a later gomem may know
+_MADVISE, _MREMAP, _EXEC, _UNUSED = int(Kind.MADVISE), int(Kind.MREMAP), int(Kind.EXEC), int(Kind.UNUSED)
+_BREAKS = table(Kind.BRK, Kind.EXEC)
+_TRANSITIONS = table(*TRANSITIONS)
+# The kinds that these take anything of.
+_OF_RESIDENCY = frozenset(map(int, RESIDENCY_KINDS))
+_OF_SPANS = frozenset(map(int, (*SPAN_ROLES, Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF)))
+_OF_TIMELINE = frozenset(map(int, (Kind.GC_START, Kind.GC_DONE, Kind.UNUSED, *SPAN_ROLES)))
 _PIECE = 1 << 20  # events; small enough for exact sums in float64, see grouped_sums
 
 
@@ -60,9 +68,9 @@ class Activity:
         self._join = RoleJoin()
         self._log = EventLog(self._callers, log_limit)
         self._started = False
-        self._counts = np.zeros(_MOST_KINDS, dtype=object)
-        self._bytes = np.zeros(_MOST_KINDS, dtype=object)
-        self._failed = np.zeros(_MOST_KINDS, dtype=object)
+        self._counts = [0] * _MOST_KINDS
+        self._bytes = [0] * _MOST_KINDS
+        self._failed = [0] * _MOST_KINDS
         self._madvise: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
         self._transitions: dict[tuple[Kind, str | None], list[int]] = defaultdict(lambda: [0, 0])
         self._scavenged: dict[str, list[int]] = defaultdict(lambda: [0, 0])
@@ -133,27 +141,41 @@ class Activity:
         if not self._started:
             entered = np.where(batch["entered"] > 0, batch["entered"], batch["time"])
             self.mark_start(int(entered.min()))
-        self.residency.feed(batch)
-        kinds = np.minimum(batch["kind"], _MOST_KINDS - 1).astype(np.intp)
+        present = kinds_in(batch)
         failed = failed_calls(batch)
-        sizes = np.where(batch["kind"] >= Kind.RESERVE, role_bytes(batch), call_bytes(batch, self._os_page))
+        sizes = event_bytes(batch, self._os_page)
         sizes[failed] = 0
         self._count_breaks(batch, sizes, failed)
-        self._counts += np.bincount(kinds[~failed], minlength=_MOST_KINDS).astype(object)
-        self._failed += np.bincount(kinds[failed], minlength=_MOST_KINDS).astype(object)
-        self._bytes += np.array(grouped_sums(kinds, sizes, _MOST_KINDS), dtype=object)
-        self._count_madvise(batch, sizes, failed)
-        self._count_remaps(batch, failed)
+        self._count(batch, sizes, failed, present)
+        if _MADVISE in present:
+            self._count_madvise(batch, sizes, failed)
+        if _MREMAP in present:
+            self._count_remaps(batch, failed)
         self._count_transitions(batch, sizes)
         self._take_back_failed(failed, explained)
         self._log.feed(batch, sizes, failed, explained)
-        self.spans.feed(batch)
-        self.timeline.feed(batch)
+        for kinds, feed in (
+            (_OF_RESIDENCY, self.residency.feed), (_OF_SPANS, self.spans.feed), (_OF_TIMELINE, self.timeline.feed)
+        ):  # fmt: skip
+            if not kinds.isdisjoint(present):
+                feed(batch)
+
+    def _count(
+        self, batch: EventBatch, sizes: NDArray[np.uint64], failed: NDArray[np.bool_], present: frozenset[int]
+    ) -> None:
+        kinds = np.minimum(batch["kind"], _MOST_KINDS - 1)
+        known = sorted({min(kind, _MOST_KINDS - 1) for kind in present})
+        counts = np.bincount(kinds, minlength=_MOST_KINDS)
+        failures = np.bincount(kinds[failed], minlength=_MOST_KINDS)
+        for kind, size in zip(known, grouped_sums(kinds, sizes, _MOST_KINDS, known), strict=True):
+            self._counts[kind] += int(counts[kind] - failures[kind])
+            self._failed[kind] += int(failures[kind])
+            self._bytes[kind] += size
 
     def _count_breaks(self, batch: EventBatch, sizes: NDArray[np.uint64], failed: NDArray[np.bool_]) -> None:
         """Size the brk calls. They return the break, moved or not: one failed if that is not what was asked."""
-        for row in np.flatnonzero((batch["kind"] == Kind.BRK) | (batch["kind"] == Kind.EXEC)):
-            if batch["kind"][row] == Kind.EXEC:
+        for row in rows_among(batch, _BREAKS).tolist():
+            if batch["kind"][row] == _EXEC:
                 self._break = None
                 continue
             wanted, now = int(batch["args"][row, 0]), int(batch["result"][row])
@@ -164,9 +186,7 @@ class Activity:
             self._break = now
 
     def _count_madvise(self, batch: EventBatch, sizes: NDArray[np.uint64], failed: NDArray[np.bool_]) -> None:
-        rows = np.flatnonzero(batch["kind"] == Kind.MADVISE)
-        if not len(rows):
-            return
+        rows = (batch["kind"] == _MADVISE).nonzero()[0]
         advices, group = np.unique(batch["args"][rows, 2] & np.uint64(0xFFFFFFFF), return_inverse=True)
         totals = grouped_sums(group.reshape(-1), sizes[rows], len(advices))
         failures = np.bincount(group.reshape(-1), failed[rows], len(advices))
@@ -177,7 +197,7 @@ class Activity:
             entry[2] += int(lost)
 
     def _count_remaps(self, batch: EventBatch, failed: NDArray[np.bool_]) -> None:
-        rows = np.flatnonzero((batch["kind"] == Kind.MREMAP) & ~failed)
+        rows = ((batch["kind"] == _MREMAP) & ~failed).nonzero()[0]
         dont_unmap = 4
         for old, new, flags in batch["args"][rows][:, 1:4].tolist():
             before = 0 if flags & dont_unmap else -(-old // self._os_page)
@@ -186,7 +206,7 @@ class Activity:
             self.remap_shrunk += max(-grown, 0)
 
     def _count_transitions(self, batch: EventBatch, sizes: NDArray[np.uint64]) -> None:
-        rows = np.flatnonzero((batch["kind"] >= Kind.RESERVE) & (batch["kind"] <= Kind.ALLOC))
+        rows = rows_among(batch, _TRANSITIONS)
         if not len(rows):
             return
         chains = self._callers.label(batch, rows)
@@ -204,7 +224,9 @@ class Activity:
 
     def _take_back_failed(self, failed: NDArray[np.bool_], explained: Explained) -> None:
         """Roles were counted when they were hit; one whose mmap then failed did nothing."""
-        refused = np.flatnonzero(failed[explained.rows])
+        refused = failed[explained.rows].nonzero()[0]
+        if not len(refused):
+            return
         roles = explained.roles[refused]
         chains = self._callers.label(roles, np.arange(len(roles)))
         for role, chain, size in zip(roles, chains, role_bytes(roles), strict=True):

@@ -75,23 +75,21 @@ class Callers:
         depth = np.minimum(events["depth"][rows], MAX_STACK)
         columns = int(depth.max())
         stacks = np.where(np.arange(columns) < depth[:, None], events["stack"][rows, :columns], np.uint64(0))
-        hashes = (stacks * self._multipliers[:columns]).sum(axis=1, dtype=np.uint64)
-        distinct, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        ids = np.fromiter(
-            (self._id(int(key), stacks[row]) for key, row in zip(distinct, first, strict=True)), np.intp, len(distinct)
-        )
-        return ids[inverse.reshape(-1)]
+        keys = (stacks * self._multipliers[:columns]).sum(axis=1, dtype=np.uint64).tolist()
+        ids = list(map(self._ids.get, keys))
+        if None in ids:
+            ids = [self._id(key, stacks[row]) if known is None else known
+                   for row, (key, known) in enumerate(zip(keys, ids, strict=True))]  # fmt: skip
+        return np.array(ids, np.intp)
 
     def _id(self, key: int, stack: NDArray[np.uint64]) -> int:
         known = self._ids.get(key)
-        if known is None:
-            known = 0
-            addresses = [int(address) for address in stack if address]
-            if addresses and len(self.chains) < MAX_CHAINS:
-                known = len(self.chains)
+        if known is None and len(self.chains) < MAX_CHAINS:
+            addresses = [address for address in stack.tolist() if address]
+            known = self._ids[key] = len(self.chains) if addresses else 0
+            if addresses:
                 self.chains.append(self._chain(addresses))
-                self._ids[key] = known
-        return known
+        return known or 0
 
     def _chain(self, addresses: Sequence[int]) -> Chain:
         names = [self._name(address) for address in addresses]

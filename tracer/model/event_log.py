@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.events import EventBatch, Kind
+from tracer.model.batches import table
 from tracer.model.callers import Callers
 from tracer.model.explained import Explained
 from tracer.report import LoggedEvent
@@ -20,6 +21,8 @@ _CALLS = (Kind.MMAP, Kind.MUNMAP, Kind.MREMAP, Kind.BRK, Kind.EXEC, Kind.EXIT)
 _ADDRESS_IS_RESULT = (Kind.MMAP, Kind.MREMAP, Kind.BRK)
 _ADDRESS_IS_ARGUMENT = (Kind.MAP, Kind.FAULT, Kind.FREE, Kind.MUNMAP)
 _NO_SIZE = (Kind.EXEC, Kind.EXIT)
+_RARE = table(*_ROLES, *_CALLS)
+_BRK = int(Kind.BRK)
 
 
 @dataclass(slots=True)
@@ -51,10 +54,10 @@ class EventLog:
         self, batch: EventBatch, sizes: NDArray[np.uint64], failed: NDArray[np.bool_], explained: Explained
     ) -> None:
         """Log the rare events of a batch; `sizes` and `failed` are per event."""
-        rare = np.isin(batch["kind"], _ROLES + _CALLS)
+        rare = _RARE[batch["kind"]]
         rare[explained.rows] = False
-        rare[(batch["kind"] == Kind.BRK) & (sizes == 0) & ~failed] = False  # only asked where the break is
-        rows = np.flatnonzero(rare)
+        rare[(batch["kind"] == _BRK) & (sizes == 0) & ~failed] = False  # only asked where the break is
+        rows = rare.nonzero()[0]
         room = max(self._limit - len(self._entries), 0)
         self.dropped += max(len(rows) - room, 0)
         rows = rows[:room]

@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.events import EVENT, EventBatch, Kind, no_events
+from tracer.model.batches import table
 
-_BY_MMAP = (Kind.RESERVE, Kind.MAP, Kind.ALLOC, Kind.FAULT, Kind.USED, Kind.UNUSED)
-_SYSCALLS = (Kind.MMAP, Kind.MUNMAP)
+_BY_MMAP = table(Kind.RESERVE, Kind.MAP, Kind.ALLOC, Kind.FAULT, Kind.USED, Kind.UNUSED)
+_CALLS = table(Kind.MMAP, Kind.MUNMAP)
+_MMAP, _MUNMAP, _FREE = int(Kind.MMAP), int(Kind.MUNMAP), int(Kind.FREE)
+_FIRST_ROLE, _FIRST_FREQUENT_ROLE = int(Kind.RESERVE), int(Kind.MALLOCGC)
 _COMPARED = ("tid", "kind", "time", "entered")
 
 MAX_WAITING = 1 << 14  # threads; those hit longest ago are dropped first
@@ -46,7 +49,7 @@ class RoleJoin:
     def feed(self, batch: EventBatch) -> Explained:
         """Return the roles that this batch's syscalls explain."""
         kinds = batch["kind"]
-        is_role = (kinds >= Kind.RESERVE) & (kinds < Kind.MALLOCGC)
+        is_role = (kinds >= _FIRST_ROLE) & (kinds < _FIRST_FREQUENT_ROLE)
         assigned = np.full(len(batch), -1, dtype=np.int64)
         hits = int(np.count_nonzero(is_role))
         assigned[is_role] = np.arange(self._next_ticket, self._next_ticket + hits)
@@ -54,7 +57,7 @@ class RoleJoin:
         if not hits and not len(self._waiting):
             return Explained(no_events(), np.zeros(0, np.int64), np.zeros(0, np.intp), assigned)
 
-        picked = np.flatnonzero(is_role | np.isin(kinds, _SYSCALLS))
+        picked = (is_role | _CALLS[kinds]).nonzero()[0]
         waiting = len(self._waiting)
         # Columns, not records: a record is 220 bytes, and most of it is stack.
         columns = {name: np.concatenate([self._waiting[name], batch[name][picked]]) for name in _COMPARED}
@@ -85,8 +88,8 @@ def _matches(columns: dict[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
     """Tell for each event but the last whether it is a role that the event after it explains."""
     role = {name: column[:-1] for name, column in columns.items()}
     call = {name: column[1:] for name, column in columns.items()}
-    by_mmap = np.isin(role["kind"], _BY_MMAP) & (call["kind"] == Kind.MMAP)
-    by_munmap = (role["kind"] == Kind.FREE) & (call["kind"] == Kind.MUNMAP)
+    by_mmap = _BY_MMAP[role["kind"]] & (call["kind"] == _MMAP)
+    by_munmap = (role["kind"] == _FREE) & (call["kind"] == _MUNMAP)
     matched: NDArray[np.bool_] = (
         (role["ticket"] >= 0)
         & (call["ticket"] < 0)

@@ -22,11 +22,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tracer.events import EventBatch, Kind, no_events
 from tracer.kernel.ranges import normalise
 from tracer.model.activity import Activity
+from tracer.model.batches import joined
 from tracer.model.drift import Columns, Row, bytes_of, compare, divide
 from tracer.model.explained import RoleJoin
 from tracer.model.mappings import GROWSDOWN, MAPPED, SHOWN, MappingModel
@@ -42,7 +42,8 @@ HOLD = 20_000_000  # ns for which an event waits for earlier ones of other CPUs
 SLACK = 15_000_000  # ns; less than HOLD, so that what may touch a look has not been applied when it begins
 _ARRIVAL = 30_000_000  # ns from the end of the slack until its events have arrived
 _PIECE = 1 << 18  # events that are joined at once
-_FOREVER = (1 << 63) - 1
+_FOREVER = (1 << 64) - 1
+_STATES_UNSEEN = int(Kind.STATES_UNSEEN)
 # A byte that an event changed during the first look after a loss may have been changed again by one that was lost, and
 # what was seen is taken for the earlier of the two: the second look tells.
 _MENDED_BY = 2  # looks
@@ -108,20 +109,24 @@ class Follower:
         if lost > self._lost:
             self._lost = lost
             self._mappings.lossy = self._states.lossy = _MENDED_BY
-        unseen = batch["time"][batch["kind"] == Kind.STATES_UNSEEN]
-        if len(unseen):
-            self._blind(int(unseen.max()))
         if len(batch):
-            self._held = np.concatenate((self._held, batch)) if len(self._held) else batch
-            times = self._held["time"]
-            if np.any(times[1:] < times[:-1]):
-                self._held = self._held[np.argsort(times, kind="stable")]
+            self._hold(batch)
         if self._sight is None:
-            self._apply(self._held["time"] <= np.uint64(max(now - HOLD, 0)))
+            self._apply(now - HOLD)
             for side in (self._mappings, self._states):
                 side.bound_recording()
         elif now >= self._sight.ended + SLACK + _ARRIVAL:
             self._settle(self._sight, now - HOLD)
+
+    def _hold(self, batch: EventBatch) -> None:
+        """Put a batch to the events that are held, in order of time."""
+        unseen = batch["time"][batch["kind"] == _STATES_UNSEEN]
+        if len(unseen):
+            self._blind(int(unseen.max()))
+        self._held = joined((self._held, batch)) if len(self._held) else batch
+        times = self._held["time"]
+        if (times[1:] < times[:-1]).any():
+            self._held = self._held[np.argsort(times, kind="stable")]
 
     def _blind(self, until: int) -> None:
         """Know nothing of the region states until a look that began after `until` (ns): some roles went unseen."""
@@ -140,7 +145,7 @@ class Follower:
         """Take all that is held back: no more events will come."""
         if self._sight is not None:
             self._settle(self._sight, _FOREVER)
-        self._apply(np.ones(len(self._held), np.bool_))
+        self._apply(_FOREVER)
 
     def _settle(self, sight: Sight, complete: int) -> None:
         """Compare a look; all that happened before `complete` has arrived."""
@@ -148,7 +153,7 @@ class Follower:
         maps, states = self.model.mappings.map, self.model.states.map
         for side in (self._mappings, self._states):
             side.begin_recording()
-        self._apply(self._held["time"] <= np.uint64(min(self._touching_until(sight), complete)))
+        self._apply(min(self._touching_until(sight), complete))
         if not maps.full:
             self._compare_mappings(sight)
         knows_all = self._follows_states and sight.began >= self._blind_until
@@ -168,8 +173,12 @@ class Follower:
         began = np.where(self._held["entered"] > 0, self._held["entered"], self._held["time"])
         return int(np.max(self._held["time"][began <= np.uint64(until)], initial=until))
 
-    def _apply(self, which: NDArray[np.bool_]) -> None:
-        batch, self._held = self._held[which], self._held[~which]
+    def _apply(self, until: int) -> None:
+        """Apply what is held until a moment, CLOCK_MONOTONIC ns."""
+        count = int(np.searchsorted(self._held["time"], np.uint64(max(until, 0)), side="right"))
+        if not count:
+            return
+        batch, self._held = self._held[:count], self._held[count:].copy()
         for start in range(0, len(batch), _PIECE):
             piece = batch[start : start + _PIECE]
             explained = self._join.feed(piece)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from tracer.events import RESIDENCY_KINDS, EventBatch, Kind
 from tracer.join import AddressSpace
+from tracer.model.batches import rows_among, table
 from tracer.report import KINDS, FaultRow, LiveResident, PageFaults, ResidentSizes
 
 GRANULES = 64  # of a region
+_RESIDENCY = table(*RESIDENCY_KINDS)
 _MOST_REGIONS = 1 << 16
 _TOP = 1 << 64
 UNMAPPED = "unmapped"  # where faults were and nothing is mapped any longer
@@ -41,7 +43,7 @@ class LiveResidency:
 
     def feed(self, batch: EventBatch) -> None:
         """Take the next events; others than those of the residency are passed over."""
-        some = batch[np.isin(batch["kind"], RESIDENCY_KINDS)]
+        some = batch[rows_among(batch, _RESIDENCY)]
         for kind, args, result in zip(
             some["kind"].tolist(), some["args"].tolist(), some["result"].tolist(), strict=True
         ):

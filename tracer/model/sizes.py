@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tracer.events import EventBatch, Kind
+from tracer.model.batches import kinds_in, table
 
 _MAX_ERRNO = 4095
 _ADDRESS_SPACE = 1 << 47  # of a user process on amd64 and arm64
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
+_EXEC, _FIRST_ROLE = int(Kind.EXEC), int(Kind.RESERVE)
+_USED, _SCAVENGE = int(Kind.USED), int(Kind.SCAVENGE)
+_MREMAP, _PROCESS_MADVISE = int(Kind.MREMAP), int(Kind.PROCESS_MADVISE)
+_NO_CALL_BYTES = table(Kind.BRK, Kind.EXEC, Kind.EXIT)
+_NO_ROLE_BYTES = table(Kind.GC_START, Kind.GC_DONE)
 
 
 def round_up(sizes: NDArray[np.uint64], page: int) -> NDArray[np.uint64]:
@@ -23,39 +31,52 @@ def round_up(sizes: NDArray[np.uint64], page: int) -> NDArray[np.uint64]:
 def failed_calls(batch: EventBatch) -> NDArray[np.bool_]:
     """Tell which events are system calls that returned an error."""
     result = batch["result"]
-    failed: NDArray[np.bool_] = (batch["kind"] < Kind.EXEC) & (result < 0) & (result >= -_MAX_ERRNO)
+    failed: NDArray[np.bool_] = (batch["kind"] < _EXEC) & (result < 0) & (result >= -_MAX_ERRNO)
     return failed
+
+
+def event_bytes(batch: EventBatch, os_page: int) -> NDArray[np.uint64]:
+    """Return the bytes that each event is about, a system call or a role."""
+    is_role = batch["kind"] >= _FIRST_ROLE
+    if is_role.all():
+        return role_bytes(batch)
+    sizes = call_bytes(batch, os_page)
+    return np.where(is_role, role_bytes(batch), sizes) if is_role.any() else sizes
 
 
 def call_bytes(batch: EventBatch, os_page: int) -> NDArray[np.uint64]:
     """Return the bytes that each system call acts on (0 for brk, whose size depends on the one before)."""
-    kinds, args = batch["kind"], batch["args"]
+    kinds, args, present = batch["kind"], batch["args"], kinds_in(batch)
     sizes = round_up(args[:, 1], os_page)
-    remapped = kinds == Kind.MREMAP
-    sizes[remapped] = round_up(args[remapped, 2], os_page)
-    advised = kinds == Kind.PROCESS_MADVISE
-    sizes[advised] = np.maximum(batch["result"][advised], 0).astype(np.uint64)
-    sizes[(kinds == Kind.BRK) | (kinds == Kind.EXEC) | (kinds == Kind.EXIT)] = 0
+    if _MREMAP in present:
+        remapped = kinds == _MREMAP
+        sizes[remapped] = round_up(args[remapped, 2], os_page)
+    if _PROCESS_MADVISE in present:
+        advised = kinds == _PROCESS_MADVISE
+        sizes[advised] = np.maximum(batch["result"][advised], 0).astype(np.uint64)
+    sizes[_NO_CALL_BYTES[kinds]] = 0
     return sizes
 
 
 def role_bytes(batch: EventBatch) -> NDArray[np.uint64]:
     """Return the bytes that each role is about; of `used` the prepared ones, if known, of `scavenge` those wanted."""
-    args = batch["args"]
+    kinds, args = batch["kind"], batch["args"]
     sizes = args[:, 1].copy()
-    known = (batch["kind"] == Kind.USED) & (args[:, 2] > 0)
+    known = (kinds == _USED) & (args[:, 2] > 0)
     sizes[known] = args[known, 2]
-    sizes[(batch["kind"] == Kind.GC_START) | (batch["kind"] == Kind.GC_DONE)] = 0
+    sizes[_NO_ROLE_BYTES[kinds]] = 0
     # debug.FreeOSMemory asks for ^uintptr(0): all there is, which is no number of bytes.
-    sizes[(batch["kind"] == Kind.SCAVENGE) & (sizes > np.uint64(_ADDRESS_SPACE))] = 0
+    sizes[(kinds == _SCAVENGE) & (sizes > np.uint64(_ADDRESS_SPACE))] = 0
     return sizes
 
 
-def grouped_sums(group: NDArray[np.intp], values: NDArray[np.uint64], groups: int) -> list[int]:
-    """Return the exact sum of `values` in each of `groups` groups.
+def grouped_sums(
+    group: NDArray[np.integer], values: NDArray[np.uint64], groups: int, wanted: Iterable[int] | None = None
+) -> list[int]:
+    """Return the exact sum of `values` in each of `groups` groups, or only in those `wanted`.
 
     float64 holds integers up to 2^53: halves of 32 bits, of at most 2^20 values, stay below that.
     """
     low = np.bincount(group, (values & _LOW).astype(np.float64), groups)
     high = np.bincount(group, (values >> _SHIFT).astype(np.float64), groups)
-    return [(int(h) << 32) + int(part) for h, part in zip(high, low, strict=True)]
+    return [(int(high[at]) << 32) + int(low[at]) for at in (range(groups) if wanted is None else wanted)]

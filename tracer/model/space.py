@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.events import EventBatch, Kind
+from tracer.model.batches import rows_among, table
 from tracer.model.callers import Callers, Symbolize
 from tracer.model.explained import Explained, RoleJoin
 from tracer.model.gc_cycles import MOST_CYCLES, GcCycles
@@ -28,8 +29,7 @@ _BY_RESULT = (Kind.RESERVE, Kind.ALLOC)
 _AT_HIT = (Kind.MAP, Kind.USED, Kind.UNUSED, Kind.FAULT, Kind.FREE)
 _CALLS = (Kind.MMAP, Kind.MUNMAP, Kind.MREMAP, Kind.MPROTECT, Kind.BRK)
 _OTHERS = (Kind.EXEC, Kind.GROW, Kind.GC_START, Kind.GC_DONE)
-_APPLIED = np.zeros(256, np.bool_)
-_APPLIED[[*_AT_HIT, *_CALLS, *_OTHERS]] = True
+_APPLIED = table(*_AT_HIT, *_CALLS, *_OTHERS)
 
 _ARENA_MAKER = "runtime.(*mheap).sysAlloc"
 MOST_GROWTHS = 10_000
@@ -120,8 +120,9 @@ class AddressSpaceModel:
         if len(batch):
             self.time = int(batch["time"][-1])
         by_call = self._roles_of_calls(explained)
-        kinds = np.minimum(batch["kind"], 255)
-        rows = np.flatnonzero(_APPLIED[kinds] & (batch["time"] >= self._since))
+        rows = rows_among(batch, _APPLIED)
+        if self._since:
+            rows = rows[batch["time"][rows] >= self._since]
         if not len(rows):
             return
         owners = self._owners(batch, rows)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.events import SPAN_ROLES, EventBatch, Kind
+from tracer.model.batches import rows_among, table
 from tracer.model.sizes import grouped_sums
 from tracer.report import SpanChurnRow, SpanEvents
 
@@ -23,13 +24,11 @@ STACKS, WORK_BUFS = 256, 257  # rows behind those of the 256 values that a span 
 _ROWS = 258
 _USES: dict[int, Literal["stacks", "work_bufs"]] = {STACKS: "stacks", WORK_BUFS: "work_bufs"}
 _STACK = 1  # spanAllocType in runtime/mheap.go: below it the heap, above it what differs by release
+_SPAN_ALLOC, _SPAN_FREE, _PROBES_ON = int(Kind.SPAN_ALLOC), int(Kind.SPAN_FREE), int(Kind.SPAN_PROBES_ON)
+_OF_SPANS = table(*SPAN_ROLES)
+_MARKS = table(Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF)
 _MOST_LIVING = 1 << 20
 _MOST_WINDOWS = 10_000
-
-
-def is_span_event(batch: EventBatch) -> NDArray[np.bool_]:
-    """Tell which events are of a span."""
-    return np.isin(batch["kind"], SPAN_ROLES)
 
 
 @dataclass(slots=True)
@@ -92,8 +91,7 @@ class SpanChurn:
     def feed(self, batch: EventBatch) -> None:
         """Take the next events."""
         kinds = batch["kind"]
-        marks = np.flatnonzero((kinds == Kind.SPAN_PROBES_ON) | (kinds == Kind.SPAN_PROBES_OFF))
-        rows = np.flatnonzero(is_span_event(batch))
+        marks, rows = rows_among(batch, _MARKS), rows_among(batch, _OF_SPANS)
         begin = 0
         for mark in marks.tolist():
             end = int(np.searchsorted(rows, mark))
@@ -128,7 +126,7 @@ class SpanChurn:
         )
 
     def _mark(self, kind: int, time: int, argument: int) -> None:
-        if kind == Kind.SPAN_PROBES_ON:
+        if kind == _PROBES_ON:
             self.windows.begin(max(time, self._start), argument)
         else:
             self.windows.end(time, stopped=bool(argument))
@@ -139,7 +137,7 @@ class SpanChurn:
             return
         args = batch["args"][rows]
         group = rows_of(args)
-        freed = batch["kind"][rows] == Kind.SPAN_FREE
+        freed = batch["kind"][rows] == _SPAN_FREE
         for at, some in ((0, ~freed), (1, freed)):
             self._spans[at] += np.bincount(group[some], minlength=_ROWS).astype(object)
             pages = grouped_sums(group[some], args[some, 1] >> PAGE_SHIFT, _ROWS)
@@ -150,7 +148,7 @@ class SpanChurn:
         born, lives = self._born, self._lives
         columns = (events["time"], events["args"][:, 0], group, events["kind"])
         for time, address, row, kind in zip(*(column.tolist() for column in columns), strict=True):
-            if kind == Kind.SPAN_ALLOC:
+            if kind == _SPAN_ALLOC:
                 if address and len(born) < _MOST_LIVING:
                     born[address] = time
             elif (since := born.pop(address, None)) is not None:

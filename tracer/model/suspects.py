@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tracer.events import EventBatch, Kind
 from tracer.kernel.ranges import Ranges, normalise
+from tracer.model.batches import table
 from tracer.model.drift import Row, bytes_of, common, divide
 from tracer.model.mappings import ADDRESS_SPACE
 from tracer.model.steps import Piece, Steps
@@ -22,7 +23,7 @@ PROVEN_BY = 3  # looks in a row that show the same difference in bytes that no e
 _MOST_RECORDED = 1 << 18  # changes between two looks; behind more of them nothing is suspected any longer
 _MOST_CHARGES = 1000
 _PAGE = 4096
-_CALLS = (Kind.MMAP, Kind.MUNMAP, Kind.MREMAP, Kind.MPROTECT)
+_CALLS = table(Kind.MMAP, Kind.MUNMAP, Kind.MREMAP, Kind.MPROTECT)
 
 Values = NDArray[np.int64]
 
@@ -106,7 +107,7 @@ class Charges:
         if not self.charged:
             return 0
         last = np.uint64(max(time for time, _ in self.charged))
-        late = np.isin(batch["kind"], _CALLS) & (batch["entered"] <= last) & (batch["result"] >= 0)
+        late = _CALLS[batch["kind"]] & (batch["entered"] <= last) & (batch["result"] >= 0)
         before = bytes_of(row for _, row in self.charged)
         for call in batch[late]:
             ranges = _ranges(_places(call))

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tracer.events import EventBatch, Kind
+from tracer.model.batches import rows_among, table
 from tracer.model.gc_cycles import MOST_CYCLES
 from tracer.model.sizes import grouped_sums
 from tracer.model.span_events import PAGE_SHIFT
 
-_COUNTED = {Kind.UNUSED: 0, Kind.SPAN_ALLOC: 1, Kind.SPAN_FREE: 2}
+_COUNTED = tuple(table(kind) for kind in (Kind.UNUSED, Kind.SPAN_ALLOC, Kind.SPAN_FREE))
+_BORDERS = table(Kind.GC_START, Kind.GC_DONE)
 
 
 @dataclass(slots=True)
@@ -47,8 +49,8 @@ class Timeline:
     def feed(self, batch: EventBatch) -> None:
         """Take the next events."""
         kinds = batch["kind"]
-        borders = np.flatnonzero((kinds == Kind.GC_START) | (kinds == Kind.GC_DONE))
-        counted = [np.flatnonzero(kinds == kind) for kind in _COUNTED]
+        borders = rows_among(batch, _BORDERS)
+        counted = [rows_among(batch, one) for one in _COUNTED]
         segments = [np.searchsorted(borders, rows).astype(np.intp) for rows in counted]
         amounts = [batch["args"][rows, 1] for rows in counted]
         amounts[1:] = [size >> PAGE_SHIFT for size in amounts[1:]]
