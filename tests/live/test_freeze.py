@@ -37,6 +37,23 @@ with Target.open(int(sys.argv[1])) as target, Freeze(target, 600) as freeze:
     print("frozen", flush=True)
     time.sleep(600)
 """
+# Its thread waits in the kernel for a child, which ends with it at the latest.
+SLEEPER = """
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(void)
+{
+    pid_t self = getpid();
+    for (;;)
+        if (vfork() == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            if (getppid() == self)
+                sleep(600);
+            _exit(0);
+        }
+}
+"""
 
 
 class Waits:
@@ -143,9 +160,7 @@ class TestStandingStill:
     def test_a_thread_asleep_in_the_kernel_is_not_waited_for(self, tmp_path: Path) -> None:
         compiler = program("gcc", "gcc")
         source = tmp_path / "sleeper.c"
-        source.write_text(
-            "#include <unistd.h>\nint main(void) { for (;;) if (vfork() == 0) { sleep(600); _exit(0); } }\n"
-        )
+        source.write_text(SLEEPER)
         subprocess.run([compiler, "-w", "-o", str(tmp_path / "sleeper"), str(source)], check=True)
         with running(tmp_path / "sleeper") as process, Target.open(process.pid) as held:
             wait_until(lambda: state(process.pid) == "D", "waiting for the vforked child")
@@ -154,13 +169,8 @@ class TestStandingStill:
                 assert freeze.uninterruptible == 1
             assert _children(process.pid) == [child], "what it waits for is still to come"
             assert tracer_of(process.pid) == 0
-            try:
-                os.kill(child, signal.SIGKILL)
-                wait_until(lambda: _children(process.pid) not in ([child], []), "going on")
-            finally:
-                process.kill()
-                for child in _children(process.pid):
-                    os.kill(child, signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)
+            wait_until(lambda: _children(process.pid) not in ([child], []), "going on")
 
 
 def _children(pid: int) -> list[int]:
