@@ -2,17 +2,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from tests.support.occupant import occupant
+from tests.support.processes import running, state, wait_until
 from tracer.errors import EXIT_NOT_PERMITTED, NotPermitted, TargetError, TargetGone
 from tracer.target import Target
 
@@ -20,31 +18,10 @@ KTHREADD = 2
 NOBODY = 65534
 
 
-@contextmanager
-def running(*command: str) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_until(condition: object, seconds: float = 10.0) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.005)
-
-
-def state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
 def test_a_running_process_is_described() -> None:
     before = time.time()
     with running("/bin/sleep", "100") as process:
-        wait_until(lambda: b"sleep" in Path(f"/proc/{process.pid}/cmdline").read_bytes())
+        wait_until(lambda: b"sleep" in Path(f"/proc/{process.pid}/cmdline").read_bytes(), "the exec")
         with Target.open(process.pid) as target:
             target.check_alive()
             target.check_same_program()
@@ -83,7 +60,7 @@ def test_exit_is_noticed_by_every_read() -> None:
 def test_a_zombie_is_called_one() -> None:
     with running("/bin/sleep", "100") as process, Target.open(process.pid) as target:
         process.kill()
-        wait_until(lambda: state(process.pid) == "Z")
+        wait_until(lambda: state(process.pid) == "Z", "the end")
         with pytest.raises(TargetGone, match="is a zombie"):
             target.check_alive()
         with pytest.raises(TargetGone, match="is a zombie"):
@@ -144,7 +121,7 @@ def test_a_thread_id_leads_to_its_process() -> None:
 
 def test_a_process_whose_main_thread_ended_is_told_from_a_dead_one() -> None:
     with occupant("headless") as process:
-        wait_until(lambda: state(process.pid) == "Z")
+        wait_until(lambda: state(process.pid) == "Z", "the end")
         with pytest.raises(TargetGone, match=r"main thread of process .* has ended"):
             Target.open(process.pid)
 
@@ -152,13 +129,14 @@ def test_a_process_whose_main_thread_ended_is_told_from_a_dead_one() -> None:
 def test_an_execve_is_noticed_even_of_the_same_program() -> None:
     for program in ("exec sleep 100", "exec sh -c 'read x'"):
         with running("/bin/sh", "-c", f"read x; {program}") as process:
-            wait_until(lambda: b"read x" in Path(f"/proc/{process.pid}/cmdline").read_bytes())
+            wait_until(lambda: b"read x" in Path(f"/proc/{process.pid}/cmdline").read_bytes(), "the exec")
             with Target.open(process.pid) as target:
                 before = Path(f"/proc/{process.pid}/cmdline").read_bytes()
                 assert process.stdin is not None
                 process.stdin.write(b"\n")
                 process.stdin.flush()
-                wait_until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes() not in (before, b""))  # noqa: B023
+                words = Path(f"/proc/{process.pid}/cmdline")
+                wait_until(lambda: words.read_bytes() not in (before, b""), "the exec")  # noqa: B023
                 target.check_alive()
                 with pytest.raises(TargetError, match="executed another program"):
                     target.check_same_program()
@@ -168,7 +146,7 @@ def test_a_deleted_executable_is_still_found_and_said_to_be_deleted(tmp_path: Pa
     copy = tmp_path / "pro gram"
     shutil.copy("/bin/sleep", copy)
     with running(str(copy), "100") as process:
-        wait_until(lambda: os.readlink(f"/proc/{process.pid}/exe") == str(copy))
+        wait_until(lambda: os.readlink(f"/proc/{process.pid}/exe") == str(copy), "the exec")
         with Target.open(process.pid) as before:
             assert (before.exe, before.exe_deleted) == (str(copy), False)
         copy.unlink()
@@ -183,14 +161,14 @@ def test_a_program_whose_name_ends_in_deleted_is_not_deleted(tmp_path: Path) -> 
     copy = tmp_path / "sleep (deleted)"
     shutil.copy("/bin/sleep", copy)
     with running(str(copy), "100") as process:
-        wait_until(lambda: os.readlink(f"/proc/{process.pid}/exe") == str(copy))
+        wait_until(lambda: os.readlink(f"/proc/{process.pid}/exe") == str(copy), "the exec")
         with Target.open(process.pid) as target:
             assert (target.exe, target.exe_deleted) == (str(copy), False)
 
 
 def test_arguments_without_end_are_cut() -> None:
     with running(sys.executable, "-c", "input()", *(["x" * 100_000] * 10)) as process:
-        wait_until(lambda: len(Path(f"/proc/{process.pid}/cmdline").read_bytes()) > 1_000_000)
+        wait_until(lambda: len(Path(f"/proc/{process.pid}/cmdline").read_bytes()) > 1_000_000, "the exec")
         with Target.open(process.pid) as target:
             assert sum(map(len, target.cmdline)) <= 1 << 16
 
@@ -201,9 +179,9 @@ def test_pids_of_another_namespace_are_told() -> None:
         pytest.skip("needs root and unshare")
     with running(*command) as parent:
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-        wait_until(lambda: children.read_text().strip())
+        wait_until(lambda: children.read_text().strip() != "", "the fork")
         child = int(children.read_text())
-        wait_until(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
+        wait_until(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n", "the exec")
         with Target.open(child) as target:
             assert (target.pid, target.ns_pid) == (child, 1)
             assert os.path.samefile(target.exe_file, "/bin/sleep")

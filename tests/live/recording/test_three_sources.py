@@ -77,7 +77,7 @@ def watched(source_of: Callable[[int], EventSource], argv: list[str]) -> EventBa
                     break
         finally:
             source.stop()
-            launched.wait(10)
+            launched.wait(60)
         batches.append(accept(source.poll(0)))
         assert source.lost == 0
     return np.concatenate(batches)
