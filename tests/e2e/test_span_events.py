@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 import pytest
 
-from tests.live.bpf.span_rounds import Rounds, rounds
+from tests.live.bpf.span_rounds import rounds
 from tests.support.builds import Mode, build
-from tests.support.command import gomem, obeys_the_rules, report_of
-from tests.support.processes import running
+from tests.support.command import Outcome, gomem, obeys_the_rules, outcome, report_of, started
+from tests.support.processes import sleeping
 
 pytestmark = pytest.mark.bpf
 
@@ -15,8 +18,7 @@ pytestmark = pytest.mark.bpf
 @pytest.mark.parametrize(("release", "mode"), [("1.27.3", "pie"), ("1.23.9", "exe"), ("1.19", "exe")])
 def test_a_stripped_program_shows_its_spans_and_cycles(release: str, mode: Mode) -> None:
     path = build("rounds", release, stripped=True, mode=mode)
-    with running(path, "-rounds", -1) as process:
-        report = report_of("trace", "--pid", process.pid, "--duration", "1.5", "--with", "spans", "--budget", "100")
+    report = trace_of_rounds(path, "--budget", "100", "--format", "json").report()
     obeys_the_rules(report)
     churn = report["span_events"]
     assert churn["budget"] == 1.0
@@ -29,27 +31,34 @@ def test_a_stripped_program_shows_its_spans_and_cycles(release: str, mode: Mode)
 
 
 def test_the_page_tells_of_both() -> None:
-    with rounds("1.27.3", "-rounds", -1) as target:
-        page = page_of(target)
-    assert "GC cycles marked for" in page
-    assert "Spans that came" in page
-    assert "watched for" in page
-
-
-def page_of(target: Rounds) -> str:
-    done = gomem("trace", "--pid", target.pid, "--duration", "1", "--with", "spans")
+    done = trace_of_rounds(build("rounds", "1.27.3"))
     assert done.status == 0, done.stderr
-    return done.stdout
+    assert "GC cycles marked for" in done.stdout
+    assert "Spans that came" in done.stdout
+    assert "watched for" in done.stdout
+
+
+def trace_of_rounds(path: Path, *words: str) -> Outcome:
+    """Trace a target's first rounds, of which each collects twice, and what little comes before them."""
+    with (
+        rounds("", warm=False, path=path) as target,
+        started("trace", "--pid", target.pid, "--duration", 120, "--with", "spans", *words) as trace,
+    ):
+        target.wait(lambda: None)
+        for _ in range(4):
+            target.round(lambda: None)
+        trace.send_signal(signal.SIGINT)
+        return outcome(trace)
 
 
 def test_a_program_that_is_not_go_has_a_gap() -> None:
-    with running("sleep", "100") as process:
+    with sleeping() as process:
         report = report_of("trace", "--pid", process.pid, "--duration", "0.2", "--with", "spans")
     assert report["span_events"] is None
     assert any("spans that come and go" in limit["what"] for limit in report["limits"])
 
 
 def test_another_backend_is_refused() -> None:
-    with running("sleep", "100") as process:
+    with sleeping() as process:
         said = gomem("trace", "--pid", process.pid, "--with", "spans", "--backend", "procfs").refusal(2)
     assert "needs BPF" in said

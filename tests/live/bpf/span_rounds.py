@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.support.builds import build
 from tests.support.parked import ended
@@ -80,12 +81,13 @@ class Rounds:
 
 
 @contextmanager
-def rounds(release: str, *words: object, warm: bool = True) -> Iterator[Rounds]:
+def rounds(release: str, *words: object, warm: bool = True, path: Path | None = None) -> Iterator[Rounds]:
     """Run the target until the block ends; the block begins when it stands still after its first round.
 
     With "-rounds" among the words it never stands still; when not `warm` it is about to stand still before any round.
+    `path` is another build of it.
     """
-    path = build("rounds", release)
+    path = path or build("rounds", release)
     # Without asyncpreemptoff, sysmon signals the goroutine in its raw system call every 10 ms.
     process = subprocess.Popen(
         [str(path), *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,

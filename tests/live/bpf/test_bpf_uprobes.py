@@ -54,7 +54,7 @@ def test_events_of_roles_explain_the_syscalls_that_the_runtime_makes(release: st
     path = build("churn", release)
     with (
         opened(path, release) as binary,
-        Launched([str(path), "-mb", "48", "-phase", "200ms", "-seconds", "3"]) as launched,
+        Launched([str(path), "-mb", "48", "-phase", "200ms", "-rounds", "3"]) as launched,
         tracing(launched.pid, binary.specs()) as source,
     ):
         launched.resume()
@@ -94,7 +94,7 @@ def test_collections_from_birth_on_are_counted_once_each(
     path = build("churn", release)
     log = tmp_path / "gctrace"
     monkeypatch.setenv("GODEBUG", "gctrace=1")
-    script = f'exec "{path}" -mb 48 -phase 200ms -seconds 3 2>"{log}" >/dev/null'
+    script = f'exec "{path}" -mb 48 -phase 200ms -rounds 3 2>"{log}" >/dev/null'
     with (
         opened(path, release) as binary,
         Launched(["sh", "-c", script]) as launched,

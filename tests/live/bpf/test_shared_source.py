@@ -77,7 +77,7 @@ def test_every_process_has_the_events_that_a_source_of_its_own_sees(single_calls
         for release in ("1.21.13", "1.27.3", "1.21.13", "1.27.3"):
             path = build("churn", release)
             binary = stack.enter_context(opened(path, release))
-            command = [str(path), "-mb", "24", "-phase", "100ms", "-seconds", "1"]
+            command = [str(path), "-mb", "24", "-phase", "100ms", "-rounds", "2"]
             launched = stack.enter_context(Launched(command))
             own = stack.enter_context(tracing(launched.pid, binary.specs(), ring_bytes=8 << 20))
             assert source.add(launched.pid, binary.specs()) == []

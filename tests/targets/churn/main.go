@@ -17,6 +17,7 @@ var (
 	peak    = flag.Int("mb", 192, "MB of live heap at the top of a round")
 	phase   = flag.Duration("phase", 1500*time.Millisecond, "length of each phase")
 	seconds = flag.Float64("seconds", 0, "when to end; 0: never")
+	rounds  = flag.Int("rounds", 0, "rounds after which to end; 0: never")
 )
 
 type node struct {
@@ -52,7 +53,7 @@ func main() {
 		time.AfterFunc(time.Duration(*seconds*float64(time.Second)), func() { os.Exit(0) })
 	}
 	var kept []chunk
-	for {
+	for round := 1; ; round++ {
 		say(started, "grow", len(kept))
 		step := *phase / time.Duration(*peak)
 		for len(kept) < *peak {
@@ -79,6 +80,9 @@ func main() {
 		time.Sleep(*phase)
 		say(started, "scavenge", len(kept))
 		debug.FreeOSMemory()
+		if round == *rounds {
+			return
+		}
 		time.Sleep(*phase)
 	}
 }
