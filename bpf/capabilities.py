@@ -30,7 +30,11 @@ def bpf_usable(checks: list[Check]) -> bool:
 
 
 def _checks() -> Iterator[Check]:
-    yield _capabilities()
+    try:
+        yield _capabilities()
+    except OSError as error:
+        yield Check("capabilities", False, f"unknown: /proc/self/status: {error.strerror}", "mount -t proc proc /proc")
+        return
     try:
         bcc = bcc_import.import_bcc()
     except GomemError as error:
@@ -79,7 +83,7 @@ def _uprobes(program: Program) -> Iterator[Check]:
     detail = "one link for all probes" if multi else "not in this kernel (Linux 6.6): perf events instead"
     yield Check("uprobe_multi", multi or None, detail)
     pmu = uprobes.uprobe_pmu_type()
-    detail = f"type {pmu}" if pmu is not None else "not in this kernel"
+    detail = f"type {pmu}" if pmu is not None else "not in this kernel, or there is no /sys to tell"
     needed = False if not multi else None
     yield Check("uprobe PMU", pmu is not None or needed, detail, "needs CONFIG_UPROBE_EVENTS" if pmu is None else "")
 

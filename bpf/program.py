@@ -150,9 +150,18 @@ class Program:
 
 
 def possible_cpus() -> int:
-    """Return how many CPUs the kernel may ever have: the width of per-CPU maps."""
-    last = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")[-1]
+    """Return how many CPUs the kernel may ever have: the width of per-CPU maps. Without /sys perhaps some too many."""
+    try:
+        last = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")[-1]
+    except OSError:
+        return _cpus_of_mask(Path("/proc/self/status").read_text())
     return int(last.split("-")[-1]) + 1
+
+
+def _cpus_of_mask(status: str) -> int:
+    """Return for how many CPUs a task's mask has room: the kernel writes it with as many bits as it has CPU ids."""
+    mask = status.partition("Cpus_allowed:")[2].split("\n")[0]
+    return 4 * len(mask.strip().replace(",", ""))
 
 
 def offset_in(dtype: np.dtype[np.void], field: str) -> int:

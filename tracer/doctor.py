@@ -9,12 +9,14 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from tracer.checks import Check
-from tracer.kernel.mounts import Mount, parse_mountinfo
+from tracer.kernel.cgroup import hierarchy_mounts, memory_membership
+from tracer.kernel.mounts import MOUNT_PROCFS, NO_PROCFS, Mount, has_procfs, parse_mountinfo
 from tracer.kernel.pagemap import scan, zero_frames
 from tracer.kernel.procfs import parse_status
 
@@ -28,24 +30,34 @@ _CAPABILITY_NAMES = (
 CAPABILITIES = _CAPABILITY_NAMES.split()
 # include/linux/proc_ns.h: the inode numbers of the namespaces that the kernel starts with
 _INITIAL = {"user": 0xEFFFFFFD, "pid": 0xEFFFFFFC}
+_UNKNOWN = "unknown: there is no /proc/sys"
 _PERF_EVENTS_FREE = 1  # perf_event_paranoid up to which a user may trace processes of his own
 
 
 def kernel_checks() -> list[Check]:
-    """Ask this machine everything; takes some milliseconds, never raises."""
+    """Ask this machine everything; takes some milliseconds, never raises.
+
+    Without a /proc there are few answers.
+    """
+    kernel = check_kernel(os.uname().release, os.uname().machine)
+    if not has_procfs():
+        return [kernel, Check("/proc", False, NO_PROCFS, MOUNT_PROCFS), check_sysfs(), check_strace()]
     capabilities = parse_status(Path("/proc/self/status").read_bytes()).cap_effective or 0
     mounts = parse_mountinfo(_text("/proc/self/mountinfo") or "")
     return [
-        check_kernel(os.uname().release, os.uname().machine),
+        kernel,
         *check_capabilities(capabilities),
-        check_namespace("user", os.readlink("/proc/self/ns/user")),
-        check_namespace("pid", os.readlink("/proc/self/ns/pid")),
+        check_namespace("user", _link("/proc/self/ns/user")),
+        check_namespace("pid", _link("/proc/self/ns/pid")),
+        check_procfs(mounts),
         check_hidepid(mounts, capabilities),
+        check_sysfs(),
+        check_cgroups(mounts, _text("/proc/self/cgroup") or "", _is_on_top),
         check_tracefs(mounts),
         check_pagemap(),
         check_pagemap_scan(),
-        check_yama(_text("/proc/sys/kernel/yama/ptrace_scope"), capabilities),
-        check_perf_paranoid(_text("/proc/sys/kernel/perf_event_paranoid"), capabilities),
+        check_yama(_setting("/proc/sys/kernel/yama/ptrace_scope"), capabilities),
+        check_perf_paranoid(_setting("/proc/sys/kernel/perf_event_paranoid"), capabilities),
         check_lockdown(_text("/sys/kernel/security/lockdown")),
         check_strace(),
     ]
@@ -100,6 +112,8 @@ def check_namespace(kind: str, link: str) -> Check:
     found = re.fullmatch(r"\w+:\[(\d{1,20})\]", link)
     initial = bool(found) and int(found[1]) == _INITIAL[kind] if found else False
     name = f"{kind} namespace"
+    if not found:
+        return Check(name, None, f"unknown: /proc/self/ns/{kind} cannot be read")
     if initial:
         return Check(name, True, "the initial one")
     if kind == "user":
@@ -117,11 +131,47 @@ def check_namespace(kind: str, link: str) -> Check:
     )
 
 
+def check_procfs(mounts: list[Mount]) -> Check:
+    """Judge whether /proc has more than the directories of processes."""
+    if "subset=pid" in _options_of_procfs(mounts):
+        detail = "subset=pid: processes only, without /proc/sys; some answers below are unknown for that"
+        return Check("/proc", None, detail, MOUNT_PROCFS)
+    return Check("/proc", True, "shows the processes of our own PID namespace")
+
+
+def check_sysfs() -> Check:
+    """Judge /sys, of which little is needed."""
+    if os.path.isdir("/sys/kernel"):
+        return Check("/sys", True, "mounted")
+    what = "not mounted: perf-event uprobes (before Linux 6.6) and cgroups below it are out of reach"
+    return Check("/sys", None, what, "mount -t sysfs sysfs /sys")
+
+
+def check_cgroups(mounts: list[Mount], own: str, visible: Callable[[Mount], bool]) -> Check:
+    """Tell where the cgroups that account for memory are mounted, and `visible`.
+
+    `own` is the text of /proc/self/cgroup.
+    """
+    membership = memory_membership(own)
+    if membership is None:
+        return Check("memory cgroup", None, "this kernel has none: no cgroup figures")
+    points = [mount.point for mount in hierarchy_mounts(mounts, membership.version) if visible(mount)]
+    version = f"cgroup v{membership.version}"
+    if not points:
+        what = f"{version} is not mounted here: figures only of targets that have it mounted"
+        return Check("memory cgroup", None, what, "mount the host's /sys/fs/cgroup")
+    return Check("memory cgroup", True, f"{version} at {points[-1]}")
+
+
+def _options_of_procfs(mounts: list[Mount]) -> list[str]:
+    """Return the options of what is mounted at /proc, the last one if several lie on top of each other."""
+    proc = [mount for mount in mounts if mount.point == "/proc"][-1:]
+    return [option for mount in proc for option in (*mount.options, *mount.super_options)]
+
+
 def check_hidepid(mounts: list[Mount], capabilities: int) -> Check:
     """Judge whether /proc hides other users' processes."""
-    proc = [mount for mount in mounts if mount.point == "/proc"]
-    options = [option for mount in proc for option in (*mount.options, *mount.super_options)]
-    hidden = next((option for option in options if option.startswith("hidepid=")), None)
+    hidden = next((option for option in _options_of_procfs(mounts) if option.startswith("hidepid=")), None)
     if hidden in (None, "hidepid=0", "hidepid=off"):
         return Check("/proc hidepid", True, "off: all processes are visible")
     # hidepid=ptraceable (4) shows only what may be traced; the others spare those who may trace.
@@ -178,9 +228,12 @@ def check_pagemap_scan() -> Check:
 
 
 def check_yama(scope: str | None, capabilities: int) -> Check:
-    """Judge the Yama security module, which guards /proc/PID/mem; `scope` is None where it is not built in."""
-    if scope is None:
-        return Check("Yama", None, "not in this kernel")
+    """Judge the Yama security module, which guards /proc/PID/mem; `scope` is None where it is not built in.
+
+    "" means that /proc does not tell.
+    """
+    if not scope:
+        return Check("Yama", None, "not in this kernel" if scope is None else _UNKNOWN)
     detail = f"kernel.yama.ptrace_scope = {scope}"
     if scope == "3":
         return Check(
@@ -195,7 +248,9 @@ def check_yama(scope: str | None, capabilities: int) -> Check:
 
 
 def check_perf_paranoid(level: str | None, capabilities: int) -> Check:
-    """Judge kernel.perf_event_paranoid, which those with CAP_PERFMON pass."""
+    """Judge kernel.perf_event_paranoid, which those with CAP_PERFMON pass; "" means that /proc does not tell."""
+    if level == "":
+        return Check("perf events", None, _UNKNOWN)
     if level is None:
         return Check("perf events", False, "this kernel has none", "needs CONFIG_PERF_EVENTS")
     detail = f"kernel.perf_event_paranoid = {level}"
@@ -237,6 +292,26 @@ def judge_strace(path: str, version_text: str) -> Check:
     if not found:
         return Check("strace", False, f"{path}: prints no version", "apt-get install strace")
     return Check("strace", True, f"{path} {found[1]}.{found[2]} (stops the target at every system call)")
+
+
+def _setting(path: str) -> str | None:
+    """Return a setting's text, None where this kernel has none, "" where /proc has no settings."""
+    return _text(path) if os.path.isdir("/proc/sys") else ""
+
+
+def _is_on_top(mount: Mount) -> bool:
+    """Tell whether nothing else is mounted over a mount."""
+    try:
+        return os.stat(mount.point).st_dev == mount.device
+    except OSError:
+        return False
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def _text(path: str) -> str | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import select
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,6 +19,7 @@ from types import TracebackType
 
 from tracer.errors import GomemError, NotPermitted, TargetError, TargetGone
 from tracer.kernel.container import first_found
+from tracer.kernel.mounts import MOUNT_PROCFS, NO_PROCFS, has_procfs
 from tracer.kernel.procfs import Stat, Status, parse_stat, parse_status, printable, read_bounded
 from tracer.report import ProcessFacts
 
@@ -68,7 +71,7 @@ class Target:
             else:
                 os.close(directory)
             if isinstance(error, OSError) and error.errno in _GONE:
-                raise _no_such_process(pid) from None
+                raise no_such_process(pid) from None
             raise
 
     def __enter__(self) -> Target:
@@ -360,7 +363,10 @@ class Target:
         )
 
 
-def _no_such_process(pid: int) -> TargetGone:
+def no_such_process(pid: int) -> TargetGone:
+    """Return (not raise) what to say of a process that is not in /proc."""
+    if not has_procfs():
+        return TargetGone(f"no process {pid} can be seen: {NO_PROCFS}", MOUNT_PROCFS)
     return TargetGone(
         f"no process {pid} here",
         "pids are those of gomem's own PID namespace; /proc mounted with hidepid hides other users' processes",
@@ -369,7 +375,7 @@ def _no_such_process(pid: int) -> TargetGone:
 
 def _open_proc(pid: int) -> int:
     if pid <= 0:
-        raise _no_such_process(pid)
+        raise no_such_process(pid)
     try:
         return os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -378,7 +384,7 @@ def _open_proc(pid: int) -> int:
                 f"cannot read process {pid}: permission denied",
                 "/proc is mounted with hidepid: needs CAP_SYS_PTRACE, or the group of its gid= option",
             ) from None
-        raise _no_such_process(pid) from None
+        raise no_such_process(pid) from None
 
 
 def _open_pidfd(pid: int) -> int | None:
@@ -409,9 +415,10 @@ def _read_path(path: str) -> bytes:
 
 
 def _boot_time() -> int:
-    """Return the second (Unix time) at which the kernel booted, from /proc/stat."""
-    with open("/proc/stat", "rb") as file:
+    """Return the second (Unix time) at which the kernel booted: from /proc/stat, or as the kernel computes it there."""
+    with suppress(FileNotFoundError), open("/proc/stat", "rb") as file:
         for line in file:
             if line.startswith(b"btime "):
                 return int(line.split()[1])
-    raise TargetError("/proc/stat has no btime line")
+    # The clocks are read one after the other: the later the second, the larger the difference.
+    return min(-time.clock_gettime_ns(time.CLOCK_BOOTTIME) + time.time_ns() for _ in range(5)) // 1_000_000_000

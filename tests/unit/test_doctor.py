@@ -7,11 +7,13 @@ from tracer.doctor import (
     CAPABILITIES,
     capability_names,
     check_capabilities,
+    check_cgroups,
     check_hidepid,
     check_kernel,
     check_lockdown,
     check_namespace,
     check_perf_paranoid,
+    check_procfs,
     check_tracefs,
     check_yama,
     judge_strace,
@@ -64,6 +66,42 @@ def test_namespaces_are_initial_or_not() -> None:
 
 def proc(options: str) -> Check:
     return check_hidepid(parse_mountinfo(f"22 27 0:21 / /proc rw - proc proc rw{options}"), 0)
+
+
+def test_what_lies_on_top_at_proc_counts() -> None:
+    covered = parse_mountinfo(
+        "22 27 0:21 / /proc rw - proc proc rw,hidepid=2\n23 22 0:22 / /proc rw - proc proc rw,subset=pid"
+    )
+    assert check_hidepid(covered, 0).ok is True
+    assert check_procfs(covered).ok is None
+    assert check_procfs(covered[:1]).ok is True
+
+
+def test_what_a_proc_without_settings_cannot_tell_is_unknown() -> None:
+    for check in (check_yama("", 0), check_perf_paranoid("", 0), check_namespace("pid", "")):
+        assert check.ok is None
+        assert "unknown" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("own", "ok", "detail"),
+    [
+        ("0::/a\n", True, "v2 at /sys/fs/cgroup/unified"),
+        ("4:memory:/a\n0::/\n", True, "v1 at /sys/fs/cgroup/memory"),
+        ("4:cpu:/a\n", None, "has none"),
+    ],
+)
+def test_the_cgroups_of_memory_are_told(own: str, ok: bool | None, detail: str) -> None:
+    mounts = parse_mountinfo(
+        "30 27 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+        "31 27 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
+    )
+    check = check_cgroups(mounts, own, lambda mount: True)
+    assert (check.ok, detail in check.detail) == (ok, True)
+    if ok:
+        covered = check_cgroups(mounts, own, lambda mount: False)
+        assert covered.ok is None
+        assert "not mounted" in covered.detail
 
 
 def test_hidepid_matters_only_without_ptrace() -> None:

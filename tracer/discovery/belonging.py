@@ -17,9 +17,10 @@ from typing import Protocol
 
 from tracer.discovery.cluster import Cluster
 from tracer.discovery.sighting import Sighting, cgroup_paths
-from tracer.errors import UsageError
+from tracer.errors import BackendUnavailable, UsageError
 from tracer.fleet.view import Belonging
 from tracer.kernel.container import first_found, neighbour_id
+from tracer.kernel.mounts import MOUNT_PROCFS, NO_PROCFS, has_procfs
 from tracer.kernel.procfs import printable, read_bounded
 from tracer.report import Limit
 
@@ -114,7 +115,8 @@ class Belongings:
     ) -> Belongings:
         """Return what this machine and this environment tell; with `api`, ask the Kubernetes API, too.
 
-        Raises UsageError when the API is to be asked and the node is not known: its pods alone are wanted.
+        Raises UsageError when the API is to be asked and the node is not known: its pods alone are wanted, and
+        BackendUnavailable where there is no /proc.
         """
         label_keys = tuple(label_keys)
         node = environ.get("GOMEM_NODE_NAME") or None
@@ -124,11 +126,12 @@ class Belongings:
                 "set it by the downward API: valueFrom.fieldRef.fieldPath: spec.nodeName",
             )
         labels_file = Path(environ.get("GOMEM_PODINFO") or PODINFO) / "labels"
-        with open("/proc/self/cgroup", "rb") as file:
-            paths = cgroup_paths(printable(read_bounded(file.fileno(), _MOST_LABELS_BYTES)[0]))
+        if not has_procfs():
+            raise BackendUnavailable(f"no process can be seen: {NO_PROCFS}", MOUNT_PROCFS)
+        paths = cgroup_paths(read_text(Path("/proc/self/cgroup")))  # a kernel without cgroups has no such file
         return cls(
             node=node,
-            pod=own_pod(environ, paths, read_labels(labels_file)),
+            pod=own_pod(environ, paths, read_text(labels_file)),
             sees_only_the_pod=os.stat("/proc/self/ns/pid").st_ino != _INITIAL_PID_NAMESPACE,
             cluster=Cluster(node, label_keys) if api and node is not None else None,
             label_keys=label_keys,
@@ -156,7 +159,7 @@ class Belongings:
         """How often what is known has changed."""
         if self._labels_file is not None and time.monotonic() >= self._reread_at:
             self._reread_at = time.monotonic() + _REREAD
-            self._take_labels(parse_labels(read_labels(self._labels_file)))
+            self._take_labels(parse_labels(read_text(self._labels_file)))
         return self._own_generation + (self._cluster.pods.generation if self._cluster is not None else 0)
 
     def _take_labels(self, labels: dict[str, str]) -> None:
@@ -191,7 +194,7 @@ class Belongings:
         return Belonging(container_id=container_id, pod_uid=pod_uid, node=self._node)
 
 
-def read_labels(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Return the file's text, "" where there is none."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

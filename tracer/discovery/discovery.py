@@ -20,7 +20,8 @@ from tracer.discovery.recognition import Kind, Recognition, Recognized
 from tracer.discovery.scan import list_pids
 from tracer.discovery.selection import Selection
 from tracer.discovery.sighting import Identity, Sighting, Unseen, age
-from tracer.errors import BackendUnavailable, GomemError, TargetError, TargetGone
+from tracer.errors import BackendUnavailable, GomemError, TargetError
+from tracer.target import no_such_process
 
 __all__ = ["Changes", "Discovery", "Found"]
 
@@ -385,8 +386,5 @@ class Discovery:
 
 def _not_followed(pid: int, why: Unseen | None) -> GomemError:
     if why is Unseen.GONE:
-        return TargetGone(
-            f"no process {pid} here",
-            "pids are those of gomem's own PID namespace; /proc mounted with hidepid hides other users' processes",
-        )
+        return no_such_process(pid)
     return TargetError(f"process {pid} cannot be followed: {why}", "give the pid of another process")

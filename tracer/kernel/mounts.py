@@ -1,4 +1,4 @@
-"""Parser of /proc/PID/mountinfo. Source: proc_pid_mountinfo(5)."""
+"""What is mounted: the parser of /proc/PID/mountinfo, and whether there is a /proc. Source: proc_pid_mountinfo(5)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import re
 from dataclasses import dataclass
 
+NO_PROCFS = "/proc is not mounted here, or is that of another PID namespace"
+MOUNT_PROCFS = "mount it: mount -t proc proc /proc"
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -41,6 +43,11 @@ def parse_mountinfo(text: str) -> list[Mount]:
             )
         )
     return mounts
+
+
+def has_procfs() -> bool:
+    """Tell whether /proc is there, and shows the processes of our own PID namespace."""
+    return os.path.exists("/proc/self/stat")
 
 
 def _is_number(word: str) -> bool:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.discovery.test_selection import sighting
-from tracer.discovery.belonging import Belongings, OwnPod, in_own_pod, own_pod, parse_labels, read_labels
+from tracer.discovery.belonging import Belongings, OwnPod, in_own_pod, own_pod, parse_labels, read_text
 from tracer.discovery.cluster import Cluster, PodApi
 from tracer.discovery.pods import Pod
 from tracer.errors import BackendUnavailable, UsageError
@@ -139,6 +139,6 @@ def test_any_text_is_taken_for_labels(text: str) -> None:
 
 def test_labels_without_end_are_cut(tmp_path: Path) -> None:
     (tmp_path / "labels").write_text('a="1"\n' * 200_000)
-    assert len(read_labels(tmp_path / "labels")) <= 1 << 18
-    assert read_labels(tmp_path / "none") == ""
-    assert read_labels(tmp_path) == ""
+    assert len(read_text(tmp_path / "labels")) <= 1 << 18
+    assert read_text(tmp_path / "none") == ""
+    assert read_text(tmp_path) == ""
