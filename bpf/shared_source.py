@@ -129,7 +129,7 @@ class SharedSource:
             os.close(pidfd)
             raise
         target = SharedTarget(
-            pid, pidfd, ids, self._lock, lambda: program.row(slot), self._gather, lambda: self._remove(target)
+            pid, pidfd, ids, self._lock, lambda: program.row(slot), self._gather, self._remove
         )
         self._targets[pid], self._slots[pid], self._by_pidfd[pidfd] = target, slot, target
         self._by_id[int(target.row["id"])] = target
@@ -305,7 +305,8 @@ def divided(records: EventBatch) -> Iterator[tuple[int, EventBatch]]:
     numbers, events = records["target"][order], records["event"][order]
     starts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(numbers)]
     for start, end in pairwise(starts):
-        yield int(numbers[start]), events[start:end]
+        # A copy: whoever keeps a few events for long must not keep everybody's with them.
+        yield int(numbers[start]), events[start:end].copy()
 
 
 def _allow_descriptors() -> None:

@@ -28,9 +28,9 @@ class SharedTarget:
 
     def __init__(
         self, pid: int, pidfd: int, ids: TargetIds, lock: threading.RLock, row: Callable[[], np.void],
-        gather: Callable[[float], None], remove: Callable[[], None],
+        gather: Callable[[float], None], remove: Callable[[SharedTarget], None],
     ) -> None:  # fmt: skip
-        """`row` returns the kernel's row of it, `gather` waits for events of all targets, `remove` ends this one.
+        """`row` returns the kernel's row of it, `gather` waits for events of all targets, `remove` ends one.
 
         `lock` is the source's.
         """
@@ -121,7 +121,7 @@ class SharedTarget:
 
     def stop(self) -> None:
         """Remove it from the source. Idempotent."""
-        self._remove()
+        self._remove(self)
 
     def poll(self, timeout: float) -> EventBatch:
         """Return this target's events; those of the others wait for their own poll. See SharedSource.poll."""

@@ -22,6 +22,7 @@ from tracer.fleet.schedule import LOOK_SHARE
 from tracer.fleet.view import Belonging, TargetState, TargetView
 from tracer.inspection import Inspector
 from tracer.model.activity import Activity
+from tracer.model.callers import Symbolize
 from tracer.model.follower import Follower
 from tracer.model.sight import Sight
 from tracer.model.space import AddressSpaceModel
@@ -75,7 +76,7 @@ class Following:
         with suppress(TargetError):
             inspector.prepare()
         self._plugins = self._find_plugins(feed.probe_plugins) if feed and feed.probe_plugins else None
-        self._activity = Activity(self._symbolize, log_limit=LOGGED_EVENTS, most_cycles=KEPT_CYCLES)
+        self._activity = Activity(_naming(inspector, self._plugins), log_limit=LOGGED_EVENTS, most_cycles=KEPT_CYCLES)
         self._started = time.monotonic()
         self._activity.mark_start(time.monotonic_ns())
         self._follower: Follower | None = None
@@ -153,18 +154,16 @@ class Following:
 
     def _find_plugins(self, attach: Attach) -> Plugins:
         """Return what finds the plugins of the process, those that it has loaded already probed."""
+        limits = self._limits  # not self: see _naming
 
         def specs_for(plugin: GoProgram) -> list[UprobeSpec]:
-            specs = uprobes_for(plugin, self._limits)
+            specs = uprobes_for(plugin, limits)
             slim(plugin)
             return specs
 
         plugins = Plugins(self.inspector.target, self.inspector.program, specs_for, attach, LOOK_SHARE)
         plugins.search()
         return plugins
-
-    def _symbolize(self, address: int) -> str | None:
-        return self.inspector.symbolize(address) or (self._plugins.symbolize(address) if self._plugins else None)
 
     def touch_executable(self) -> None:
         """Ask for the executable, so that this is where we wait if its file system does not answer."""
@@ -277,6 +276,18 @@ class Following:
             return TargetState.FOLLOWED, ""
         missing = next((limit for limit in report.limits if "Go" in limit.what), None)
         return TargetState.KERNEL_ONLY, f"{missing.what}: {missing.why}" if missing else "the Go runtime was not read"
+
+
+def _naming(inspector: Inspector, plugins: Plugins | None) -> Symbolize:
+    """Return what names the functions of a program and its plugins.
+
+    Knows nothing of who follows it: a circle of references would keep all that is known of a process when it has ended.
+    """
+
+    def symbolize(address: int) -> str | None:
+        return inspector.symbolize(address) or (plugins.symbolize(address) if plugins is not None else None)
+
+    return symbolize
 
 
 def _name(exe: str, comm: str) -> str:

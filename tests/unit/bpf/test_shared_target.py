@@ -34,7 +34,8 @@ class Fake:
     removed: int = 0
 
     def __post_init__(self) -> None:
-        def remove() -> None:
+        def remove(target: SharedTarget) -> None:
+            assert target is self.target
             self.removed += 1
 
         self.target = SharedTarget(
