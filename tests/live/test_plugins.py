@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.recording.test_recording_live import both, differences
+from tests.live.recording.until import LIMIT, Until
 from tests.support.builds import build
 from tests.support.processes import running, wait_until
 from tracer.binary.executable import Executable
@@ -43,11 +44,12 @@ def test_a_running_programs_plugin_is_probed_and_named_also_in_a_recording(
         return found
 
     monkeypatch.setattr(Plugins, "search", search_and_go_on)
-    command = host, "-seconds", "60", "-mb", "10", "-rest", "100ms", "-plugins", plugin, "-after", after
+    command = host, "-seconds", "600", "-mb", "10", "-rest", "100ms", "-plugins", plugin, "-after", after
     with running(*command) as process:
         maps = Path(f"/proc/{process.pid}/maps")
         wait_until(lambda: str(plugin) in maps.read_text(), "the loading of the plugin")
-        traced, replayed = both(Wish(process.pid, (), 3.0, "bpf", True), tmp_path / "recording")
+        recorder = Until(tmp_path / "recording", lambda recorder: recorder.looks > 2 and all(recorder.hits("used")))
+        traced, replayed = both(Wish(process.pid, (), LIMIT, "bpf", True), recorder)
     assert loaded == [str(plugin)]
     assert [row.hits > 0 for row in traced.overhead.probes if row.role == "used"] == [True, True]
     assert traced.drift is not None

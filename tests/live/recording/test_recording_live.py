@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 
 from exporters.json_report import render_json
+from tests.live.recording.until import LIMIT, Until
 from tests.support.builds import build
 from tests.support.command import gomem, obeys_the_rules, outcome, started
-from tests.support.processes import running, wait_until
+from tests.support.processes import rss, running, wait_until
 from tracer.cli.watching import Wish, watch
-from tracer.events import EventBatch
+from tracer.errors import GomemError
+from tracer.events import EventBatch, Kind
 from tracer.model.follower import Follower
 from tracer.optional_roles import RESIDENCY_ROLES
 from tracer.recording.contents import Beginning
@@ -35,7 +37,7 @@ RELEASE = "1.25.5"
 @pytest.fixture
 def churning() -> Iterator[subprocess.Popen[bytes]]:
     with running(build("churn", RELEASE)) as process:
-        time.sleep(0.3)
+        wait_until(lambda: rss(process.pid) > 16 << 20, "a heap that was collected")
         yield process
 
 
@@ -50,6 +52,11 @@ def both(wish: Wish, into: Path | Recorder) -> tuple[Report, Report]:
     return report, replay_file(recorder.path)
 
 
+def collected(recorder: Until) -> bool:
+    """Return whether a recording has two looks, collections, and memory that was used."""
+    return recorder.looks > 1 and recorder.counts[Kind.GC_DONE] > 1 and recorder.counts[Kind.USED] > 100
+
+
 def differences(left: Report, right: Report) -> dict[str, tuple[Any, Any]]:
     """Return the fields that differ, but for who says it."""
     right = replace(right, backend=left.backend, backend_reason=left.backend_reason)
@@ -62,7 +69,9 @@ def differences(left: Report, right: Report) -> dict[str, tuple[Any, Any]]:
 def test_a_replay_is_the_report_that_the_trace_gave(
     churning: subprocess.Popen[bytes], tmp_path: Path, backend: Choice
 ) -> None:
-    traced, replayed = both(Wish(churning.pid, (), 2.5 if backend == "bpf" else 1.0, backend, True), tmp_path / "r")
+    path = tmp_path / "r"
+    wish = Wish(churning.pid, (), LIMIT if backend == "bpf" else 1.0, backend, True)
+    traced, replayed = both(wish, Until(path, collected) if backend == "bpf" else path)
     assert differences(traced, replayed) == {}
     assert replayed.memstats is not None
     if backend == "bpf":
@@ -84,8 +93,11 @@ def test_so_it_is_of_a_program_watched_from_its_start(tmp_path: Path, mode: Any)
 
 @pytest.mark.bpf
 def test_page_faults_and_resident_bytes_are_replayed(churning: subprocess.Popen[bytes], tmp_path: Path) -> None:
-    wish = Wish(churning.pid, (), 2.0, "bpf", True, optional=RESIDENCY_ROLES)
-    traced, replayed = both(wish, tmp_path / "r")
+    def told(recorder: Until) -> bool:
+        return recorder.looks > 1 and recorder.counts[Kind.PAGE_FAULTS] > 50 and recorder.counts[Kind.RSS] > 0
+
+    wish = Wish(churning.pid, (), LIMIT, "bpf", True, optional=RESIDENCY_ROLES)
+    traced, replayed = both(wish, Until(tmp_path / "r", told))
     assert differences(traced, replayed) == {}
     assert replayed.live_resident is not None
     assert replayed.live_resident.peak.total >= replayed.live_resident.now.total > 0
@@ -94,11 +106,11 @@ def test_page_faults_and_resident_bytes_are_replayed(churning: subprocess.Popen[
     assert "heap_arena" in [row.kind for row in replayed.page_faults.kinds]
 
 
-class Remembering(Recorder):
+class Remembering(Until):
     """A recorder that also keeps what it is given."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, lambda recorder: recorder.counts.total() > 1000)
         self.given: list[tuple[bytes, int, int]] = []
 
     def events(self, batch: EventBatch, until: int, lost: int) -> None:
@@ -110,8 +122,8 @@ class Remembering(Recorder):
 def test_a_recording_has_the_identical_events_in_the_identical_batches(
     churning: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    recorder = Remembering(str(tmp_path / "r"))
-    watch(Wish(churning.pid, (), 1.5, "bpf", True), recorder)
+    recorder = Remembering(tmp_path / "r")
+    watch(Wish(churning.pid, (), LIMIT, "bpf", True), recorder)
     recorder.close()
     with Tape(str(tmp_path / "r")) as tape:
         steps = [step for content in tape.contents() if isinstance(content, list) for step in content]
@@ -124,11 +136,15 @@ def test_first_look_and_events_lead_to_the_address_space_of_the_last_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "r"
+
+    def much(recorder: Until) -> bool:
+        return recorder.counts.total() > 2000 and recorder.counts[Kind.GC_DONE] > 2
+
     # Two looks: the second look at what the first left open would be a third.
     monkeypatch.setattr("tracer.watch._LOOK_EVERY", 60.0)
     monkeypatch.setattr(Follower, "suspicious", False)
     with running(build("churn", RELEASE)) as growing:
-        traced, end = both(Wish(growing.pid, (), 2.5, "bpf", True), path)
+        traced, end = both(Wish(growing.pid, (), LIMIT, "bpf", True), Until(path, much))
     with Tape(str(path)) as tape:
         contents = list(tape.contents())
     beginning = next(content for content in contents if isinstance(content, Beginning))
@@ -154,14 +170,27 @@ def test_first_look_and_events_lead_to_the_address_space_of_the_last_look(
     assert counts[0] < counts[-1] <= sum(row.count for row in end.events.values())
 
 
+def has_used(path: Path) -> bool:
+    """Return whether the recording has events in which memory was used, and the state before them."""
+    if not path.exists():
+        return False
+    try:
+        with Tape(str(path)) as tape:
+            contents = list(tape.contents())
+    except GomemError:  # nothing is in it yet
+        return False
+    steps = [step for content in contents if isinstance(content, list) for step in content]
+    looks = any(isinstance(content, StoredLook) for content in contents)
+    return looks and any(Kind.USED in step.batch["kind"] for step in steps)
+
+
 @pytest.mark.bpf
 def test_a_killed_recorder_leaves_what_it_had_and_the_target_alone(
     churning: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     path = tmp_path / "r"
     with started("record", "--pid", churning.pid, "-o", path) as recording:
-        wait_until(lambda: path.exists() and path.stat().st_size > 20_000, "the first events in the file")
-        time.sleep(1.5)
+        wait_until(lambda: has_used(path), "the first events in the file")
         killed = time.monotonic_ns()
         os.kill(recording.pid, signal.SIGKILL)
         recording.wait()

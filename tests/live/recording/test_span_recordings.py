@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +9,15 @@ import pytest
 
 from exporters.json_report import report_object
 from exporters.schema import validate
-from tests.live.bpf.span_rounds import Rounds, rounds
+from tests.live.bpf.span_rounds import rounds
 from tests.live.recording.test_recording_live import both, differences
+from tests.live.recording.until import LIMIT, Until
 from tests.support.builds import build
 from tests.support.command import obeys_the_rules
 from tracer.cli.watching import Wish
-from tracer.events import EventBatch, Kind
+from tracer.events import Kind
 from tracer.optional_roles import OptionalRole
 from tracer.recording.contents import Beginning
-from tracer.recording.recorder import Recorder
 from tracer.recording.tape import Tape
 from tracer.replay import replay_file
 from tracer.report import Report, SpanEvents
@@ -30,33 +28,23 @@ SPANS = frozenset({OptionalRole.SPANS})
 NO_LIMIT = 1e6  # of the target's time: never used up
 
 
-LIMIT = 120.0  # seconds that no recording needs
-
-
-class Conductor(Recorder):
-    """A recorder that has its target make rounds, one after the other, and then ends the watching as Ctrl-C does."""
-
-    def __init__(self, path: Path, target: Rounds, rounds: int) -> None:
-        super().__init__(str(path))
-        self._target = target
-        self._left = rounds
-
-    def events(self, batch: EventBatch, until: int, lost: int) -> None:
-        super().events(batch, until, lost)
-        if self._left < 0 or not self._target.rests():
-            return
-        if self._left:
-            self._target.begin()
-        else:
-            os.kill(os.getpid(), signal.SIGINT)
-        self._left -= 1
-
-
 def watched_rounds(release: str, budget: float, path: Path) -> tuple[Report, Report]:
     """Return the reports, of the watch and of its replay, of a target's very first rounds and nothing else."""
+    left = 4
+
+    def made(_: Until) -> bool:
+        """Begin one round after the other."""
+        nonlocal left
+        if not target.rests():
+            return False
+        left -= 1
+        if left >= 0:
+            target.begin()
+        return left < 0
+
     with rounds(release, warm=False) as target:
         wish = Wish(target.pid, (), LIMIT, "bpf", True, optional=SPANS, budget=budget)
-        traced, replayed = both(wish, Conductor(path, target, 4))
+        traced, replayed = both(wish, Until(path, made))
     assert traced.duration_seconds < LIMIT, "the rounds did not end"
     return traced, replayed
 
