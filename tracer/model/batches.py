@@ -37,6 +37,11 @@ def kinds_in(batch: EventBatch) -> frozenset[int]:
     return frozenset(np.bincount(batch["kind"]).nonzero()[0].tolist())
 
 
+def picked(batch: EventBatch, rows: NDArray[np.intp]) -> EventBatch:
+    """Return a copy of some events."""
+    return np.ascontiguousarray(batch).view(_BYTES)[rows].view(EVENT)
+
+
 def joined(batches: Sequence[EventBatch]) -> EventBatch:
     """Return one batch or more as one."""
     if len(batches) == 1:

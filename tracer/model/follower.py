@@ -26,7 +26,7 @@ import numpy as np
 from tracer.events import EventBatch, Kind, no_events
 from tracer.kernel.ranges import normalise
 from tracer.model.activity import Activity
-from tracer.model.batches import joined
+from tracer.model.batches import joined, picked
 from tracer.model.drift import Columns, Row, bytes_of, compare, divide
 from tracer.model.explained import RoleJoin
 from tracer.model.mappings import GROWSDOWN, MAPPED, SHOWN, MappingModel
@@ -126,7 +126,7 @@ class Follower:
         self._held = joined((self._held, batch)) if len(self._held) else batch
         times = self._held["time"]
         if (times[1:] < times[:-1]).any():
-            self._held = self._held[np.argsort(times, kind="stable")]
+            self._held = picked(self._held, np.argsort(times, kind="stable"))
 
     def _blind(self, until: int) -> None:
         """Know nothing of the region states until a look that began after `until` (ns): some roles went unseen."""

@@ -8,17 +8,19 @@ says it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracer.events import EventBatch, Kind
-from tracer.model.batches import rows_among, table
+from tracer.model.batches import picked, rows_among, table
 from tracer.model.callers import Callers, Symbolize
 from tracer.model.explained import Explained, RoleJoin
 from tracer.model.gc_cycles import MOST_CYCLES, GcCycles
 from tracer.model.mappings import MAPPED, Args, MappingModel
+from tracer.model.passing import passing
 from tracer.model.sight import Sight
 from tracer.model.sizes import failed_calls
 from tracer.model.states import NONE, PREPARED, READY, RESERVED, STATE_BITS, STATE_MASK, Anomaly, StateModel
@@ -31,6 +33,8 @@ _CALLS = (Kind.MMAP, Kind.MUNMAP, Kind.MREMAP, Kind.MPROTECT, Kind.BRK)
 _OTHERS = (Kind.EXEC, Kind.GROW, Kind.GC_START, Kind.GC_DONE)
 _APPLIED = table(*_AT_HIT, *_CALLS, *_OTHERS)
 
+_FIRST_ROLE = int(Kind.RESERVE)
+_WORTH_IT = 256  # calls of a batch, to look for those that leave no trace
 _ARENA_MAKER = "runtime.(*mheap).sysAlloc"
 MOST_GROWTHS = 10_000
 
@@ -123,6 +127,7 @@ class AddressSpaceModel:
         rows = rows_among(batch, _APPLIED)
         if self._since:
             rows = rows[batch["time"][rows] >= self._since]
+        rows = self._lasting(batch, rows, by_call)
         if not len(rows):
             return
         owners = self._owners(batch, rows)
@@ -183,6 +188,19 @@ class AddressSpaceModel:
         self.states.forget()
         self.cycles.forget()
         self._arenas.clear()
+
+    def _lasting(
+        self, batch: EventBatch, rows: NDArray[np.intp], by_call: Mapping[int, object]
+    ) -> NDArray[np.intp]:
+        """Leave out the calls that others undo; those that a role made are needed for its state."""
+        called = batch["kind"][rows] < _FIRST_ROLE
+        calls = rows[called]
+        if len(calls) < _WORTH_IT or not self.mappings.can_pass_over(batch["time"][calls]):
+            return rows
+        by_role = np.zeros(len(batch), np.bool_)
+        by_role[list(by_call)] = True
+        called[called] = passing(picked(batch, calls), by_role[calls], self.mappings.page)
+        return rows[~called]
 
     def _owners(self, batch: EventBatch, rows: NDArray[np.intp]) -> list[int]:
         owners = np.zeros(len(rows), np.intp)
