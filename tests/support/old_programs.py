@@ -114,7 +114,7 @@ def waiting(
 ) -> Iterator[Waiting]:
     """Run a program on so much input, which does not end, until the block does.
 
-    It begins when the program is idle; with `rests` false, a second after the program has got its input.
+    It begins when the program is idle; with `rests` false, as soon as the program has got its input.
     """
     environment = {**os.environ, "GODEBUG": godebug, "GOMAXPROCS": "3"}
     log = directory / "log"
@@ -135,8 +135,6 @@ def waiting(
         source.flush()
         if rests:
             wait_until(lambda: _idle(process.pid), "the program's rest")
-        else:
-            time.sleep(1)
         yield Waiting(process, log)
     finally:
         process.kill()

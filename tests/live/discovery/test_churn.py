@@ -69,7 +69,7 @@ def test_short_lived_processes_leave_nothing_in_any_table() -> None:
         assert process.pid in seen.found
         assert not any(one.name == "true" for one in seen.found.values())
         assert made.recognition.files_read - before[1] < 100
-        assert len(os.listdir("/proc/self/fd")) <= before[2]
+        seen.until(lambda: len(os.listdir("/proc/self/fd")) <= before[2], "what was opened for them is closed")
         seen.until(lambda: made.waiting < 100, "those that ended are not waited for")
 
 

@@ -59,7 +59,8 @@ def test_a_file_system_that_does_not_answer_holds_up_nobody_else(becomes: Path) 
         threads = threading.active_count()
         for _ in range(5):
             seen.poll()
-        assert threading.active_count() <= threads  # the one that waits is not joined by others
+        # The one that waits is not joined by others.
+        seen.until(lambda: threading.active_count() <= threads, "no more threads")
         os.kill(server, signal.SIGCONT)
         assert seen.until_found(pid).name == "program"
         seen.until(lambda: pid not in made.stuck, "its thread is back")
