@@ -30,7 +30,6 @@ from capstone.x86 import (
     X86_OP_MEM,
     X86_OP_REG,
     X86_REG_FS,
-    X86_REG_RBP,
     X86_REG_RIP,
     X86_REG_RSP,
     X86OpMem,
@@ -44,7 +43,6 @@ _SEARCH = 24  # instructions of a nosplit function that are searched
 _STACK_GUARDS = (0x10, 0x18)  # g.stackguard0, g.stackguard1
 _JBE = ("jbe", "ja")
 _ENDBR64 = bytes.fromhex("f30f1efa")
-_PUSH_RBP = b"\x55"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,6 @@ class ProbeSite:
     past_stack_check: bool  # a call is seen once, though morestack enters the function again; False without a check
     return_address_offset: int  # bytes from the stack pointer to the return address, at this instruction
     skip_if_branch_taken: bool = False  # on the check's `jbe`: a hit with CF or ZF set is not a call yet
-    walk_shows_caller: bool = False  # the kernel's frame-pointer walk finds the caller by itself
 
 
 def probe_site(code: bytes, address: int, intact: Collection[str] = ARGUMENT_REGISTERS) -> ProbeSite:
@@ -71,17 +68,17 @@ def probe_site(code: bytes, address: int, intact: Collection[str] = ARGUMENT_REG
     targets = _branch_targets(code, address)
     check = _stack_check(instructions)
     if check is None:
-        return _search(instructions, address, targets, intact) or _entry(code, address)
+        return _search(instructions, address, targets, intact) or _entry(address)
     branch = instructions[check]
     if check + 1 < len(instructions):
         after = instructions[check + 1]
         if is_emulated(bytes(after.bytes)) and after.address not in targets:
-            return _site(after, address, past_stack_check=True, walk_shows_caller=_kernel_adds_caller(after))
+            return _site(after, address, past_stack_check=True)
     if branch.mnemonic == "jbe" and is_emulated(bytes(branch.bytes)) and branch.address not in targets:
         return _site(branch, address, past_stack_check=True, skip_if_branch_taken=True)
     if check + 1 < len(instructions):
         return _site(instructions[check + 1], address, past_stack_check=True)
-    return _entry(code, address)
+    return _entry(address)
 
 
 def is_emulated(instruction: bytes) -> bool:
@@ -169,17 +166,14 @@ def _search(
 ) -> ProbeSite | None:
     """Find the first emulated instruction on the straight line from the entry of a function without a check."""
     lowered = 0  # how far the stack pointer is below the return address
-    frame: int | None = None  # where rbp points, as bytes below the return address, once it is this function's
     for instruction in instructions[:_SEARCH]:
         if instruction.address in targets:
             return None
         if is_emulated(bytes(instruction.bytes)):
-            shows = _kernel_adds_caller(instruction) if frame is None else frame == 8
-            return _site(instruction, entry, return_address_offset=lowered, walk_shows_caller=shows)
+            return _site(instruction, entry, return_address_offset=lowered)
         moved = _stack_moves(instruction)
         if moved is None or _spoils(instruction, lowered, intact):
             return None
-        frame = _frame_after(instruction, lowered, frame)
         lowered += moved
         if not 0 <= lowered <= _DEEPEST:
             return None
@@ -236,24 +230,6 @@ def _full_register(name: str) -> str:
     return "r" + short.removesuffix("l") if len(short) == 3 else "r" + short
 
 
-def _frame_after(instruction: CsInsn, lowered: int, frame: int | None) -> int | None:
-    """Return where rbp points after it, as bytes below the return address."""
-    _, written = instruction.regs_access()
-    if X86_REG_RBP not in written:
-        return frame
-    source = instruction.operands[-1]
-    if instruction.id == X86_INS_MOV and source.type == X86_OP_REG and source.reg == X86_REG_RSP:
-        return lowered
-    if instruction.id == X86_INS_LEA and source.mem.base == X86_REG_RSP and source.mem.index == 0:
-        return lowered - int(source.mem.disp)
-    return 0
-
-
-def _kernel_adds_caller(instruction: CsInsn) -> bool:
-    """Whether Linux >= 6.11 adds the caller to a user stack taken here (is_uprobe_at_func_entry)."""
-    return bytes(instruction.bytes) in (_PUSH_RBP, _ENDBR64)
-
-
 def _site(
     instruction: CsInsn,
     entry: int,
@@ -261,7 +237,6 @@ def _site(
     past_stack_check: bool = False,
     return_address_offset: int = 0,
     skip_if_branch_taken: bool = False,
-    walk_shows_caller: bool = False,
 ) -> ProbeSite:
     return ProbeSite(
         address=instruction.address,
@@ -270,9 +245,8 @@ def _site(
         past_stack_check=past_stack_check,
         return_address_offset=return_address_offset,
         skip_if_branch_taken=skip_if_branch_taken,
-        walk_shows_caller=walk_shows_caller,
     )
 
 
-def _entry(code: bytes, address: int) -> ProbeSite:
-    return ProbeSite(address, 0, False, False, 0, walk_shows_caller=code.startswith(_ENDBR64))
+def _entry(address: int) -> ProbeSite:
+    return ProbeSite(address, 0, False, False, 0)

@@ -56,7 +56,6 @@ def place(
                 return_address_offset=site.return_address_offset,
                 emulated=site.emulated,
                 skip_if_branch_taken=site.skip_if_branch_taken,
-                walk_shows_caller=site.walk_shows_caller,
             )
         )
     return specs

@@ -227,29 +227,42 @@ static __always_inline int call_begins(s64 number, struct pt_regs *registers)
 /* The assembly functions that make system calls have no frame, so a walk of frame pointers leaves out their caller.
  * The word at the stack pointer is the return address into it, if a `call rel32` right before it leads to shortly
  * before the syscall instruction; anything else there is not believed. Returns 0 then. */
-static __always_inline u64 caller_of_frameless(struct pt_regs *regs)
+static __always_inline u64 caller_of_frameless(u64 ip, u64 sp)
 {
-	u64 ip = 0, sp = 0, caller;
+	u64 caller = user_word(sp);
 	u8 call[5] = {};
 	s32 distance;
 
-	bpf_probe_read_kernel(&ip, sizeof(ip), &regs->ip);
-	bpf_probe_read_kernel(&sp, sizeof(sp), &regs->sp);
-	caller = user_word(sp);
 	if (bpf_probe_read_user(call, sizeof(call), (void *)(caller - sizeof(call))) || call[0] != 0xe8)
 		return 0;
 	__builtin_memcpy(&distance, call + 1, sizeof(distance));
 	return ip - (caller + distance) < 512 ? caller : 0;
 }
 
-static __always_inline u32 entries(long bytes)
+/* Follow the frame pointers from `frame` on. bpf_get_stack does the same, but finds the end of a stack by a read that
+ * fails, which takes a third of a hit, and from Linux 6.11 on it puts the caller in at some instructions. Adds what it
+ * finds behind the first `found` entries of the stack, up to `most`, and returns how many there are then. */
+static __always_inline u32 walk(struct event *event, u32 found, u64 frame, u32 most)
 {
-	return bytes > 0 ? bytes / sizeof(u64) : 0;
+	struct {
+		u64 next;
+		u64 address;
+	} here;
+	u32 i;
+
+#pragma unroll
+	for (i = 1; i < MAX_STACK; i++) {
+		if (!frame || found >= most || bpf_probe_read_user(&here, sizeof(here), (void *)frame))
+			break;
+		event->stack[found++ & (MAX_STACK - 1)] = here.address;
+		frame = here.next;
+	}
+	return found;
 }
 
 static __always_inline int call_ends(void *ctx, struct pt_regs *registers, s64 result)
 {
-	u64 key = bpf_get_current_pid_tgid(), caller;
+	u64 key = bpf_get_current_pid_tgid(), ip = 0, sp = 0, bp = 0;
 	struct target *target = NULL;
 	struct pending *call;
 	struct event *event;
@@ -271,15 +284,12 @@ static __always_inline int call_ends(void *ctx, struct pt_regs *registers, s64 r
 		event->entered = call->entered;
 		__builtin_memcpy(event->args, call->args, sizeof(event->args));
 		event->result = result;
-		caller = caller_of_frameless(registers);
-		if (caller) {
-			event->depth = 1 + entries(bpf_get_stack(ctx, &event->stack[1], sizeof(u64) * (MAX_STACK - 1),
-								 BPF_F_USER_STACK));
-			event->stack[0] = event->stack[1];
-			event->stack[1] = caller;
-		} else {
-			event->depth = entries(bpf_get_stack(ctx, event->stack, sizeof(event->stack), BPF_F_USER_STACK));
-		}
+		bpf_probe_read_kernel(&ip, sizeof(ip), &registers->ip);
+		bpf_probe_read_kernel(&sp, sizeof(sp), &registers->sp);
+		bpf_probe_read_kernel(&bp, sizeof(bp), &registers->bp);
+		event->stack[0] = ip;
+		event->stack[1] = caller_of_frameless(ip, sp);
+		event->depth = walk(event, event->stack[1] ? 2 : 1, bp, MAX_STACK);
 		submit_and_wake(event, maps_code(event));
 	}
 	forget_call(&key);
@@ -373,8 +383,7 @@ int on_exit_of_group(struct bpf_raw_tracepoint_args *ctx)
 /* The cookie of a uprobe says all there is to know of it; bpf/uprobes.py packs it. From the low bits up:
  * 8 counter, 8 kind, 8 return address offset / 8, 4 flags, then for each of three arguments 8 source and 4 shift. */
 #define BRANCH_IF_MORESTACK 1
-#define FRAME_SHOWS_CALLER 2
-#define FEW_CALLERS 8
+#define FEW_CALLERS 2
 #define FEW 3
 #define MORE_ARGUMENTS 4
 #define SOURCE_STACK 64
@@ -409,8 +418,8 @@ int on_uprobe(struct pt_regs *ctx)
 	struct target *target = NULL;
 	u32 tid = target_thread(&target);
 	struct event *event;
-	u64 cookie, return_slot, caller;
-	u32 i, found, flags, bytes;
+	u64 cookie, return_slot, frame;
+	u32 i, flags;
 	int index;
 
 	if (!tid)
@@ -437,23 +446,12 @@ int on_uprobe(struct pt_regs *ctx)
 	if (flags & MORE_ARGUMENTS)
 		read_operands(ctx, event, operands.lookup(&index));
 #endif
-	caller = user_word(return_slot);
-	/* The end of a stack is found by a read that fails, which is a third of what a hit costs. */
-	bytes = sizeof(u64) * (flags & FEW_CALLERS ? FEW : MAX_STACK);
-	/* The kernel's walk begins with the probed address itself. Where the caller comes next, that first entry is let
-	 * fall on `result`, which is cleared; where the caller is missing, the caller takes its place. */
-	if (flags & FRAME_SHOWS_CALLER) {
-		found = entries(bpf_get_stack(ctx, &event->result, bytes + sizeof(u64), BPF_F_USER_STACK));
-		event->result = 0;
-		if (event->stack[0] == caller) {
-			event->depth = found - 1;
-			submit(event);
-			return 0;
-		}
-	}
-	found = entries(bpf_get_stack(ctx, event->stack, bytes, BPF_F_USER_STACK));
-	event->stack[0] = caller;
-	event->depth = found ? found : 1;
+	event->stack[0] = user_word(return_slot);
+	/* Behind its prologue the function has a frame of its own, which leads to the same caller. */
+	frame = ctx->bp;
+	if (frame + sizeof(u64) == return_slot)
+		frame = user_word(frame);
+	event->depth = walk(event, 1, frame, flags & FEW_CALLERS ? FEW : MAX_STACK);
 	submit(event);
 	return 0;
 }

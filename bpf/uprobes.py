@@ -30,7 +30,7 @@ MAX_UPROBES = 256  # bpf/programs.c: COUNTERS
 ROLE_ARGS = 3
 _PMU_TYPE = Path("/sys/bus/event_source/devices/uprobe/type")
 _STACK = 64  # bpf/programs.c: SOURCE_STACK
-_SKIP_IF_BRANCH_TAKEN, _WALK_SHOWS_CALLER, _MORE_ARGUMENTS, _FEW_CALLERS = 1, 2, 4, 8
+_SKIP_IF_BRANCH_TAKEN, _FEW_CALLERS, _MORE_ARGUMENTS = 1, 2, 4
 NEEDS = "needs CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN before Linux 6.6; run as root, or --backend procfs"
 
 
@@ -54,7 +54,6 @@ class UprobeSpec:
     return_address_offset: int = 0  # the rest as in placement.ProbeSite
     emulated: bool = True
     skip_if_branch_taken: bool = False
-    walk_shows_caller: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +91,9 @@ def cookie(spec: UprobeSpec, index: int) -> int:
         raise ValueError(f"{spec.symbol}: return address at sp+{spec.return_address_offset}")
     if not 0 <= index < MAX_UPROBES or len(spec.args) > ROLE_ARGS:
         raise ValueError(f"{spec.symbol}: at most {MAX_UPROBES} probes with {ROLE_ARGS} arguments each")
-    flags = _SKIP_IF_BRANCH_TAKEN * spec.skip_if_branch_taken | _WALK_SHOWS_CALLER * spec.walk_shows_caller
+    flags = _SKIP_IF_BRANCH_TAKEN * spec.skip_if_branch_taken | _MORE_ARGUMENTS * bool(spec.operands)
     # Memory that was scavenged is taken again span by span: of all rare roles, this can be a frequent one.
-    flags |= _MORE_ARGUMENTS * bool(spec.operands) | _FEW_CALLERS * (spec.kind is Kind.USED)
+    flags |= _FEW_CALLERS * (spec.kind is Kind.USED)
     packed = index | int(spec.kind) << 8 | slot << 16 | flags << 24
     for position, source in enumerate(spec.args):
         packed |= _argument_source(source) << (28 + 12 * position)

@@ -79,7 +79,6 @@ def allocation_probes(path: str, release: str, *, at_entry: bool) -> list[Uprobe
                 offset=entries[spec.symbol],
                 return_address_offset=0,
                 skip_if_branch_taken=False,
-                walk_shows_caller=False,
             )
             for spec in specs
         ]

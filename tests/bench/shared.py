@@ -36,7 +36,7 @@ def probe(path: Path) -> UprobeSpec:
     spec = UprobeSpec(
         "calls", Kind.MALLOCGC, CALLER, str(path), exe.file_offset(site.address),
         return_address_offset=site.return_address_offset, emulated=site.emulated,
-        skip_if_branch_taken=site.skip_if_branch_taken, walk_shows_caller=site.walk_shows_caller,
+        skip_if_branch_taken=site.skip_if_branch_taken,
     )  # fmt: skip
     exe.close()
     return spec

@@ -41,7 +41,7 @@ def test_after_the_stack_check_the_push_of_the_frame_pointer_is_probed(
 ) -> None:
     site, code = place(go, mode, symbol)
     assert code[0] == 0x55
-    assert site == ProbeSite(site.address, offset, True, True, 0, skip_if_branch_taken=False, walk_shows_caller=True)
+    assert site == ProbeSite(site.address, offset, True, True, 0, skip_if_branch_taken=False)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_before_go_1_21_the_branch_of_the_stack_check_is_probed_unless_it_is_tak
 ) -> None:
     site, code = place("1.19.8", mode, symbol)
     assert code[0] == 0x76 or code[:2] == b"\x0f\x86"
-    assert site == ProbeSite(site.address, offset, True, True, 0, skip_if_branch_taken=True, walk_shows_caller=False)
+    assert site == ProbeSite(site.address, offset, True, True, 0, skip_if_branch_taken=True)
 
 
 def test_a_nosplit_function_with_a_frame_pointer_is_probed_on_its_first_instruction() -> None:
     site, code = place("1.21.13", "exe", "runtime.sysAllocOS")
     assert code[0] == 0x55
-    assert site == ProbeSite(site.address, 0, True, False, 0, walk_shows_caller=True)
+    assert site == ProbeSite(site.address, 0, True, False, 0)
 
 
 def test_a_nosplit_function_that_moves_its_argument_first_falls_back_to_its_entry() -> None:
@@ -80,7 +80,7 @@ def test_a_nosplit_function_that_moves_its_argument_first_falls_back_to_its_entr
 def test_a_search_follows_the_stack_pointer_to_a_branch_where_stack_arguments_are_intact() -> None:
     site, code = place("1.19.8", "exe", "main.nosplit.abi0", ())
     assert code[0] == 0x73
-    assert (site.emulated, site.return_address_offset, site.walk_shows_caller) == (True, 0x18, True)
+    assert (site.emulated, site.return_address_offset) == (True, 0x18)
 
 
 def test_a_search_stops_where_an_argument_register_is_overwritten() -> None:

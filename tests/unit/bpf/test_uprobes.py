@@ -23,20 +23,16 @@ def spec(kind: Kind = Kind.RESERVE, /, **fields: object) -> UprobeSpec:
     ),
     slot=st.integers(0, 255),
     skip=st.booleans(),
-    walk=st.booleans(),
 )
 def test_a_cookie_holds_all_that_the_program_unpacks(
-    kind: Kind, index: int, args: list[tuple[str, int]], slot: int, skip: bool, walk: bool
+    kind: Kind, index: int, args: list[tuple[str, int]], slot: int, skip: bool
 ) -> None:
     sources = tuple(f"{place}*{1 << shift}" for place, shift in args)
-    packed = cookie(
-        spec(kind, args=sources, return_address_offset=8 * slot, skip_if_branch_taken=skip, walk_shows_caller=walk),
-        index,
-    )
+    packed = cookie(spec(kind, args=sources, return_address_offset=8 * slot, skip_if_branch_taken=skip), index)
     assert packed < 1 << 64
     # as bpf/programs.c: on_uprobe takes it apart
     assert (packed & 255, packed >> 8 & 255, packed >> 16 & 255) == (index, kind, slot)
-    assert packed >> 24 & 15 == skip | walk << 1 | (kind is Kind.USED) << 3
+    assert packed >> 24 & 15 == skip | (kind is Kind.USED) << 1
     for position, (place, shift) in enumerate(args):
         argument = packed >> (28 + 12 * position)
         code = argument & 255
