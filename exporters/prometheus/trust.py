@@ -82,7 +82,7 @@ METRICS: tuple[ProcessMetric, ...] = (
     ),
     of_report(
         "gomem_probe_hits_total",
-        "Times that gomem's probes fired in the process, by role; each costs the process about half a microsecond.",
+        "Times that gomem's probes fired in the process, by role; each costs the process one to two microseconds.",
         _hits,
         ("role",),
     ),
