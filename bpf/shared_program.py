@@ -28,7 +28,7 @@ from tracer.events import EVENT
 
 MAX_TARGETS = 1024
 MAX_UPROBES = 64  # bpf/shared_targets.h: UPROBES
-_MAX_NAMESPACES = 16
+MAX_NAMESPACES = 32
 _TGID_BITS = 24  # bpf/shared_targets.h: KEY_TGID_BITS
 
 TARGET = np.dtype(
@@ -66,11 +66,12 @@ class SharedProgram:
         own = target_ids(os.getpid())
         self._nested = own.inode is not None
         self._namespaces: list[TargetIds] = []
+        self._members = [0] * MAX_NAMESPACES  # how many targets each has
         self._held: list[int] = []
         self._calls: CallTracepoints | None = None
         maps = ["events", "targets", "slots"]
         if self._nested:
-            constants["PID_NAMESPACES"] = _MAX_NAMESPACES
+            constants["PID_NAMESPACES"] = MAX_NAMESPACES
             maps.append("namespaces")
         wanted = [*_TRACEPOINTS.values(), _EXIT_OF_GROUP, _CALL_BEGINS, _CALL_ENDS, _MULTI, _PERF]
         self._loaded = load_in_child(SOURCE, constants, wanted, maps)
@@ -155,13 +156,20 @@ class SharedProgram:
         """Make a process a target, with a budget of events a second; return its slot. Raises BackendUnavailable."""
         if not self._free:
             raise BackendUnavailable(f"{MAX_TARGETS} processes are followed already", "select fewer with a filter")
-        key = ids.tgid | self._namespace_of(ids) << _TGID_BITS
+        namespace = self._namespace_of(ids)
+        key = ids.tgid | namespace << _TGID_BITS
         slot = self._free.popleft()
         self._last_id = self._last_id % 0xFFFFFFFF + 1
         row = np.zeros(1, TARGET)
         row["key"], row["id"], row["budget"] = key, self._last_id, budget
         self._table[slot] = row[0]
-        syscalls.map_update(self._loaded.maps["slots"], key, struct.pack("<I", slot))
+        try:
+            syscalls.map_update(self._loaded.maps["slots"], key, struct.pack("<I", slot))
+        except OSError:
+            self._free.append(slot)
+            raise
+        if self._nested:
+            self._members[namespace] += 1
         return slot
 
     def forget(self, slot: int) -> None:
@@ -171,6 +179,8 @@ class SharedProgram:
 
     def release(self, slot: int) -> None:
         """Let another target have the slot of one that was forgotten."""
+        if self._nested:
+            self._members[int(self._table[slot]["key"]) >> _TGID_BITS] -= 1
         self._free.append(slot)
 
     def row(self, slot: int) -> np.void:
@@ -184,14 +194,26 @@ class SharedProgram:
         for number, known in enumerate(self._namespaces):
             if (known.device, known.inode) == (ids.device, ids.inode):
                 return number
-        if len(self._namespaces) == _MAX_NAMESPACES:
-            what = f"targets in more than {_MAX_NAMESPACES} PID namespaces below ours cannot be told apart"
-            raise BackendUnavailable(what, "run gomem in the initial PID namespace: hostPID, docker run --pid=host")
-        number = len(self._namespaces)
+        number = self._free_number()
         value = struct.pack("<QQ", ids.device, ids.inode)
         syscalls.map_update(self._loaded.maps["namespaces"], number, value)
-        self._namespaces.append(ids)
+        self._namespaces[number:] = [ids, *self._namespaces[number + 1 :]]
         return number
+
+    def _free_number(self) -> int:
+        """Return the number for another namespace: the next one, or that of one that has no targets any more.
+
+        Not the first, which is our own. Nobody is found by the number of a namespace without targets.
+        """
+        if len(self._namespaces) < MAX_NAMESPACES:
+            return len(self._namespaces)
+        for number in range(1, MAX_NAMESPACES):
+            if not self._members[number]:
+                return number
+        raise BackendUnavailable(
+            f"processes in more than {MAX_NAMESPACES} PID namespaces at a time, with our own, cannot be told apart",
+            "run gomem in the initial PID namespace: hostPID, docker run --pid=host",
+        )
 
     def close(self) -> None:
         """Detach, and close maps and programs. A row that somebody still has keeps the table's memory."""

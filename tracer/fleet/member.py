@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from bpf.shared_source import SharedSource
 from tracer.discovery.discovery import Found
+from tracer.errors import BackendUnavailable
 from tracer.events import EventBatch
 from tracer.fleet.following import EventFeed, Following
 from tracer.fleet.programs import Programs, Shared
@@ -75,15 +76,22 @@ class Visitor:
         try:
             shared = member.shared = self._programs.take(target)
             inspector = Inspector(target, shared.program, owns_program=False)
-            feed = self._feed(found.pid, shared)
+            feed, reason, limits = self._events_of(found.pid, shared)
             member.at_executable = False
-            member.following = Following(inspector, found.belonging, feed, self._reason, self._limits)
+            member.following = Following(inspector, found.belonging, feed, reason, limits)
         except BaseException:
             target.close()
             if member.shared is not None:
                 self._programs.give_back(member.shared)
                 member.shared = None
             raise
+
+    def _events_of(self, pid: int, shared: Shared) -> tuple[EventFeed | None, str, list[Limit]]:
+        """Return the events of a process, why there are some or none, and what cannot be seen for that."""
+        try:
+            return self._feed(pid, shared), self._reason, self._limits
+        except BackendUnavailable as error:
+            return None, error.what, [*self._limits, Limit("what happens between two looks", error.what, error.fix)]
 
     def _feed(self, pid: int, shared: Shared) -> EventFeed | None:
         source = self._source

@@ -79,6 +79,42 @@ with sharing(tells_last=tells_last) as source:
 print("as expected")
 """
 
+MANY = """
+from bpf.shared_program import MAX_NAMESPACES
+from tracer.errors import BackendUnavailable
+def nested(*command):
+    process = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert hear(process) == b"here\\n"
+    return process, int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+def end(process):
+    process.kill()
+    process.communicate()
+with sharing() as source:
+    here = [nested("sh", "-c", "echo here; read line") for _ in range(MAX_NAMESPACES)]
+    *fit, one_too_many = [inner for _, inner in here]
+    for inner in fit:
+        source.add(inner)
+    try:
+        source.add(one_too_many)
+    except BackendUnavailable as error:
+        assert "PID namespaces" in error.what and "hostPID" in error.fix
+    else:
+        assert False, "one too many"
+    assert one_too_many not in source.pids
+    source.remove(fit[0])
+    gathered = Gathered(source)
+    loaded = nested(sys.executable, "-c", "print('here', flush=True)\\n" + MAPS)
+    source.add(loaded[1])
+    map_memory(loaded[0], 12345678)
+    gathered.until(lambda: mapped(gathered.of(loaded[1]), 12345678) == 1, "in the place of another")
+    assert not [pid for pid in fit if mapped(gathered.of(pid), 12345678)]
+    for process, _ in [*here, loaded]:
+        end(process)
+print("as expected")
+"""
+
 
 def in_namespace(script: str, *arguments: str) -> None:
     """Run a script as the first process of a new PID namespace."""
@@ -96,3 +132,7 @@ def test_processes_of_its_own_and_of_nested_namespaces_have_its_numbers() -> Non
 @pytest.mark.parametrize("tells_last", [None, False], ids=["last thread told", "leader told"])
 def test_another_process_with_the_same_id_is_not_taken_for_the_one_before(tells_last: bool | None) -> None:
     in_namespace(REUSED, str(tells_last))
+
+
+def test_as_many_namespaces_as_can_be_told_apart_at_a_time_and_then_others() -> None:
+    in_namespace(MANY)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.bpf.sharing import sharing
 from tests.live.fleet.fleets import of, watching
 from tests.support.builds import build
 from tests.support.parked import parked
@@ -90,6 +91,7 @@ def test_without_permission_the_view_says_what_would_help() -> None:
         script = f"""
 import os, sys
 os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+from tests.live.bpf.sharing import sharing
 from tests.live.fleet.fleets import of, watching
 from tracer.discovery.selection import Selection
 with watching(Selection(pids=frozenset(({target.pid},)))) as watched:
@@ -123,6 +125,21 @@ def test_what_our_own_mistake_at_one_process_breaks_is_only_the_view_of_that_pro
             assert target is not None
             assert "ZeroDivisionError" in target.why
             assert [pid for pid, _ in watched.complaints] == [bad.pid]
+
+
+@pytest.mark.bpf
+def test_a_process_that_the_kernel_can_tell_no_events_of_is_looked_at_all_the_same() -> None:
+    with parked(build("parked", "1.25.5")) as target, sharing() as source:
+        assert source._program is not None
+        source._program._free.clear()  # as with as many processes as there may be
+        with watching(Selection(pids=frozenset((target.pid,))), source) as watched:
+            view = watched.until(has_report(target.pid), "it was looked at")
+    one = of(view, target.pid)
+    assert one is not None
+    assert one.report is not None
+    assert (one.state, one.follows_events) == (TargetState.FOLLOWED, False)
+    assert any("followed already" in limit.why and "filter" in limit.fix for limit in one.report.limits)
+    assert not watched.complaints
 
 
 def test_the_target_is_not_disturbed_by_being_let_go() -> None:
