@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.command import obeys_the_rules, report_of
 from tests.support.debian import PackageMissing, unpacked
+from tests.support.ports import free_port
 from tests.support.processes import wait_until
 from tests.support.registries import esbuild, nats_server
 from tests.support.requirements import absent
@@ -21,13 +22,6 @@ from tests.support.summary import note
 
 SECTIONS = ("consistency", "virtual", "resident", "kinds", "heap", "memstats", "spans", "span_states", "caches",
             "accounting")  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port: int = chosen.getsockname()[1]
-        return port
 
 
 def answers(port: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -19,6 +18,7 @@ import pytest
 
 from tests.support.builds import build
 from tests.support.debian import program_of, prometheus
+from tests.support.ports import free_port
 from tests.support.processes import running, wait_until
 from tests.support.prometheus import METRICS, Prometheus, running_prometheus
 from tests.support.serving import Serving, serving
@@ -43,7 +43,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     directory = tmp_path_factory.mktemp("scene")
-    node, etcd = free_address(), free_address()
+    node, etcd, peer = (f"127.0.0.1:{free_port()}" for _ in range(3))
     with ExitStack() as stack:
         # A limit that the heap runs into, so that the scavenger and the collector work for it.
         os.environ["GOMEMLIMIT"] = "48MiB"
@@ -59,7 +59,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "etcd": stack.enter_context(
                 started(directory, "etcd", program_of("etcd-server", "usr/bin/etcd"),
                         "--data-dir", directory / "etcd", "--listen-client-urls", f"http://{etcd}",
-                        "--advertise-client-urls", f"http://{etcd}", "--listen-peer-urls", f"http://{free_address()}")
+                        "--advertise-client-urls", f"http://{etcd}", "--listen-peer-urls", f"http://{peer}")
             ),
         }  # fmt: skip
         words = [word for pid in (churn.pid, *pids.values()) for word in ("--pid", pid)]
@@ -78,12 +78,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         for pid in (churn.pid, *(pid for pid, _ in exporters.values())):
             served.until(lambda pid=pid: served.followed(pid), f"process {pid} being followed")  # type: ignore[misc]
         yield Scene(served, server, churn.pid, exporters)
-
-
-def free_address() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.cache import cache_dir, made_once
+from tests.support.ports import free_port
 from tests.support.processes import wait_until
 from tests.support.requirements import absent
 
@@ -73,7 +73,7 @@ def _fetch(into: Path) -> None:
 @contextmanager
 def running_etcd(directory: Path) -> Iterator[Etcd]:
     """Run etcd in `directory`, on free ports of this machine's loopback interface."""
-    client, peer = _free_port(), _free_port()
+    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     arguments = [
         "--data-dir", str(directory / "data"), "--enable-pprof", "--listen-client-urls", client,
         "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
@@ -98,9 +98,3 @@ def running_etcd(directory: Path) -> Iterator[Etcd]:
     finally:
         process.kill()
         process.wait()
-
-
-def _free_port() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"

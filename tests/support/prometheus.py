@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import threading
 import urllib.error
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.debian import prometheus
+from tests.support.ports import free_port
 from tests.support.processes import wait_until
 
 # client_golang's collector (prometheus/go_collector.go): the metric of each MemStats field.
@@ -111,9 +111,7 @@ def running_prometheus(
 
     It scrapes itself as the job "self", and `jobs`: an address for each name.
     """
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     config = directory / "prometheus.yml"
     scraped = {"self": address, **(jobs or {})}
     configuration = {
