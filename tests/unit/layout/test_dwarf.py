@@ -164,7 +164,7 @@ def test_damaged_dwarf_ends_in_our_errors_quickly(
     for place, value in damage:
         content[place % len(content)] = value
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         read(tmp_path / "program", program({**sections, name: bytes(content)}))
     except (BinaryError, LayoutError):
@@ -172,5 +172,5 @@ def test_damaged_dwarf_ends_in_our_errors_quickly(
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert peak < 64 << 20

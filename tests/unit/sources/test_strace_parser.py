@@ -359,6 +359,6 @@ def test_a_line_without_end_is_dropped_and_the_next_one_read() -> None:
 )  # fmt: skip
 def test_hostile_lines_take_linear_time(line: str) -> None:
     parser = StraceParser()
-    began = time.perf_counter()
+    began = time.process_time()
     parser.feed(line.encode() + b"\n")
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
