@@ -103,7 +103,7 @@ nasty = [b"\xff" * 8, bytes(8), b"\xff" * 7 + b"\x7f", struct.pack("<Q", 1 << 31
 interesting = st.one_of(st.binary(min_size=1, max_size=8), st.sampled_from(nasty))
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     which=st.sampled_from(list(PROGRAMS)),
     damage=st.lists(st.tuples(st.floats(0, 1), interesting), min_size=1, max_size=4),
@@ -118,7 +118,10 @@ def test_flipped_bytes_and_truncation_are_survived(
         # Most of the file is padding: damage what says something.
         at = used[int(place * (len(used) - 1))]
         content[at : at + len(value)] = value
-    exercise(write(tmp_path / "program", bytes(content[: int(kept * len(content))])))
+    path = write(tmp_path / "program", bytes(content[: int(kept * len(content))]))
+    began = time.process_time()
+    exercise(path)
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("which", [("1.20", True), ("1.2", False)])

@@ -16,7 +16,7 @@ from tracer.errors import GomemError
 
 
 def run_python(code: str, **keywords: object) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-c", code], check=False, timeout=30, **keywords)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run([sys.executable, "-c", code], check=False, timeout=60, **keywords)  # type: ignore[call-overload, no-any-return]
 
 
 def test_no_path_and_dash_write_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +110,7 @@ def test_a_fifo_gets_the_report(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: got.append(fifo.read_text()))
     reader.start()
     write_output("through\n", str(fifo))
-    reader.join(timeout=10)
+    reader.join(timeout=60)
     assert got == ["through\n"]
     assert stat.S_ISFIFO(fifo.stat().st_mode)
 
@@ -142,4 +142,4 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     process.stdout.close()
     complaint = process.stderr.read()
     process.stderr.close()
-    assert (process.wait(timeout=30), complaint) == (0, b"")
+    assert (process.wait(timeout=60), complaint) == (0, b"")
