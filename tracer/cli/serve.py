@@ -164,7 +164,7 @@ def serve(
     belongings = Belongings.here(api=kubernetes, label_keys=[*pod_labels, *selection.label_keys])
     discovery = Discovery(selection, belongings=belongings, most_targets=4 * max_targets)
     scrapes = Scrapes(newest.view, metric_options, _complain)
-    newest.then = scrapes.prepare
+    newest.then += [scrapes.prepare, _Told(discovery).tell_changes]
     server = Server(addresses, newest.view, scrapes.answer, config, reports, log=say)
     scrapes.add(WebCollector(server.statistics))
     push = None
@@ -191,7 +191,7 @@ def serve(
             stack.callback(push.stop)
         for address in server.addresses:
             say(f"serving {address}/")
-        for warning in filter(None, (_exposure(addresses, config), *_reasons(discovery, belongings))):
+        for warning in filter(None, (_exposure(addresses, config), _reason(discovery))):
             say(warning)
         say(f"events: {'bpf' if events.source else 'none'} ({events.reason}); processes by {discovery.mode}")
         settings = Settings(interval, cpu_budget, max_targets)
@@ -227,9 +227,26 @@ def _exposure(addresses: Sequence[Address], config: WebConfig | None) -> str | N
     return exposure_warning(addresses, bool(config and config.encrypted), bool(config and config.authenticated))
 
 
-def _reasons(discovery: Discovery, belongings: Belongings) -> list[str]:
-    limits = [f"{limit.what}: {limit.why}; {limit.fix}" for limit in belongings.limits]
-    return [discovery.mode_reason and f"no process events, so /proc is scanned: {discovery.mode_reason}", *limits]
+def _reason(discovery: Discovery) -> str:
+    return discovery.mode_reason and f"no process events, so /proc is scanned: {discovery.mode_reason}"
+
+
+class _Told:
+    """Says what cannot be told of where processes belong, whenever that has changed."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+        self._last: tuple[Limit, ...] = ()
+
+    def tell_changes(self) -> None:
+        """Say what is new since the last time, and what is well again."""
+        limits = self._discovery.limits
+        for limit in limits:
+            if limit not in self._last:
+                say(f"{limit.what}: {limit.why}; {limit.fix}")
+        for what in {limit.what for limit in self._last} - {limit.what for limit in limits}:
+            say(f"{what}: known now")
+        self._last = limits
 
 
 class _Newest:
@@ -238,12 +255,13 @@ class _Newest:
     def __init__(self) -> None:
         self.at_first: Callable[[], None] | None = None  # called once, when a round over all processes is done
         self._view: FleetView | None = None
-        self.then: Callable[[], None] = lambda: None  # called by the thread that publishes, after it did
+        self.then: list[Callable[[], None]] = []  # called by the thread that publishes, after it did
 
     def publish(self, view: FleetView) -> None:
         """Take a new view."""
         self._view = view
-        self.then()
+        for call in self.then:
+            call()
         if self.at_first is not None and view.health.rounds:
             self.at_first()
             self.at_first = None

@@ -39,6 +39,11 @@ class BelongingSource(Protocol):
         """How often what is known has changed."""
         ...
 
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What cannot be told now, and why."""
+        ...
+
     def of(self, sighting: Sighting) -> Belonging:
         """Return what the process belongs to, as far as it is known now."""
         ...

@@ -21,6 +21,7 @@ from tracer.discovery.scan import list_pids
 from tracer.discovery.selection import Selection
 from tracer.discovery.sighting import Identity, Sighting, Unseen, age
 from tracer.errors import BackendUnavailable, GomemError, TargetError
+from tracer.report import Limit
 from tracer.target import no_such_process
 
 __all__ = ["Changes", "Discovery", "Found"]
@@ -109,6 +110,11 @@ class Discovery:
     def stuck(self) -> frozenset[int]:
         """The processes that cannot be looked at because the file system of their executable does not answer."""
         return self._lookout.stuck
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What cannot be told now of where processes belong, and why."""
+        return self._belongings.limits
 
     @property
     def unreadable(self) -> int:

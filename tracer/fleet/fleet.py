@@ -77,7 +77,7 @@ class Fleet:
         self._complain = complain
         self._pace = Pace(settings.interval, settings.cpu_budget)
         self._programs = Programs()
-        self._visitor = Visitor(source, self._programs, reason, limits)
+        self._visitor = Visitor(source, self._programs, reason, limits, lambda: discovery.limits)
         self._members: dict[int, Member] = {}
         self._errands: Errands[Member | None] = Errands("gomem-visits", settings.patience)
         self._finder = Runner("gomem-discovery")

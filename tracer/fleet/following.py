@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -59,10 +59,12 @@ class Following:
         feed: EventFeed | None,
         reason: str,
         limits: Sequence[Limit] = (),
+        limits_now: Callable[[], Sequence[Limit]] = tuple,
     ) -> None:
         """Begin with the program that `inspector` was opened on; `feed` delivers already.
 
-        `reason`: why there are events, or none. `limits`: what holds for every report of it. Raises TargetGone.
+        `reason`: why there are events, or none. `limits`: what holds for every report of it, `limits_now` for the one
+        that is made when it is asked. Raises TargetGone.
         """
         self.inspector = inspector
         self.pid = inspector.target.pid
@@ -71,6 +73,7 @@ class Following:
         self.pauses = 0  # times that its events came too fast and were switched off
         self._feed = feed
         self._reason = reason
+        self._limits_now = limits_now
         self._limits = [*limits, *(feed.limits if feed else ())]
         self._facts = inspector.facts()
         with suppress(TargetError):
@@ -234,7 +237,7 @@ class Following:
             activity=self._activity if self._feed else None,
             lost=self._feed.target.lost if self._feed else 0,
             overhead=self._overhead(seconds),
-            limits=[*self._limits, *(self._plugins.limits if self._plugins else ())],
+            limits=[*self._limits, *(self._plugins.limits if self._plugins else ()), *self._limits_now()],
             follower=self._follower,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bpf.shared_source import SharedSource
@@ -48,13 +48,19 @@ class Visitor:
     """Begins to follow processes, and looks at them."""
 
     def __init__(
-        self, source: SharedSource | None, programs: Programs, reason: str, limits: Sequence[Limit]
+        self,
+        source: SharedSource | None,
+        programs: Programs,
+        reason: str,
+        limits: Sequence[Limit],
+        limits_now: Callable[[], Sequence[Limit]],
     ) -> None:
-        """For `reason` and `limits` see Fleet."""
+        """For `reason` and `limits` see Fleet; `limits_now` returns those that change."""
         self._source = source
         self._programs = programs
         self._reason = reason
         self._limits = list(limits)
+        self._limits_now = limits_now
 
     def visit(self, member: Member) -> None:
         """Look at a process; follow it from now on if nobody does yet.
@@ -78,7 +84,7 @@ class Visitor:
             inspector = Inspector(target, shared.program, owns_program=False)
             feed, reason, limits = self._events_of(found.pid, shared)
             member.at_executable = False
-            member.following = Following(inspector, found.belonging, feed, reason, limits)
+            member.following = Following(inspector, found.belonging, feed, reason, limits, self._limits_now)
         except BaseException:
             target.close()
             if member.shared is not None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bpf.shared_source import SharedSource
+from tracer.discovery.belonging import Belongings
 from tracer.discovery.discovery import Discovery
 from tracer.discovery.selection import Selection
 from tracer.fleet.fleet import Fleet, Settings
@@ -40,11 +41,12 @@ def watching(
     interval: float = 0.3,
     settle: float = 0.05,
     patience: float = 5.0,
+    belongings: Belongings | None = None,
 ) -> Iterator[Watched]:
     """Start a fleet without a thread of its own; its budget is no limit."""
     views: list[FleetView] = []
     complaints: list[tuple[int, Exception]] = []
-    discovery = Discovery(selection, settle=settle, scan_every=0.2, patience=patience)
+    discovery = Discovery(selection, settle=settle, scan_every=0.2, patience=patience, belongings=belongings)
     discovery.start()
     fleet = Fleet(
         discovery, source, "as the test wants it", Settings(interval, cpu_budget=1.0, patience=patience), views.append,

@@ -1,0 +1,107 @@
+"""Limits that become others while a process is followed: of its cgroup, and of what is known of its pod."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.live.discovery.kubernetes_api import serving
+from tests.live.discovery.test_cluster import watching as asking
+from tests.live.fleet.fleets import of, watching
+from tests.support.builds import build
+from tests.support.parked import parked
+from tests.support.processes import wait_until
+from tests.support.requirements import absent
+from tracer.discovery.belonging import Belongings
+from tracer.discovery.selection import Selection
+from tracer.fleet.view import FleetView
+from tracer.kernel.cgroup import hierarchy_mounts, memory_membership
+from tracer.kernel.mounts import parse_mountinfo
+from tracer.report import Cgroup, Limit
+
+_LIMIT = {1: "memory.limit_in_bytes", 2: "memory.max"}
+_UNLIMITED = {1: "-1", 2: "max"}
+
+
+@pytest.fixture
+def limited() -> Iterator[tuple[Path, int]]:
+    """Make a memory cgroup of our own; gives its directory and the version of its hierarchy."""
+    own = memory_membership(Path("/proc/self/cgroup").read_text())
+    if own is None:
+        absent("this kernel has no memory cgroups")
+    mounts = hierarchy_mounts(parse_mountinfo(Path("/proc/self/mountinfo").read_text()), own.version)
+    try:
+        made = Path(mounts[0].point, f"gomem-limits-{os.getpid()}")
+        made.mkdir()
+    except (IndexError, OSError) as error:
+        absent(f"no memory cgroup can be made here: {error}")
+    try:
+        if not (made / _LIMIT[own.version]).exists():
+            absent("the memory controller is not handed down")
+        yield made, own.version
+    finally:
+        wait_until(lambda: _removed(made), f"{made} can be removed")
+
+
+def _removed(directory: Path) -> bool:
+    try:
+        directory.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def in_cgroup(pid: int, condition: Callable[[Cgroup], bool]) -> Callable[[FleetView], bool]:
+    return lambda view: bool(
+        (one := of(view, pid)) and one.report and (cgroup := one.report.process.cgroup) and condition(cgroup)
+    )
+
+
+def test_a_cgroups_limit_is_what_it_is_now(limited: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.fleet.schedule.LOOK_SHARE", 0.5)
+    directory, version = limited
+    limit = directory / _LIMIT[version]
+    with parked(build("parked", "1.25.5")) as target, watching(Selection(pids=frozenset((target.pid,)))) as watched:
+        watched.until(in_cgroup(target.pid, lambda cgroup: directory.name not in cgroup.path), "it was looked at")
+        limit.write_text(str(300 << 20))
+        (directory / "cgroup.procs").write_text(str(target.pid))
+        watched.until(
+            in_cgroup(target.pid, lambda one: directory.name in one.path and one.memory_max == 300 << 20), "it moved"
+        )
+        limit.write_text(str(200 << 20))
+        watched.until(in_cgroup(target.pid, lambda one: one.memory_max == 200 << 20), "the limit is lower")
+        limit.write_text(_UNLIMITED[version])
+        watched.until(in_cgroup(target.pid, lambda one: one.memory_max is None), "the limit is gone")
+        assert not watched.complaints
+
+
+def test_why_the_name_of_a_pod_is_not_known_is_told_as_long_as_it_is_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec("kubernetes") is None:
+        absent("the Python package kubernetes is not installed")
+    monkeypatch.setattr("tracer.fleet.schedule.LOOK_SHARE", 0.5)
+
+    def told(pid: int, condition: Callable[[list[Limit]], bool]) -> Callable[[FleetView], bool]:
+        def holds(view: FleetView) -> bool:
+            one = of(view, pid)
+            report = one.report if one else None
+            limits = report.limits if report else ()
+            return report is not None and condition([one for one in limits if one.what == "pod names and labels"])
+
+        return holds
+
+    with serving() as (api, url), parked(build("parked", "1.25.5")) as target:
+        api.fail(403)
+        with asking(url) as cluster:
+            belongings = Belongings(node="node-1", cluster=cluster)
+            with watching(Selection(pids=frozenset((target.pid,))), belongings=belongings) as watched:
+                watched.until(told(target.pid, lambda limits: any("403" in one.why for one in limits)), "the refusal")
+                api.fail(None)
+                watched.until(told(target.pid, lambda limits: not limits), "it is known now")
+                api.fail(503)
+                wait_until(lambda: cluster.limit is not None, "it is refused again", 60.0)
+                watched.until(told(target.pid, lambda limits: any("503" in one.why for one in limits)), "the failure")
+                assert not watched.complaints
