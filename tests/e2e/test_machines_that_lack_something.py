@@ -40,7 +40,7 @@ def pid() -> Iterator[int]:
         subprocess.run([*lacking(SUBSET), "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         absent("no mount namespace, or nothing may be mounted in it")
-    with running(build("churn", "1.25.5"), "-mb", "16", "-phase", "300ms", "-seconds", "280") as process:
+    with running(build("churn", "1.25.5"), "-mb", "16", "-phase", "300ms", "-seconds", "3000") as process:
         yield process.pid
 
 

@@ -24,7 +24,7 @@ from tracer.fleet.view import FleetView, TargetState
 pytestmark = pytest.mark.timeout(300)
 
 PATIENCE = 0.5
-CHURN = ("-mb", "16", "-phase", "300ms", "-seconds", "120")
+CHURN = ("-mb", "16", "-phase", "300ms", "-seconds", "600")
 
 
 @pytest.fixture(scope="module")
