@@ -29,7 +29,7 @@ def test_a_process_is_found_followed_and_forgotten() -> None:
             served.until(lambda: served.followed(process.pid), "the process being followed")
             served.until(lambda: (served.value("gomem_looks_total", pid=pid) or 0) >= 4, "looks")
             assert served.value("gomem_drift_bytes_total", pid=pid) == 0
-            assert (served.value("gomem_drift_comparisons_total", pid=pid) or 0) > 0
+            served.until(lambda: (served.value("gomem_drift_comparisons_total", pid=pid) or 0) > 0, "a comparison")
             assert served.value("gomem_lost_events_total", pid=pid) == 0
             info = served.samples("gomem_process_info", pid=pid)[0][0]
             assert info["go_version"] == "go1.25.5"
