@@ -66,19 +66,19 @@ class Callers:
         self.chains: list[Chain] = [NO_CHAIN]
         # A random linear hash tells stacks apart; nobody who writes the stacks can know it.
         seeds = np.random.default_rng().integers(0, 1 << 64, MAX_STACK, dtype=np.uint64)
-        self._multipliers = seeds | np.uint64(1)
+        within = np.arange(MAX_STACK) < np.arange(MAX_STACK + 1)[:, None]
+        self._multipliers = np.where(within, seeds | np.uint64(1), np.uint64(0))  # a row for each depth
 
     def label(self, events: EventBatch, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return for each of `rows` the position of its chain in `chains` (0: no stack, or too many stacks)."""
         if not len(rows):
             return np.zeros(0, dtype=np.intp)
         depth = np.minimum(events["depth"][rows], MAX_STACK)
-        columns = int(depth.max())
-        stacks = np.where(np.arange(columns) < depth[:, None], events["stack"][rows, :columns], np.uint64(0))
-        keys = (stacks * self._multipliers[:columns]).sum(axis=1, dtype=np.uint64).tolist()
+        stacks = events["stack"][rows]
+        keys = np.einsum("ij,ij->i", stacks, self._multipliers[depth]).tolist()
         ids = list(map(self._ids.get, keys))
         if None in ids:
-            ids = [self._id(key, stacks[row]) if known is None else known
+            ids = [self._id(key, stacks[row, : depth[row]]) if known is None else known
                    for row, (key, known) in enumerate(zip(keys, ids, strict=True))]  # fmt: skip
         return np.array(ids, np.intp)
 

@@ -45,8 +45,8 @@ def passing(calls: EventBatch, wanted: _Rows, page: int) -> _Rows:
     moved = (kinds == _MREMAP).nonzero()[0]
     to, to_end = _ranges(results[moved], args[moved, 2], ~failed[moved], page)
 
-    order, first, apart = _grouped(np.concatenate((low, to)), np.concatenate((high, to_end)))
-    own = order < len(calls)  # the others are where an mremap moved something to
+    order, first, apart = _grouped(np.concatenate((low, to)), np.concatenate((high, to_end)), len(calls))
+    own = order < len(calls)
     order, first, apart = order[own], first[own], apart[own]
     plain, unmaps = plain[order] & apart, unmaps[order]
     follows = ~first & plain & (unmaps | np.append(False, unmaps[:-1]))
@@ -61,11 +61,14 @@ def _ranges(start: _Addresses, size: _Addresses, touching: _Rows, page: int) -> 
     return np.where(some, start, np.uint64(0)), np.where(some, end, np.uint64(0))
 
 
-def _grouped(low: _Addresses, high: _Addresses) -> tuple[NDArray[np.intp], _Rows, _Rows]:
-    """Return an order by range, and in it which is the first of its range, and which range overlaps no other one."""
+def _grouped(low: _Addresses, high: _Addresses, own: int) -> tuple[NDArray[np.intp], _Rows, _Rows]:
+    """Return an order by range, and in it which is the first of its range, and which range overlaps no other one.
+
+    The ranges from `own` on are other ones also where they are the same: where calls moved something to at any time.
+    """
     order = np.argsort(low, kind="stable")
     low, high = low[order], high[order]
-    first = np.append(True, (low[1:] != low[:-1]) | (high[1:] != high[:-1]))
+    first = np.append(True, (low[1:] != low[:-1]) | (high[1:] != high[:-1]) | (order[1:] >= own))
     starts = first.nonzero()[0]
     reach = np.maximum.accumulate(high)
     below = np.append(True, reach[starts[1:] - 1] <= low[starts[1:]])

@@ -28,6 +28,11 @@ def round_up(sizes: NDArray[np.uint64], page: int) -> NDArray[np.uint64]:
     return rounded
 
 
+def is_error(result: int) -> bool:
+    """Tell whether a system call returned an error."""
+    return -_MAX_ERRNO <= result < 0
+
+
 def failed_calls(batch: EventBatch) -> NDArray[np.bool_]:
     """Tell which events are system calls that returned an error."""
     result = batch["result"]

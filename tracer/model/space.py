@@ -19,10 +19,10 @@ from tracer.model.batches import picked, rows_among, table
 from tracer.model.callers import Callers, Symbolize
 from tracer.model.explained import Explained, RoleJoin
 from tracer.model.gc_cycles import MOST_CYCLES, GcCycles
-from tracer.model.mappings import MAPPED, Args, MappingModel
+from tracer.model.mappings import MAPPED, MappingModel
 from tracer.model.passing import passing
 from tracer.model.sight import Sight
-from tracer.model.sizes import failed_calls
+from tracer.model.sizes import is_error
 from tracer.model.states import NONE, PREPARED, READY, RESERVED, STATE_BITS, STATE_MASK, Anomaly, StateModel
 from tracer.report import Virtual
 
@@ -31,10 +31,13 @@ _BY_RESULT = (Kind.RESERVE, Kind.ALLOC)
 _AT_HIT = (Kind.MAP, Kind.USED, Kind.UNUSED, Kind.FAULT, Kind.FREE)
 _CALLS = (Kind.MMAP, Kind.MUNMAP, Kind.MREMAP, Kind.MPROTECT, Kind.BRK)
 _OTHERS = (Kind.EXEC, Kind.GROW, Kind.GC_START, Kind.GC_DONE)
+_EXEC = int(Kind.EXEC)
+_IS_AT_HIT = table(*_AT_HIT)
 _APPLIED = table(*_AT_HIT, *_CALLS, *_OTHERS)
 
-_FIRST_ROLE = int(Kind.RESERVE)
 _WORTH_IT = 256  # calls of a batch, to look for those that leave no trace
+_Made = tuple[int, int, int, int]  # a role: its kind, address and size, and the position of who called it in chains
+
 _ARENA_MAKER = "runtime.(*mheap).sysAlloc"
 MOST_GROWTHS = 10_000
 
@@ -123,32 +126,54 @@ class AddressSpaceModel:
             explained = self._join.feed(batch)
         if len(batch):
             self.time = int(batch["time"][-1])
-        by_call = self._roles_of_calls(explained)
+        made = self._roles_of_calls(explained)
         rows = rows_among(batch, _APPLIED)
         if self._since:
             rows = rows[batch["time"][rows] >= self._since]
-        rows = self._lasting(batch, rows, by_call)
+        begin = 0
+        for end in (batch["kind"][rows] == _EXEC).nonzero()[0].tolist():
+            self._apply_rows(batch, rows[begin:end], made)
+            self.forget()
+            begin = end + 1
+        self._apply_rows(batch, rows[begin:], made)
+
+    def _apply_rows(self, batch: EventBatch, rows: NDArray[np.intp], made: Mapping[int, _Made]) -> None:
+        """Apply events of one program. Mappings and states do not depend on each other."""
+        kinds = batch["kind"][rows]
+        by_role = np.zeros(len(batch), np.bool_)
+        by_role[list(made)] = True
+        is_call = kinds < _EXEC
+        self._apply_calls(batch, rows[is_call], by_role)
+        at_hit = _IS_AT_HIT[kinds]
+        states = rows[at_hit | is_call & by_role[rows]]
+        begin = 0
+        for end in by_role[states].nonzero()[0].tolist():
+            self._apply_roles(batch, states[begin:end])
+            row = int(states[end])
+            if batch["entered"][row] >= self._blind_until:
+                self._settle(*made[row], int(batch["time"][row]), int(batch["result"][row]))
+            begin = end + 1
+        self._apply_roles(batch, states[begin:])
+        for row in rows[~(is_call | at_hit)].tolist():
+            self._other(batch, row)
+
+    def _apply_calls(self, batch: EventBatch, rows: NDArray[np.intp], by_role: NDArray[np.bool_]) -> None:
+        if len(rows) >= _WORTH_IT and self.mappings.can_pass_over(batch["time"][rows]):
+            rows = rows[~passing(picked(batch, rows), by_role[rows], self.mappings.page)]
         if not len(rows):
             return
-        owners = self._owners(batch, rows)
-        failed = failed_calls(batch)
-        columns = [batch[name][rows].tolist() for name in ("kind", "entered", "time", "result")]
+        columns = (batch[name][rows].tolist() for name in ("kind", "entered", "time"))
         # A tuple at a time: thousands of lists at once would keep Python's collector busy.
-        all_args = zip(*(batch["args"][rows, number].tolist() for number in range(5)), strict=True)
-        blind_until = self._blind_until
-        apply_call, apply_role = self.mappings.apply, self.states.apply
-        every = zip(rows.tolist(), owners, all_args, *columns, strict=True)
-        for row, owner, args, kind, entered, time, result in every:
-            if kind < 32:
-                apply_call(kind, entered, time, args, result)
-                if row in by_call and entered >= blind_until:
-                    self._settle(*by_call[row], bool(failed[row]), time, result)
-            elif kind >= 64 and kind <= 69:
-                if time < blind_until:
-                    continue
-                apply_role(kind, time, args[0], args[1], owner)
-            else:
-                self._other(kind, time, args, owner)
+        args = zip(*(batch["args"][rows, number].tolist() for number in range(5)), strict=True)
+        apply = self.mappings.apply
+        for one in zip(*columns, args, batch["result"][rows].tolist(), strict=True):
+            apply(*one)
+
+    def _apply_roles(self, batch: EventBatch, rows: NDArray[np.intp]) -> None:
+        if self._blind_until:
+            rows = rows[batch["time"][rows] >= self._blind_until]
+        if len(rows):
+            self.states.apply_all(picked(batch, rows), self._callers.label(batch, rows))
 
     def virtual(self) -> Virtual:
         """Return the mapped bytes, and those of each state; None where states are not known."""
@@ -189,27 +214,7 @@ class AddressSpaceModel:
         self.cycles.forget()
         self._arenas.clear()
 
-    def _lasting(
-        self, batch: EventBatch, rows: NDArray[np.intp], by_call: Mapping[int, object]
-    ) -> NDArray[np.intp]:
-        """Leave out the calls that others undo; those that a role made are needed for its state."""
-        called = batch["kind"][rows] < _FIRST_ROLE
-        calls = rows[called]
-        if len(calls) < _WORTH_IT or not self.mappings.can_pass_over(batch["time"][calls]):
-            return rows
-        by_role = np.zeros(len(batch), np.bool_)
-        by_role[list(by_call)] = True
-        called[called] = passing(picked(batch, calls), by_role[calls], self.mappings.page)
-        return rows[~called]
-
-    def _owners(self, batch: EventBatch, rows: NDArray[np.intp]) -> list[int]:
-        owners = np.zeros(len(rows), np.intp)
-        roles = batch["kind"][rows] >= 64
-        owners[roles] = self._callers.label(batch, rows[roles])
-        owned: list[int] = owners.tolist()
-        return owned
-
-    def _roles_of_calls(self, explained: Explained) -> dict[int, tuple[int, int, int, int]]:
+    def _roles_of_calls(self, explained: Explained) -> dict[int, _Made]:
         """Return for the rows of syscalls that a role made: its kind, address, size, and who called it."""
         roles = explained.roles
         if not len(roles):
@@ -219,27 +224,25 @@ class AddressSpaceModel:
         made = zip(*(column.tolist() for column in columns), strict=True)
         return dict(zip(explained.rows.tolist(), made, strict=True))
 
-    def _settle(
-        self, kind: int, address: int, size: int, owner: int, failed: bool, time: int, result: int
-    ) -> None:
+    def _settle(self, kind: int, address: int, size: int, owner: int, time: int, result: int) -> None:
         """Apply a role whose system call has ended: with the address that it got, or not at all."""
         role = Kind(kind)
-        if failed:
+        if is_error(result):
             self.states.take_back(role, address, size)
         elif role in _BY_RESULT:
             self.states.apply(role, time, result, size, owner)
             if role is Kind.RESERVE and _ARENA_MAKER in self._callers.chains[owner].callers:
                 self._arenas[result] = size
 
-    def _other(self, kind: int, time: int, args: Args, owner: int) -> None:
+    def _other(self, batch: EventBatch, row: int) -> None:
+        kind, time, args = int(batch["kind"][row]), int(batch["time"][row]), batch["args"][row].tolist()
         if kind == Kind.GC_START:
             self.cycles.start(time, *args[:3])
         elif kind == Kind.GC_DONE:
             self.cycles.done(time)
-        elif kind == Kind.GROW:
-            self.growths.append(Growth(time, args[1], self._callers.chains[owner].function))
         else:
-            self.forget()
+            (chain,) = self._callers.label(batch, np.array([row])).tolist()
+            self.growths.append(Growth(time, args[1], self._callers.chains[chain].function))
 
 
 def _sum_where(starts: NDArray[np.uint64], values: NDArray[np.int64], keep: NDArray[np.bool_]) -> int:

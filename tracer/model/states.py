@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass
 
-from tracer.events import Kind
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.events import EventBatch, Kind
 from tracer.model.steps import Piece, Steps
 
 NONE, RESERVED, PREPARED, READY, UNKNOWN = range(5)
@@ -38,6 +41,8 @@ _FROM = {
 _RULES = {
     int(kind): (_BECOMES[kind], sum(1 << state for state in (*states, UNKNOWN))) for kind, states in _FROM.items()
 }
+# The same as columns, by kind.
+_STATES, _LEGAL = np.array([_RULES.get(kind, (NONE, 0)) for kind in range(max(_RULES) + 1)]).T
 # Where a region is again when the system call of its transition failed.
 _BACK = {Kind.MAP: RESERVED, Kind.USED: PREPARED, Kind.UNUSED: READY, Kind.FAULT: READY}
 
@@ -90,6 +95,25 @@ class StateModel:
             if not legal >> (value & STATE_MASK) & 1:
                 self._note(kind, time, low, high, old, owner)
                 break
+
+    def apply_all(self, roles: EventBatch, owners: NDArray[np.intp]) -> None:
+        """Apply transitions in the order of these events."""
+        kinds, address, size = roles["kind"], roles["args"][:, 0], roles["args"][:, 1]
+        mask = np.uint64(self._page - 1)
+        low, high = address & ~mask, (address + size + mask) & ~mask
+        # None of the sums that were below has wrapped.
+        below = (address < _ADDRESS_SPACE) & (size <= _ADDRESS_SPACE) & (high <= _ADDRESS_SPACE)
+        some = (below & (low > 0) & (low < high)).nonzero()[0]
+        state = _STATES[kinds]
+        values = np.where(state == NONE, NONE, owners << STATE_BITS | state)
+        columns = (column[some].tolist() for column in (kinds, low, high, values, _LEGAL[kinds]))
+        exchange = self.map.exchange
+        for at, kind, start, end, value, legal in zip(some.tolist(), *columns, strict=True):
+            old = exchange(start, end, value)[1]
+            for was in old:
+                if not legal >> (was & STATE_MASK) & 1:
+                    self._note(kind, int(roles["time"][at]), start, end, old, int(owners[at]))
+                    break
 
     def take_back(self, kind: Kind, address: int, size: int) -> None:
         """Undo a transition whose system call then failed; the runtime is about to give up, if it was not a hint."""
