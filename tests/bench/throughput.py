@@ -3,7 +3,9 @@
 `make bench-throughput`, or: python -m tests.bench.throughput --from 100000 --step 50000
 
 A program makes memory system calls on several threads at a rate that rises from run to run, on one core; `gomem trace`
-watches it on another. The rate rises until events are lost twice in a row at one rate, or the program cannot make more.
+watches it on another. The rate rises until events are lost twice in a row at one rate, or the program cannot make more:
+each event costs the program itself the call and the walk over its stack. How much of its core the tracer then has left
+tells how far from its own limit it is.
 """
 
 from __future__ import annotations
@@ -47,12 +49,18 @@ class Run:
         """The events a second that came all the way; not more than the program says, whose end comes a bit later."""
         return min(self.made, self.seen / self.seconds)
 
+    @property
+    def busy(self) -> float:
+        """For which share of the time the tracer had a core to itself."""
+        return self.cpu / self.seconds
+
     def line(self, idle: float) -> str:
         """Return the run in words; `idle`: CPU seconds of a trace without events."""
         each = (self.cpu - idle) / max(self.seen, 1) * 1e6
         return (
             f"{self.wanted:>9,} a second asked for  {self.made:>9,.0f} made  {self.sustained:>9,.0f} seen"
-            f"  {self.lost:>9,} lost in all  drift {self.drift} B  tracer {each:.2f} us CPU an event"
+            f"  {self.lost:>9,} lost in all  drift {self.drift} B  tracer {each:.2f} us CPU an event, "
+            f"{self.busy:.0%} of a core"
         )
 
 
@@ -122,7 +130,7 @@ def ramp(target: Storm, asked: argparse.Namespace, cpus: set[int]) -> list[Run]:
             continue
         failed = 0
         if run.made < _AS_ASKED * run.wanted:
-            print("the program cannot make more: it is the limit, not gomem")
+            print("the program cannot make more on its core: it is the limit, not gomem")
             break
         rate += asked.step
     return runs
@@ -152,8 +160,12 @@ def main() -> None:
     shared = len(cpus) == 1 or asked.unpinned
     with storm(asked.release, asked.threads, set(cpus) if shared else {cpus[0]}) as target:
         runs = ramp(target, asked, set(cpus) if shared else set(cpus[1:]))
-    best = max((run.sustained for run in runs if not run.lost), default=0.0)
-    print(f"{best:,.0f} events a second from the kernel into the model without a loss")
+    best = max((run for run in runs if not run.lost), key=lambda run: run.sustained, default=None)
+    if best is None:
+        print("0 events a second from the kernel into the model without a loss")
+    else:
+        told = f"{best.sustained:,.0f} events a second from the kernel into the model without a loss"
+        print(f"{told}; the tracer had {max(1 - best.busy, 0):.0%} of its core left")
     print(f"{quietness([run.noise for run in runs], len(cpus))[1]}.")
 
 
