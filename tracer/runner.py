@@ -47,6 +47,15 @@ class Runner(threading.Thread):
         assert self.ident is not None
         return time.clock_gettime_ns(time.pthread_getcpuclockid(self.ident))
 
+    @property
+    def runs(self) -> bool:
+        """Whether it runs, or would if a CPU were free. Only while it is busy."""
+        try:
+            with open(f"/proc/self/task/{self.native_id}/stat", "rb") as file:
+                return file.read().rpartition(b") ")[2][:1] == b"R"
+        except OSError:
+            return False
+
     def leave(self) -> None:
         """Let it end when its job is done."""
         with self._changed:

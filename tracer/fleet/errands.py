@@ -72,7 +72,7 @@ class Errands(Generic[O]):
             return None
         used = errand.runner.cpu_time()
         waited = min(time.monotonic() - began, 2 * seconds)
-        errand.idle = errand.idle + waited if used == errand.used else 0.0
+        errand.idle = errand.idle + waited if used == errand.used and not errand.runner.runs else 0.0
         errand.used = used
         if errand.idle < self._patience:
             return None

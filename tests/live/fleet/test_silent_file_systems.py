@@ -23,7 +23,7 @@ from tracer.fleet.view import FleetView, TargetState
 
 pytestmark = pytest.mark.timeout(300)
 
-PATIENCE = 0.5
+PATIENCE = 1.0
 CHURN = ("-mb", "16", "-phase", "300ms", "-seconds", "600")
 
 

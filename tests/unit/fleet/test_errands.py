@@ -90,6 +90,9 @@ def test_whoever_computes_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
         made.begin("busy", lambda: wait_for(answer))
         assert [made.wait(SLICE) for _ in range(10)] == [None] * 10
         monkeypatch.setattr(Runner, "cpu_time", lambda self: 0)
+        monkeypatch.setattr(Runner, "runs", True)  # and gets no CPU
+        assert [made.wait(SLICE) for _ in range(10)] == [None] * 10
+        monkeypatch.setattr(Runner, "runs", False)
         assert until_stuck(made) == "busy"
 
 
