@@ -50,7 +50,7 @@ def samples(family: Family) -> str:
     return "".join(lines)
 
 
-@lru_cache(4096)
+@lru_cache(16)  # the lines of a process are written one after the other
 def _owner(values: tuple[str, ...]) -> str:
     return _pairs(LABELS, values) if values else ""
 
@@ -64,7 +64,7 @@ def _name_and_labels(metric: Metric[Any], values: tuple[str, ...]) -> tuple[str,
     return metric.name, _few(metric.labels, values)
 
 
-@lru_cache(4096)
+@lru_cache(1024)
 def _few(names: tuple[str, ...], values: tuple[str, ...]) -> str:
     """Return label pairs of which there are few; an empty label is the same as none, except on info metrics."""
     kept = [(name, value) for name, value in zip(names, values, strict=True) if value]
