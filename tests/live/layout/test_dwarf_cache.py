@@ -201,7 +201,7 @@ def test_a_program_of_50_mb_takes_less_than_two_seconds_without_the_cache(path: 
     shutil.copy2(plain, large)
     subprocess.run([objcopy, "--update-section", f".debug_info={tmp_path / 'info'}", large], check=True)
     assert large.stat().st_size >= 50 << 20
-    spent = []
+    spent: list[float] = []
     while not spent or (min(spent) >= 2 and len(spent) < 5):  # a machine may be slow for a while
         started = time.process_time()
         _, addresses = through_the_cache(large, tmp_path / f"cache{len(spent)}")
