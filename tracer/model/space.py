@@ -22,7 +22,7 @@ from tracer.model.gc_cycles import MOST_CYCLES, GcCycles
 from tracer.model.mappings import MAPPED, MappingModel
 from tracer.model.passing import passing
 from tracer.model.sight import Sight
-from tracer.model.sizes import is_error
+from tracer.model.sizes import failed_calls, is_error
 from tracer.model.states import NONE, PREPARED, READY, RESERVED, STATE_BITS, STATE_MASK, Anomaly, StateModel
 from tracer.report import Virtual
 
@@ -126,22 +126,25 @@ class AddressSpaceModel:
             explained = self._join.feed(batch)
         if len(batch):
             self.time = int(batch["time"][-1])
-        made = self._roles_of_calls(explained)
+        made = self._roles_of_calls(batch, explained)
         rows = rows_among(batch, _APPLIED)
         if self._since:
             rows = rows[batch["time"][rows] >= self._since]
-        begin = 0
-        for end in (batch["kind"][rows] == _EXEC).nonzero()[0].tolist():
-            self._apply_rows(batch, rows[begin:end], made)
-            self.forget()
-            begin = end + 1
-        self._apply_rows(batch, rows[begin:], made)
-
-    def _apply_rows(self, batch: EventBatch, rows: NDArray[np.intp], made: Mapping[int, _Made]) -> None:
-        """Apply events of one program. Mappings and states do not depend on each other."""
-        kinds = batch["kind"][rows]
         by_role = np.zeros(len(batch), np.bool_)
         by_role[list(made)] = True
+        begin = 0
+        for end in (batch["kind"][rows] == _EXEC).nonzero()[0].tolist():
+            if begin < end:
+                self._apply_rows(batch, rows[begin:end], made, by_role)
+            self.forget()
+            begin = end + 1
+        self._apply_rows(batch, rows[begin:], made, by_role)
+
+    def _apply_rows(
+        self, batch: EventBatch, rows: NDArray[np.intp], made: Mapping[int, _Made], by_role: NDArray[np.bool_]
+    ) -> None:
+        """Apply events of one program. Mappings and states do not depend on each other."""
+        kinds = batch["kind"][rows]
         is_call = kinds < _EXEC
         self._apply_calls(batch, rows[is_call], by_role)
         at_hit = _IS_AT_HIT[kinds]
@@ -214,15 +217,17 @@ class AddressSpaceModel:
         self.cycles.forget()
         self._arenas.clear()
 
-    def _roles_of_calls(self, explained: Explained) -> dict[int, _Made]:
-        """Return for the rows of syscalls that a role made: its kind, address, size, and who called it."""
+    def _roles_of_calls(self, batch: EventBatch, explained: Explained) -> dict[int, _Made]:
+        """Return the roles that the results of their calls still matter for, by the rows of these calls."""
         roles = explained.roles
         if not len(roles):
             return {}
         chains = self._callers.label(roles, np.arange(len(roles)))
         columns = (roles["kind"], roles["args"][:, 0], roles["args"][:, 1], chains)
         made = zip(*(column.tolist() for column in columns), strict=True)
-        return dict(zip(explained.rows.tolist(), made, strict=True))
+        failed = failed_calls(batch)[explained.rows].tolist()
+        rows = zip(explained.rows.tolist(), made, failed, strict=True)
+        return {row: role for row, role, lost in rows if lost or role[0] in _BY_RESULT}
 
     def _settle(self, kind: int, address: int, size: int, owner: int, time: int, result: int) -> None:
         """Apply a role whose system call has ended: with the address that it got, or not at all."""
