@@ -23,7 +23,7 @@ from tracer.events import EventBatch, Kind, ProbeStatus, no_events
 from tracer.optional_roles import OptionalRole
 from tracer.report import Limit
 
-RING_BYTES = 8 << 20
+RING_BYTES = 16 << 20  # 77,000 events: what a busy target makes while a look is taken
 # Raw tracepoints: no tracefs, no CAP_SYS_ADMIN, and they detach without the wait that each perf event costs.
 _TRACEPOINTS = (("sched_process_exec", "on_exec"), ("sched_process_exit", "on_exit"))
 _GOVERNED = 0.02  # seconds between looks at what probes under a budget have cost

@@ -13,9 +13,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from operator import itemgetter
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tracer.events import Kind
 from tracer.model.steps import Piece, Steps, cut
 
@@ -32,9 +29,9 @@ _HEAP = MAPPED | READABLE | WRITABLE
 
 # include/uapi/asm-generic/mman-common.h and mman.h.
 _MAP_TYPE, _MAP_SHARED, _MAP_SHARED_VALIDATE = 0x0F, 1, 3
-MAP_FIXED, _MAP_ANONYMOUS, _MAP_GROWSDOWN = 0x10, 0x20, 0x0100
-MAP_HUGETLB, _HUGE_SHIFT, _HUGE_MASK, MAP_FIXED_NOREPLACE = 0x40000, 26, 0x3F, 0x100000
-PROT_GROWSDOWN = 0x01000000
+_MAP_FIXED, _MAP_ANONYMOUS, _MAP_GROWSDOWN = 0x10, 0x20, 0x0100
+_MAP_HUGETLB, _HUGE_SHIFT, _HUGE_MASK, _MAP_FIXED_NOREPLACE = 0x40000, 26, 0x3F, 0x100000
+_PROT_GROWSDOWN = 0x01000000
 _MREMAP_FIXED, _MREMAP_DONTUNMAP = 2, 4
 _DEFAULT_HUGE = 21
 
@@ -62,7 +59,7 @@ class MappingModel:
         self.map = Steps(UNKNOWN)
         self.unordered = 0
         self.unsure: list[tuple[int, int]] = []
-        self.page = os_page
+        self._page = os_page
         self._break: int | None = None
         # (time, start, end, value): what a mapping that the kernel chose a place for displaced in the model.
         self._overtaken: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_OVERTAKEN)
@@ -97,14 +94,6 @@ class MappingModel:
         self._break = None
         self.reset([], None, UNKNOWN)
 
-    def can_pass_over(self, times: NDArray[np.uint64]) -> bool:
-        """Tell whether of calls that ended at these times those can be left out that leave no trace at the end.
-
-        Not while every value counts that bytes had, and not of calls that end before others that were applied.
-        """
-        in_order = int(times[0]) >= self._latest and bool((times[1:] >= times[:-1]).all())
-        return in_order and self.map.recording is None
-
     def apply(self, kind: int, entered: int, exited: int, args: Args, result: int) -> None:
         """Apply one call. Most that fail change nothing; those that may have are kept in `unsure`."""
         if _ALL_ERRNOS <= result < 0:
@@ -115,11 +104,11 @@ class MappingModel:
             do(entered, exited, args, result)
 
     def _up(self, size: int) -> int:
-        return size + self.page - 1 & -self.page
+        return size + self._page - 1 & -self._page
 
     def _mmap(self, entered: int, exited: int, args: Args, result: int) -> None:
         value, page, fixed = mapping_of(args[2], args[3])
-        page = page or self.page
+        page = page or self._page
         low, high = result, result + (args[1] + page - 1 & -page)
         if not 0 <= low < high <= ADDRESS_SPACE:
             return
@@ -178,7 +167,7 @@ class MappingModel:
 
     def _mprotect(self, entered: int, exited: int, args: Args, result: int) -> None:
         low, high = args[0], args[0] + self._up(args[1])
-        if args[2] & PROT_GROWSDOWN and low < ADDRESS_SPACE:
+        if args[2] & _PROT_GROWSDOWN and low < ADDRESS_SPACE:
             low = min(low, self.map.piece_at(low)[0])
         self._order(entered, exited, low, high, _FIXED)
         self._protect(low, high, access(args[2]))
@@ -211,7 +200,7 @@ class MappingModel:
             self._doubt(low + new_size, low + size)
             if args[3] & _MREMAP_FIXED:
                 self._doubt(args[4], args[4] + new_size)
-        elif kind == Kind.MMAP and args[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED:
+        elif kind == Kind.MMAP and args[3] & (_MAP_FIXED | _MAP_FIXED_NOREPLACE) == _MAP_FIXED:
             self._doubt(low, low + size)
 
     def _doubt(self, low: int, high: int) -> None:
@@ -307,18 +296,18 @@ class MappingModel:
 def mapping_of(prot: int, flags: int) -> tuple[int, int, bool]:
     """Return what an mmap makes: a byte's value, the size of its pages or 0 for that of the OS, is its place fixed."""
     page = 0
-    if flags & MAP_HUGETLB and flags & _MAP_ANONYMOUS:
+    if flags & _MAP_HUGETLB and flags & _MAP_ANONYMOUS:
         page = 1 << (flags >> _HUGE_SHIFT & _HUGE_MASK or _DEFAULT_HUGE)
     shared = flags & _MAP_TYPE in (_MAP_SHARED, _MAP_SHARED_VALIDATE)
     value = MAPPED | access(prot)
     if shared:
         value |= SHARED
     # Shared anonymous memory and huge pages are files of the kernel's own (/dev/zero, /anon_hugepage).
-    if not flags & _MAP_ANONYMOUS or shared or flags & MAP_HUGETLB:
+    if not flags & _MAP_ANONYMOUS or shared or flags & _MAP_HUGETLB:
         value |= FILE
     if flags & _MAP_GROWSDOWN:
         value |= GROWSDOWN
-    return value, page, flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED
+    return value, page, flags & (_MAP_FIXED | _MAP_FIXED_NOREPLACE) == _MAP_FIXED
 
 
 def access(prot: int) -> int:

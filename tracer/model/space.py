@@ -20,7 +20,6 @@ from tracer.model.callers import Callers, Symbolize
 from tracer.model.explained import Explained, RoleJoin
 from tracer.model.gc_cycles import MOST_CYCLES, GcCycles
 from tracer.model.mappings import MAPPED, MappingModel
-from tracer.model.passing import passing
 from tracer.model.sight import Sight
 from tracer.model.sizes import failed_calls, is_error
 from tracer.model.states import NONE, PREPARED, READY, RESERVED, STATE_BITS, STATE_MASK, Anomaly, StateModel
@@ -35,7 +34,6 @@ _EXEC = int(Kind.EXEC)
 _IS_AT_HIT = table(*_AT_HIT)
 _APPLIED = table(*_AT_HIT, *_CALLS, *_OTHERS)
 
-_WORTH_IT = 256  # calls of a batch, to look for those that leave no trace
 _Made = tuple[int, int, int, int]  # a role: its kind, address and size, and the position of who called it in chains
 
 _ARENA_MAKER = "runtime.(*mheap).sysAlloc"
@@ -146,7 +144,7 @@ class AddressSpaceModel:
         """Apply events of one program. Mappings and states do not depend on each other."""
         kinds = batch["kind"][rows]
         is_call = kinds < _EXEC
-        self._apply_calls(batch, rows[is_call], by_role)
+        self._apply_calls(batch, rows[is_call])
         at_hit = _IS_AT_HIT[kinds]
         states = rows[at_hit | is_call & by_role[rows]]
         begin = 0
@@ -160,9 +158,7 @@ class AddressSpaceModel:
         for row in rows[~(is_call | at_hit)].tolist():
             self._other(batch, row)
 
-    def _apply_calls(self, batch: EventBatch, rows: NDArray[np.intp], by_role: NDArray[np.bool_]) -> None:
-        if len(rows) >= _WORTH_IT and self.mappings.can_pass_over(batch["time"][rows]):
-            rows = rows[~passing(picked(batch, rows), by_role[rows], self.mappings.page)]
+    def _apply_calls(self, batch: EventBatch, rows: NDArray[np.intp]) -> None:
         if not len(rows):
             return
         columns = (batch[name][rows].tolist() for name in ("kind", "entered", "time"))
