@@ -181,7 +181,9 @@ def main() -> None:
     asked = options()
     began = time.monotonic()
     tracers = wanted_tracers(asked.tracers, asked.rounds)
-    slower = {name: slower_by(TRACERS[name], asked.release, rounds) for name, rounds in tracers.items()}
+    slower = {
+        name: slower_by(TRACERS[name], asked.release, rounds, quick=asked.quick) for name, rounds in tracers.items()
+    }
     rows: list[tuple[str, list[str]]] = []
     trust = []
     for name in asked.targets.split(","):

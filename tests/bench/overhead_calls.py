@@ -24,6 +24,7 @@ from tests.support.processes import running
 _SOURCE = Path(__file__).with_suffix(".c")
 _ROUNDS = 400  # of 2000 calls; the cheapest counts
 _LASTS = 3.0  # seconds that these need at the most
+_QUICKLY = 0.1  # of all that
 
 
 @contextmanager
@@ -53,16 +54,18 @@ def calls_per_cpu_second(workload: Workload, seconds: float) -> float:
     return calls[0] / cpu
 
 
-def slower_by(tracer: Tracer, release: str, repeats: int, rounds: int = _ROUNDS) -> float:
+def slower_by(tracer: Tracer, release: str, repeats: int, *, quick: bool = False) -> float:
     """Return how many seconds longer a system call of any process takes while another process is traced."""
     path = built("calls", release)
+    effort = _QUICKLY if quick else 1.0
+    rounds, settles = int(_ROUNDS * effort), tracer.settles * effort
     longer = []
     for _ in range(repeats):
         with running(path, "-calls", "1", "-every", "1h") as other:
             traced = Workload("calls", path, Ticker(other))
             before = cost(path, "getppid", rounds)
-            with tracing(tracer, traced, tracer.settles + _LASTS):
-                time.sleep(tracer.settles)
+            with tracing(tracer, traced, settles + _LASTS * effort):
+                time.sleep(settles)
                 during = cost(path, "getppid", rounds)
         longer.append((during - min(before, cost(path, "getppid", rounds))) / 1e9)
     return statistics.median(longer)

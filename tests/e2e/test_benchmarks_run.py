@@ -21,7 +21,7 @@ def run(module: str, *words: str) -> str:
     """Run a benchmark and return what it printed."""
     done = subprocess.run(
         [sys.executable, "-m", f"tests.bench.{module}", *words], cwd=ROOT, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=200, check=False,
+        capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
