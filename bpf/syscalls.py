@@ -25,12 +25,13 @@ _FSCONFIG_CMD_CREATE = 6
 _BPF_MAP_LOOKUP_ELEM = 1
 _BPF_MAP_UPDATE_ELEM = 2
 _BPF_MAP_DELETE_ELEM = 3
-_BPF_MAP_UPDATE_ELEM = 2
 _BPF_MAP_LOOKUP_BATCH = 24
 _BPF_RAW_TRACEPOINT_OPEN = 17
 _BPF_LINK_CREATE = 28
 BPF_PERF_EVENT = 41
 BPF_TRACE_UPROBE_MULTI = 48
+
+_M_ARENA_MAX = -8  # malloc.h
 
 _PERF_TYPE_TRACEPOINT = 2
 _PERF_ATTR_SIZE = 72  # PERF_ATTR_SIZE_VER1: up to config2
@@ -189,6 +190,16 @@ def detached_mount(filesystem: str) -> int:
         return _call(_FSMOUNT, context, 1, 0)
     finally:
         os.close(context)
+
+
+def use_one_heap() -> None:
+    """Let all threads that begin from now on share the C heap (glibc; a no-op elsewhere).
+
+    Each would get an arena of its own, in which what it once needed stays. Python's threads take turns anyway.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def return_free_memory() -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 import click
 
 from bpf.shared_source import SharedSource
+from bpf.syscalls import use_one_heap
 from bpf.uprobes import kernel_release
 from exporters.otlp_push import PushCollector, open_push
 from exporters.prometheus.catalog import MetricOptions
@@ -173,6 +174,7 @@ def serve(
             newest.view, otlp_endpoint, interval=otlp_interval, options=metric_options, own_names=True, complain=say
         )
         scrapes.add(PushCollector(push.counts))
+    use_one_heap()
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         # What needs privileges for a moment comes first; the threads begin when these are given up.

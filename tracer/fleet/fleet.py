@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bpf.shared_source import SharedSource
+from bpf.syscalls import return_free_memory
 from tracer import usage
 from tracer.discovery.changes import Changes
 from tracer.discovery.discovery import Discovery, Found
@@ -375,7 +376,10 @@ class Fleet:
 
     def _count_visit(self, member: Member, seconds: float) -> None:
         wanted = [pid for pid, one in self._members.items() if not one.held]
+        rounds = self._counts.rounds
         self._counts.visit(member.found.pid, seconds, wanted)
+        if self._counts.rounds > rounds:
+            return_free_memory()  # a burst of events must not leave us larger for good
 
     def _count_empty_round(self) -> None:
         """With nobody to visit, a round is over when its time is."""
