@@ -18,12 +18,13 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.bench.overhead_calls import calls_per_cpu_second, slower_by
 from tests.bench.overhead_figures import of_calls, of_twins, ratio
 from tests.bench.overhead_noise import Noise, cpu_seconds, moment, quietness
 from tests.bench.overhead_targets import TARGETS, Rate, Workload, twins
-from tests.bench.overhead_tracers import GOMEM, SPANS, TRACERS, Tracer, missing, tracing
+from tests.bench.overhead_tracers import GOMEM, SPANS, TRACERS, Tracer, missing, once_more, tracing
 
 SETTLE = 0.3  # seconds between tracers
 WARM_UP = 1.0
@@ -108,7 +109,8 @@ def measure(pair: Twins, tracers: dict[str, int], windows: int, seconds: float) 
             for which, into in enumerate((cells[name].first, cells[name].second)):
                 time.sleep(SETTLE)
                 cells[NO_TRACER].first.append(window(pair, seconds))
-                into += traced(TRACERS[name], pair, which, windows, seconds)
+                tracer = TRACERS[name]
+                into += once_more(partial(traced, tracer, pair, which, windows, seconds))
                 time.sleep(SETTLE)
                 cells[NO_TRACER].second.append(window(pair, seconds))
     return Measured(cells, calls_per_cpu_second(pair[0], seconds))
@@ -182,7 +184,8 @@ def main() -> None:
     began = time.monotonic()
     tracers = wanted_tracers(asked.tracers, asked.rounds)
     slower = {
-        name: slower_by(TRACERS[name], asked.release, rounds, quick=asked.quick) for name, rounds in tracers.items()
+        name: once_more(partial(slower_by, TRACERS[name], asked.release, rounds, quick=asked.quick))
+        for name, rounds in tracers.items()
     }
     rows: list[tuple[str, list[str]]] = []
     trust = []

@@ -8,21 +8,26 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 from tests.bench.overhead_targets import Workload
 from tests.support.command import executable
 from tracer.binary.executable import Executable
 from tracer.binary.pclntab import FunctionTable
 
-_ATTACHED_BY = 60.0  # seconds
+_ATTACHED_BY = 45.0  # seconds
 _ENDED_BY = 60.0
 _LASTING = 2.5  # seconds; bpf/call_tracepoints.py changes over before
 _BREAKPOINT = b"\xcc"
+
+_One = TypeVar("_One")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +94,42 @@ def missing(tracer: Tracer) -> str | None:
     return None
 
 
+class StuckError(Exception):
+    """A tracer that does not attach, or does not end; says where its threads are."""
+
+    def __init__(self, what: str, pid: int) -> None:
+        threads = [f"{task.name}: {_word(task, 'wchan')}; {_word(task, 'stack')}" for task in _tasks(pid)]
+        super().__init__("\n  ".join([what, *threads]))
+
+
+def _tasks(pid: int) -> list[Path]:
+    try:
+        return sorted(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+
+
+def _word(task: Path, name: str) -> str:
+    try:
+        return " ".join((task / name).read_text().split())
+    except OSError as error:
+        return str(error.strerror)
+
+
+def once_more(measured: Callable[[], _One]) -> _One:
+    """Return what was measured; a tracer that is stuck is told of and, once, tried again."""
+    try:
+        return measured()
+    except StuckError as error:
+        print(f"{error}\n  Tried again.", file=sys.stderr, flush=True)
+        return measured()
+
+
 @contextmanager
 def tracing(tracer: Tracer, workload: Workload, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
     """Run a tracer on a target; the block begins when it is attached, and may take `seconds`.
 
-    Raises SystemExit with the tracer's words when it fails.
+    Raises SystemExit with the tracer's words when it fails, StuckError when it does nothing.
     """
     command = tracer.command(workload, seconds)
     environment = {**os.environ, "TMPDIR": tempfile.gettempdir()}
@@ -121,8 +157,10 @@ def _until_attached(
     deadline = time.monotonic() + _ATTACHED_BY
     while not tracer.attached(workload, said):
         said += _heard(process, 0.05)
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"{shlex.join(command)} does not attach: {said}")
+        if process.poll() is not None and not tracer.attached(workload, said):
+            raise SystemExit(f"{shlex.join(command)} does not attach: status {process.returncode}, {said}")
+        if time.monotonic() > deadline:
+            raise StuckError(f"{shlex.join(command)} does not attach: {said}", process.pid)
     return said
 
 
@@ -132,7 +170,7 @@ def _end(process: subprocess.Popen[bytes]) -> str:
     while process.poll() is None:
         said += _heard(process, 0.1)
         if time.monotonic() > deadline:
-            raise SystemExit(f"process {process.pid} does not end: {said}")
+            raise StuckError(f"process {process.pid} ({process.args!r}) does not end: {said}", process.pid)
     return said + _heard(process, 0)
 
 
