@@ -71,7 +71,7 @@ def _no_process_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     before = leaks.marked_processes()
     yield
-    left = _still_there(lambda: sorted(leaks.marked_processes() - before))
+    left = _still_there(lambda: leaks.new(leaks.marked_processes(), before))
     assert not left, f"the test left behind: {', '.join(left)}"
 
 

@@ -22,7 +22,9 @@ from tracer.binary.executable import Executable
 from tracer.binary.pclntab import FunctionTable
 from tracer.errors import GomemError
 from tracer.events import EVENT, EventBatch, Kind, no_events
+from tracer.inspection import Inspector
 from tracer.kernel.maps import Mappings, read_mappings
+from tracer.model.callers import Symbolize
 from tracer.program import GoProgram, load_bias
 from tracer.report import Limit
 from tracer.target import ExeIdentity, Target
@@ -163,6 +165,18 @@ class Plugins:
                     return exe
                 exe.close()
         return None
+
+
+def naming(inspector: Inspector, plugins: Plugins | None) -> Symbolize:
+    """Return what names the functions of a program and its plugins.
+
+    Knows nothing of who follows it: a circle of references would keep all that is known of a process when it has ended.
+    """
+
+    def symbolize(address: int) -> str | None:
+        return inspector.symbolize(address) or (plugins.symbolize(address) if plugins is not None else None)
+
+    return symbolize
 
 
 def maps_code(batch: EventBatch) -> NDArray[np.bool_]:

@@ -26,7 +26,7 @@ from tracer.model.activity import Activity
 from tracer.model.follower import Follower
 from tracer.model.space import AddressSpaceModel
 from tracer.optional_roles import RESIDENCY_ROLES, OptionalRole, not_seen
-from tracer.plugins import Plugins
+from tracer.plugins import Plugins, naming
 from tracer.program import GoProgram
 from tracer.recording.contents import Beginning, Ending
 from tracer.recording.recorder import Recorder
@@ -207,10 +207,7 @@ def watch_target(
     facts = facts or inspector.facts()
     spent = usage.cpu_seconds()
     plugins = _plugins(inspector, plan)
-
-    def symbolize(address: int) -> str | None:
-        return inspector.symbolize(address) or plugins.symbolize(address)
-
+    symbolize = naming(inspector, plugins)
     activity = Activity(symbolize)
     # The log of a launched program counts from its first event, which is before our first look.
     started = time.monotonic_ns() if launched is None else None

@@ -133,7 +133,6 @@ def tracing(tracer: Tracer, workload: Workload, seconds: float) -> Iterator[subp
     """
     command = tracer.command(workload, seconds)
     environment = {**os.environ, "TMPDIR": tempfile.gettempdir()}
-    environment.pop("GOMAXPROCS", None)
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
     ) as process:

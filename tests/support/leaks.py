@@ -11,19 +11,21 @@ from pathlib import Path
 
 MARK = "GOMEM_TEST_RUN"
 
+Processes = dict[tuple[int, int], str]  # names by pid and start time
+
 
 @dataclass(frozen=True, slots=True)
 class Traces:
     """What of a run can be seen on the machine now."""
 
-    processes: frozenset[str]
+    processes: Processes
     mounts: frozenset[str]
     bpf: frozenset[str]
 
     def left_since(self, before: Traces) -> list[str]:
         """Return one line for each thing that is here and was not `before`."""
         return sorted(
-            [f"process {one}" for one in self.processes - before.processes]
+            [f"process {one}" for one in new(self.processes, before.processes)]
             + [f"mount {one}" for one in self.mounts - before.mounts]
             + [f"BPF object {one}" for one in self.bpf - before.bpf]
         )
@@ -34,23 +36,33 @@ def traces() -> Traces:
     return Traces(marked_processes(), _mounts(), _bpf_objects())
 
 
-def marked_processes() -> frozenset[str]:
-    """Return "pid (name)" of each process but this one that carries this run's mark, zombies of ours included."""
+def marked_processes() -> Processes:
+    """Return each process but this one that is its child or carries this run's mark, zombies of ours included.
+
+    A child that executes a program just now may not have its environment and its new name yet.
+    """
     mark = f"{MARK}={os.environ[MARK]}".encode()
-    found = set()
+    found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             stat = (entry / "stat").read_text(errors="replace")
             name, _, rest = stat.partition("(")[2].rpartition(")")
-            state, parent = rest.split()[:2]
-            ours = mark in (entry / "environ").read_bytes().split(b"\0") if state != "Z" else int(parent) == os.getpid()
+            fields = rest.split()
+            ours = int(fields[1]) == os.getpid() or (
+                fields[0] != "Z" and mark in (entry / "environ").read_bytes().split(b"\0")
+            )
         except OSError:
             continue  # it ended meanwhile
         if ours:
-            found.add(f"{entry.name} ({name})")
-    return frozenset(found)
+            found[int(entry.name), int(fields[19])] = name
+    return found
+
+
+def new(processes: Processes, before: Processes) -> list[str]:
+    """Return "pid (name)" of each process that was not there before."""
+    return [f"{pid} ({name})" for (pid, start), name in sorted(processes.items()) if (pid, start) not in before]
 
 
 def _mounts() -> frozenset[str]:

@@ -9,14 +9,14 @@ from typing import Generic, TypeVar
 
 from tracer.runner import MOST_STUCK, Runner
 
-O = TypeVar("O")  # noqa: E741
+_Owner = TypeVar("_Owner")
 
 
 @dataclass(slots=True, eq=False)
-class Errand(Generic[O]):
+class Errand(Generic[_Owner]):
     """Work for `owner`; `error` is what it raised, when it is done."""
 
-    owner: O
+    owner: _Owner
     runner: Runner
     began: float  # time.monotonic()
     error: Exception | None = None
@@ -26,13 +26,13 @@ class Errand(Generic[O]):
     used: int = -1  # ns of CPU time of its thread, as of then
 
 
-class Errands(Generic[O]):
+class Errands(Generic[_Owner]):
     """Runs errands. For one thread."""
 
     def __init__(self, name: str, patience: float) -> None:
         """`name` is that of the threads. `patience`: seconds without any use of the CPU after which one is stuck."""
-        self.current: Errand[O] | None = None
-        self.stuck: list[Errand[O]] = []
+        self.current: Errand[_Owner] | None = None
+        self.stuck: list[Errand[_Owner]] = []
         self._name = name
         self._patience = patience
         self._runner: Runner | None = None
@@ -42,7 +42,7 @@ class Errands(Generic[O]):
         """Whether another errand may begin."""
         return self.current is None and len(self.stuck) < MOST_STUCK
 
-    def begin(self, owner: O, work: Callable[[], None]) -> Errand[O]:
+    def begin(self, owner: _Owner, work: Callable[[], None]) -> Errand[_Owner]:
         """Begin some work; only when `free`."""
         assert self.free
         runner = self._runner = self._runner or Runner(self._name)
@@ -59,7 +59,7 @@ class Errands(Generic[O]):
         runner.begin(run)
         return errand
 
-    def wait(self, seconds: float) -> Errand[O] | None:
+    def wait(self, seconds: float) -> Errand[_Owner] | None:
         """Wait for what is under way, at most so long; return it if that made it stuck.
 
         Whoever computes is not stuck, however long that takes; nor is one that waits because all of us were stopped.
@@ -82,7 +82,7 @@ class Errands(Generic[O]):
         self.current = self._runner = None
         return errand
 
-    def finished(self) -> list[Errand[O]]:
+    def finished(self) -> list[Errand[_Owner]]:
         """Return what was done since this was asked last, also what was stuck."""
         done = [errand for errand in self.stuck if errand.done]
         self.stuck = [errand for errand in self.stuck if not errand.done]

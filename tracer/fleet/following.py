@@ -22,11 +22,10 @@ from tracer.fleet.schedule import LOOK_SHARE
 from tracer.fleet.view import Belonging, TargetState, TargetView
 from tracer.inspection import Inspector
 from tracer.model.activity import Activity
-from tracer.model.callers import Symbolize
 from tracer.model.follower import Follower
 from tracer.model.sight import Sight
 from tracer.model.space import AddressSpaceModel
-from tracer.plugins import Attach, Plugins, maps_code
+from tracer.plugins import Attach, Plugins, maps_code, naming
 from tracer.program import GoProgram
 from tracer.report import Limit, Overhead, ProbeRow, Report
 from tracer.session import uprobes_for
@@ -79,7 +78,7 @@ class Following:
         with suppress(TargetError):
             inspector.prepare()
         self._plugins = self._find_plugins(feed.probe_plugins) if feed and feed.probe_plugins else None
-        self._activity = Activity(_naming(inspector, self._plugins), log_limit=LOGGED_EVENTS, most_cycles=KEPT_CYCLES)
+        self._activity = Activity(naming(inspector, self._plugins), log_limit=LOGGED_EVENTS, most_cycles=KEPT_CYCLES)
         self._started = time.monotonic()
         self._activity.mark_start(time.monotonic_ns())
         self._follower: Follower | None = None
@@ -92,6 +91,7 @@ class Following:
         self._spent = 0.0
         self._paused_until: float | None = None  # time.monotonic()
         self._unapplied: list[EventBatch] = []
+        self._unapplied_events = 0  # in these: asked for at each turn, by each process
         self._fed_until = 0
         self._lost = 0
         self._hurry = False  # a plugin may have been mapped
@@ -119,7 +119,7 @@ class Following:
         """
         if self._follower is None or self.ended:
             return False
-        return self._follower.pending or self._hurry or sum(len(one) for one in self._unapplied) >= MOST_UNAPPLIED
+        return self._follower.pending or self._hurry or self._unapplied_events >= MOST_UNAPPLIED
 
     @property
     def suspicious(self) -> bool:
@@ -138,13 +138,14 @@ class Following:
             batch, self.ended = batch[: ends[0]], True
         if len(batch):
             self._unapplied.append(batch)
+            self._unapplied_events += len(batch)
             self._hurry |= self._plugins is not None and bool(maps_code(batch).any())
         self._fed_until = until
 
     def apply(self) -> None:
         """Give the model the events that wait, and new plugins their probes."""
         if self._follower is not None and self._feed is not None:
-            batches, self._unapplied = self._unapplied, []
+            batches, self._unapplied, self._unapplied_events = self._unapplied, [], 0
             batch = np.concatenate(batches) if len(batches) > 1 else (batches or [no_events()])[0]
             lost = self._feed.target.lost
             if self._plugins is not None:
@@ -157,7 +158,7 @@ class Following:
 
     def _find_plugins(self, attach: Attach) -> Plugins:
         """Return what finds the plugins of the process, those that it has loaded already probed."""
-        limits = self._limits  # not self: see _naming
+        limits = self._limits  # not self: see tracer.plugins.naming
 
         def specs_for(plugin: GoProgram) -> list[UprobeSpec]:
             specs = uprobes_for(plugin, limits)
@@ -279,18 +280,6 @@ class Following:
             return TargetState.FOLLOWED, ""
         missing = next((limit for limit in report.limits if "Go" in limit.what), None)
         return TargetState.KERNEL_ONLY, f"{missing.what}: {missing.why}" if missing else "the Go runtime was not read"
-
-
-def _naming(inspector: Inspector, plugins: Plugins | None) -> Symbolize:
-    """Return what names the functions of a program and its plugins.
-
-    Knows nothing of who follows it: a circle of references would keep all that is known of a process when it has ended.
-    """
-
-    def symbolize(address: int) -> str | None:
-        return inspector.symbolize(address) or (plugins.symbolize(address) if plugins is not None else None)
-
-    return symbolize
 
 
 def _name(exe: str, comm: str) -> str:

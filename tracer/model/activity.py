@@ -143,7 +143,7 @@ class Activity:
             self.mark_start(int(entered.min()))
         present = kinds_in(batch)
         failed = failed_calls(batch)
-        sizes = event_bytes(batch, self._os_page)
+        sizes = event_bytes(batch, self._os_page, present)
         sizes[failed] = 0
         self._count_breaks(batch, sizes, failed)
         self._count(batch, sizes, failed, present)

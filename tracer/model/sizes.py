@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracer.events import EventBatch, Kind
-from tracer.model.batches import kinds_in, table
+from tracer.model.batches import table
 
 _MAX_ERRNO = 4095
 _ADDRESS_SPACE = 1 << 47  # of a user process on amd64 and arm64
@@ -40,18 +40,18 @@ def failed_calls(batch: EventBatch) -> NDArray[np.bool_]:
     return failed
 
 
-def event_bytes(batch: EventBatch, os_page: int) -> NDArray[np.uint64]:
-    """Return the bytes that each event is about, a system call or a role."""
+def event_bytes(batch: EventBatch, os_page: int, present: Collection[int]) -> NDArray[np.uint64]:
+    """Return the bytes that each event is about, a system call or a role; `present`: the kinds that there are."""
     is_role = batch["kind"] >= _FIRST_ROLE
     if is_role.all():
         return role_bytes(batch)
-    sizes = call_bytes(batch, os_page)
+    sizes = call_bytes(batch, os_page, present)
     return np.where(is_role, role_bytes(batch), sizes) if is_role.any() else sizes
 
 
-def call_bytes(batch: EventBatch, os_page: int) -> NDArray[np.uint64]:
+def call_bytes(batch: EventBatch, os_page: int, present: Collection[int]) -> NDArray[np.uint64]:
     """Return the bytes that each system call acts on (0 for brk, whose size depends on the one before)."""
-    kinds, args, present = batch["kind"], batch["args"], kinds_in(batch)
+    kinds, args = batch["kind"], batch["args"]
     sizes = round_up(args[:, 1], os_page)
     if _MREMAP in present:
         remapped = kinds == _MREMAP

@@ -90,11 +90,7 @@ class StateModel:
         if not 0 < low < high <= _ADDRESS_SPACE:
             return
         state, legal = _RULES[kind]
-        old = self.map.exchange(low, high, owner << STATE_BITS | state if state else NONE)[1]
-        for value in old:
-            if not legal >> (value & STATE_MASK) & 1:
-                self._note(kind, time, low, high, old, owner)
-                break
+        self._change(low, high, owner << STATE_BITS | state if state else NONE, legal, kind, time, owner)
 
     def apply_all(self, roles: EventBatch, owners: NDArray[np.intp]) -> None:
         """Apply transitions in the order of these events."""
@@ -106,14 +102,18 @@ class StateModel:
         some = (below & (low > 0) & (low < high)).nonzero()[0]
         state = _STATES[kinds]
         values = np.where(state == NONE, NONE, owners << STATE_BITS | state)
-        columns = (column[some].tolist() for column in (kinds, low, high, values, _LEGAL[kinds]))
-        exchange = self.map.exchange
-        for at, kind, start, end, value, legal in zip(some.tolist(), *columns, strict=True):
-            old = exchange(start, end, value)[1]
-            for was in old:
-                if not legal >> (was & STATE_MASK) & 1:
-                    self._note(kind, int(roles["time"][at]), start, end, old, int(owners[at]))
-                    break
+        columns = (column[some].tolist() for column in (low, high, values, _LEGAL[kinds], kinds, roles["time"], owners))
+        change = self._change
+        for one in zip(*columns, strict=True):
+            change(*one)
+
+    def _change(self, low: int, high: int, value: int, legal: int, kind: int, time: int, owner: int) -> None:
+        """Set a region; note an anomaly if it was in a state of which `legal` does not have the bit."""
+        old = self.map.exchange(low, high, value)[1]
+        for was in old:
+            if not legal >> (was & STATE_MASK) & 1:
+                self._note(Kind(kind), time, low, high, old, owner)
+                break
 
     def take_back(self, kind: Kind, address: int, size: int) -> None:
         """Undo a transition whose system call then failed; the runtime is about to give up, if it was not a hint."""
@@ -131,4 +131,4 @@ class StateModel:
                 name = STATE_NAMES[value & STATE_MASK]
                 if not found or found[-1] != name:
                     found.append(name)
-            self.anomalies.append(Anomaly(time, Kind(kind), low, high, tuple(found), owner))
+            self.anomalies.append(Anomaly(time, kind, low, high, tuple(found), owner))

@@ -27,12 +27,17 @@ def cgroups(*paths: str) -> Iterator[list[Path]]:
         yield made
     finally:
         for directory, _, _ in os.walk(top, topdown=False):
-            wait_until(lambda one=Path(directory): _removed(one), f"{directory} can be removed")  # type: ignore[misc]
+            remove(Path(directory))
 
 
 def move(pid: int, into: Path) -> None:
     """Put a process into a cgroup."""
     (into / "cgroup.procs").write_text(str(pid))
+
+
+def remove(directory: Path) -> None:
+    """Remove a cgroup as soon as nobody is in it any more."""
+    wait_until(lambda: _removed(directory), f"{directory} can be removed")
 
 
 def _removed(directory: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.discovery.cgroups import move, remove
 from tests.live.discovery.kubernetes_api import serving
 from tests.live.discovery.test_cluster import watching as asking
 from tests.live.fleet.fleets import of, watching
@@ -44,15 +45,7 @@ def limited() -> Iterator[tuple[Path, int]]:
             absent("the memory controller is not handed down")
         yield made, own.version
     finally:
-        wait_until(lambda: _removed(made), f"{made} can be removed")
-
-
-def _removed(directory: Path) -> bool:
-    try:
-        directory.rmdir()
-    except OSError:
-        return False
-    return True
+        remove(made)
 
 
 def in_cgroup(pid: int, condition: Callable[[Cgroup], bool]) -> Callable[[FleetView], bool]:
@@ -68,7 +61,7 @@ def test_a_cgroups_limit_is_what_it_is_now(limited: tuple[Path, int], monkeypatc
     with parked(build("parked", "1.25.5")) as target, watching(Selection(pids=frozenset((target.pid,)))) as watched:
         watched.until(in_cgroup(target.pid, lambda cgroup: directory.name not in cgroup.path), "it was looked at")
         limit.write_text(str(300 << 20))
-        (directory / "cgroup.procs").write_text(str(target.pid))
+        move(target.pid, directory)
         watched.until(
             in_cgroup(target.pid, lambda one: directory.name in one.path and one.memory_max == 300 << 20), "it moved"
         )
