@@ -1,13 +1,17 @@
 """Uprobes that are too dear to stay: they are taken off the target when they have used up their budget.
 
 What they cost is their hits, which the kernel counts, times the price of one (bpf/cost.py). A Governor decides, pure;
-GovernedUprobes acts on it, and tells by SPAN_PROBES_ON and _OFF events from when until when it watched.
+GovernedUprobes acts on it, and tells by events (tracer/events.py: SPAN_MARKS, USED_MARKS) from when until when it
+watched.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
 
 import numpy as np
 
@@ -16,14 +20,33 @@ from bpf.operands import pack_operands
 from bpf.program import Counter, Program
 from bpf.uprobes import Backend, UprobeSpec
 from tracer.errors import BackendUnavailable, GomemError
-from tracer.events import EVENT, EventBatch, Kind, ProbeStatus, no_events
+from tracer.events import EVENT, SPAN_MARKS, USED_MARKS, EventBatch, Kind, ProbeStatus, no_events
 
-DEFAULT_BUDGET = 0.01  # share of the target's time
+DEFAULT_BUDGET = 0.01  # share of the target's CPU time
 _BURST = 2.0  # seconds for which an unused budget adds up
+_CPUCLOCK_SCHED = 2  # include/linux/posix-timers_types.h
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a set of uprobes is watched: their program and its cookies, and the marks that say from when until when.
+
+    `look_every`: seconds after which what they have cost should be looked at again.
+    """
+
+    program: Callable[[Program, Literal["multi", "perf"]], int]
+    cookie: Callable[[UprobeSpec, int], int]
+    marks: tuple[Kind, Kind]
+    look_every: float
+
+
+SPANS = Manner(lambda program, backend: program.span_uprobe(backend), uprobes.short_cookie, SPAN_MARKS, 0.02)
+# Rare in most programs: looked at whenever there is something else to do.
+USED = Manner(lambda program, backend: program.uprobe(backend), uprobes.cookie, USED_MARKS, inf)
 
 
 class Governor:
-    """Keeps the average cost of probes within a share of the time; seconds in, a decision out.
+    """Keeps the average cost of probes within a share of the target's CPU time; seconds in, a decision out.
 
     An account gets `share` of each second, at the most for _BURST seconds, and pays for every hit. When it is
     overdrawn, the probes have to go, until it is full again: so they are on for a while and off for a while, and a
@@ -31,7 +54,7 @@ class Governor:
     """
 
     def __init__(self, share: float, hit_seconds: float, switch_seconds: float = cost.SWITCH) -> None:
-        """`share` of one CPU's time; `switch_seconds`: what putting the probes on or off costs the target."""
+        """`share` of the CPU time; `switch_seconds`: what putting the probes on or off costs the target."""
         if not share > 0:
             raise ValueError(f"a budget of {share} leaves nothing to watch with")
         self.share = share
@@ -44,7 +67,10 @@ class Governor:
         self.on = True
 
     def decide(self, now: float, hits: int) -> bool:
-        """Return whether the probes shall be on from `now` (seconds) on; `hits` is how many there were in all."""
+        """Return whether the probes shall be on from `now` on; `hits` is how many there were in all.
+
+        `now`: the CPU time that the target has used, seconds.
+        """
         if self._time is not None:
             self._balance += self.share * max(now - self._time, 0.0)
         self._balance -= (hits - self._hits) * self._hit_seconds
@@ -67,12 +93,18 @@ class GovernedUprobes:
         self,
         specs: Sequence[UprobeSpec],
         budget: float = DEFAULT_BUDGET,
+        manner: Manner = SPANS,
+        *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        cpu_seconds: Callable[[int], float | None] | None = None,
     ) -> None:
+        """`budget`: share of the target's CPU time, which `cpu_seconds` tells by pid, None for one that is gone."""
         self.specs = tuple(specs)
+        self.manner = manner
         self.failure = ""
         self._governor = Governor(budget, max(cost.hit(spec) for spec in self.specs))
         self._clock_ns = clock_ns
+        self._cpu_seconds = cpu_seconds or process_cpu_seconds
         self._program: Program | None = None
         self._program_fd = -1
         self._pid = 0
@@ -94,17 +126,18 @@ class GovernedUprobes:
         """
         self._program, self._pid, self._backend, self._first = program, pid, backend, first
         try:
-            self._program_fd = program.span_uprobe("perf" if backend == "perf" else "multi")
+            self._program_fd = self.manner.program(program, "perf" if backend == "perf" else "multi")
         except BackendUnavailable as error:
             self.failure = error.what
             return
         self._attach()
-        self._governor.decide(self._clock_ns() / 1e9, 0)
+        self._governor.decide(self._cpu_seconds(pid) or 0.0, 0)
 
     def tick(self) -> EventBatch:
         """Put the probes on or off as the budget wants it; return the marks of that."""
-        if self._program is not None and not self.failure:
-            wanted = self._governor.decide(self._clock_ns() / 1e9, sum(self._counted(self._program)))
+        used = self._cpu_seconds(self._pid) if self._program is not None and not self.failure else None
+        if self._program is not None and used is not None:
+            wanted = self._governor.decide(used, sum(self._counted(self._program)))
             if self.attached and not wanted:
                 self._detach(by_budget=True)
             elif wanted and not self.attached:
@@ -129,7 +162,7 @@ class GovernedUprobes:
 
     def _attach(self) -> None:
         assert self._program is not None
-        cookies = {spec: uprobes.short_cookie(spec, self._first + at) for at, spec in enumerate(self.specs)}
+        cookies = {spec: self.manner.cookie(spec, self._first + at) for at, spec in enumerate(self.specs)}
         try:
             held, skipped = uprobes.attach(self._program_fd, self.specs, self._pid, self._backend, cookies)
         except (GomemError, OSError) as error:
@@ -140,19 +173,20 @@ class GovernedUprobes:
             self.failure = f"{skipped[0].spec.symbol}: {skipped[0].reason}"
             return
         self._held = held
-        # Only when all are in place do they tell anything, and no longer when the first is taken off.
-        self._mark(Kind.SPAN_PROBES_ON, round(self._governor.share * 1e6))
+        # Only when all are in place do those for span events tell anything, and no longer when the first is taken off.
+        self._mark(self.manner.marks[0], round(self._governor.share * 1e6))
         self._switch(on=True)
 
     def _detach(self, *, by_budget: bool) -> None:
         self._switch(on=False)
-        self._mark(Kind.SPAN_PROBES_OFF, int(by_budget))
+        self._mark(self.manner.marks[1], int(by_budget))
         uprobes.close_all(self._held)
 
     def _switch(self, *, on: bool) -> None:
         assert self._program is not None
         for at, spec in enumerate(self.specs):
-            self._program.set_operands(self._first + at, pack_operands(spec.operands, on=on))
+            if spec.operands:
+                self._program.set_operands(self._first + at, pack_operands(spec.operands, on=on))
 
     def _counted(self, program: Program) -> list[int]:
         return [program.counter(Counter.HITS + self._first + at) for at in range(len(self.specs))]
@@ -165,3 +199,11 @@ class GovernedUprobes:
     def _take_marks(self) -> EventBatch:
         marks, self._marks = self._marks, []
         return np.concatenate(marks) if marks else no_events()
+
+
+def process_cpu_seconds(pid: int) -> float | None:
+    """Return the CPU time of all threads of a process; None if it is gone. See clock_getcpuclockid(3)."""
+    try:
+        return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
+    except OSError:
+        return None

@@ -6,6 +6,7 @@ import os
 import select
 import time
 from collections.abc import Collection, Sequence
+from math import inf
 
 import numpy as np
 
@@ -26,7 +27,6 @@ from tracer.report import Limit
 RING_BYTES = 16 << 20  # 77,000 events: what a busy target makes while a look is taken
 # Raw tracepoints: no tracefs, no CAP_SYS_ADMIN, and they detach without the wait that each perf event costs.
 _TRACEPOINTS = (("sched_process_exec", "on_exec"), ("sched_process_exit", "on_exit"))
-_GOVERNED = 0.02  # seconds between looks at what probes under a budget have cost
 
 
 class BpfSource:
@@ -46,7 +46,7 @@ class BpfSource:
         uprobes: Sequence[UprobeSpec] = (),
         ring_bytes: int = RING_BYTES,
         uprobe_backend: Backend = "auto",
-        governed: GovernedUprobes | None = None,
+        governed: Sequence[GovernedUprobes] = (),
         residency: Collection[OptionalRole] = frozenset(),
     ) -> None:
         if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
@@ -56,7 +56,7 @@ class BpfSource:
         self.skipped: list[SkippedUprobe] = []  # uprobes that the kernel refused, known after start
         self.uprobe_backend: Backend = uprobe_backend  # after start: the one in use
         self._specs = tuple(uprobes)
-        self.governed = governed
+        self.governed = tuple(governed)
         self.missing: list[Limit] = []  # of the roles in `residency`, known after start
         self._residency_roles = residency
         self._residency: Residency | None = None
@@ -91,7 +91,8 @@ class BpfSource:
         self._ids = target_ids(self.pid)
         records = self._ring_bytes // RECORD_BYTES
         wake_every = 1 << max(records // 8 // (os.cpu_count() or 1), 1).bit_length() - 1
-        operands = self.governed is not None or any(spec.operands for spec in self._specs)
+        specs = [*self._specs, *(spec for governed in self.governed for spec in governed.specs)]
+        operands = any(spec.operands for spec in specs)
         self._program = Program(self._ids, self._ring_bytes, wake_every, operands=operands)
         self._ring = RingBuffer(self._program.ring_fd(), self._ring_bytes)
         self._ring.wake_also(self._pidfd)
@@ -100,8 +101,7 @@ class BpfSource:
             raise TargetGone(f"process {self.pid} has exited")
         if self._specs:
             self._attach_uprobes(self._program)
-        if self.governed is not None:
-            self._start_governed(self._program, self.governed)
+        self._start_governed(self._program)
         self._program.forget_compiler()
         if self._residency_roles:
             self._residency = Residency(self.pid, self._ids, self._residency_roles)
@@ -115,10 +115,13 @@ class BpfSource:
                 raise refused_tracepoint(name, error) from error
         self._calls = MemoryCalls(program)
 
-    def _start_governed(self, program: Program, governed: GovernedUprobes) -> None:
-        if self.uprobe_backend == "auto":
+    def _start_governed(self, program: Program) -> None:
+        if self.governed and self.uprobe_backend == "auto":
             self.uprobe_backend = "multi" if _multi_program(program, required=False) is not None else "perf"
-        governed.start(program, self.pid, self.uprobe_backend, len(self._specs))
+        first = len(self._specs)
+        for governed in self.governed:
+            governed.start(program, self.pid, self.uprobe_backend, first)
+            first += len(governed.specs)
 
     def _attach_uprobes(self, program: Program) -> None:
         backend = self.uprobe_backend
@@ -159,7 +162,7 @@ class BpfSource:
         return [*skipped, *(SkippedUprobe(spec, "there are too many probes") for spec in rest)]
 
     def _first_added(self) -> int:
-        return len(self._specs) + (len(self.governed.specs) if self.governed is not None else 0)
+        return len(self._specs) + sum(len(governed.specs) for governed in self.governed)
 
     def poll(self, timeout: float) -> EventBatch:
         """Return the events of the last moments, sorted by time; see EventSource.poll.
@@ -169,10 +172,11 @@ class BpfSource:
         its EXIT is the last event.
         """
         deadline = time.monotonic() + timeout
+        at_most = min((governed.manner.look_every for governed in self.governed), default=inf)
         while True:
             remaining = deadline - time.monotonic()
             if self._ring is not None and remaining > 0:
-                self._ring.wait(remaining if self.governed is None else min(remaining, _GOVERNED))
+                self._ring.wait(min(remaining, at_most))
             batch = self._take()
             if len(batch) or remaining <= 0 or self._ring is None:
                 return batch
@@ -181,8 +185,8 @@ class BpfSource:
         if self._ring is not None:
             if self._calls is not None:
                 self._calls.leave_others_alone()
-            if self.governed is not None and not self._process_is_gone():
-                self._rest.append(self.governed.tick())
+            if not self._process_is_gone():
+                self._rest += [marks for governed in self.governed if len(marks := governed.tick())]
             self._rest.append(self._translated(self._ring.take()))
             self._take_residency(stop=False)
             self._read_losses()
@@ -241,8 +245,7 @@ class BpfSource:
         """Detach everything and free the kernel's memory; keep what was not polled yet. Idempotent."""
         if self._program is not None:
             self._program.silence()
-        if self.governed is not None:
-            self._rest.append(self.governed.stop())
+        self._rest += [governed.stop() for governed in self.governed]
         uprobes.close_all(self._held)
         if self._calls is not None:
             self._calls.close()
@@ -283,7 +286,7 @@ class BpfSource:
                 found.append(ProbeStatus(spec.role, spec.symbol, program.counter(Counter.HITS + index)))
         for index, spec in enumerate(self._added, start=self._first_added()):
             found.append(ProbeStatus(spec.role, spec.symbol, program.counter(Counter.HITS + index)))
-        for more in (self.governed, self._residency):
+        for more in (*self.governed, self._residency):
             found += more.probes() if more is not None else []
         return found
 

@@ -61,7 +61,7 @@ def _without_memory(facts: ProcessFacts, watched: Watched, taken_at: str) -> Rep
         duration_seconds=watched.seconds,
         backend=watched.backend,
         backend_reason=watched.reason,
-        limits=list(watched.limits),
+        limits=[*watched.limits, *(sections.unseen(follower, until, watched.seconds) if follower else ())],
         consistency=None,
         process=facts,
         virtual=None,

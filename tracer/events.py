@@ -21,8 +21,9 @@ class Kind(IntEnum):
 
     RSS, RSS_PEAK and PAGE_FAULTS are sums over many hits, told now and then: of what the hits were is in no event.
     SPAN_PROBES_ON and _OFF are the source's own: from when until when it watched for span events; their first argument
-    is the budget in millionths of the target's time, and whether that was used up. STATES_UNSEEN is ours as well: until
-    then runtime functions may have been called that had no probes yet.
+    is the budget in millionths of the target's CPU time, and whether that was used up. USED_PROBES_ON and _OFF say the
+    same of USED, which is watched for from the start. STATES_UNSEEN is ours as well: until then runtime functions may
+    have been called that had no probes yet.
     """
 
     MMAP = 1
@@ -43,6 +44,8 @@ class Kind(IntEnum):
     SPAN_PROBES_ON = 48
     SPAN_PROBES_OFF = 49
     STATES_UNSEEN = 50
+    USED_PROBES_ON = 51
+    USED_PROBES_OFF = 52
 
     RESERVE = 64
     MAP = 65
@@ -66,6 +69,8 @@ ROLE_KINDS = tuple(kind for kind in Kind if kind >= 64)
 RARE_ROLES = tuple(kind for kind in ROLE_KINDS if kind < Kind.MALLOCGC)
 RESIDENCY_KINDS = (Kind.RSS, Kind.RSS_PEAK, Kind.PAGE_FAULTS)
 SPAN_ROLES = (Kind.SPAN_ALLOC, Kind.SPAN_FREE)
+SPAN_MARKS = (Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF)
+USED_MARKS = (Kind.USED_PROBES_ON, Kind.USED_PROBES_OFF)
 
 EVENT = np.dtype(
     [

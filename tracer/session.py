@@ -11,14 +11,14 @@ from typing import Literal
 import numpy as np
 
 from bpf.cost import slowdown
-from bpf.governor import DEFAULT_BUDGET
+from bpf.governor import DEFAULT_BUDGET, SPANS, USED, GovernedUprobes
 from bpf.placing import place
 from bpf.source import BpfSource
 from bpf.uprobes import SkippedUprobe, UprobeSpec
 from tracer import usage
 from tracer.assemble import Watched, assemble
 from tracer.errors import BackendUnavailable, BinaryError, LayoutError, NotPermitted
-from tracer.events import RARE_ROLES, EventBatch, EventSource, Kind, no_events
+from tracer.events import RARE_ROLES, SPAN_MARKS, USED_MARKS, EventBatch, EventSource, Kind, no_events
 from tracer.inspection import Inspector, Look
 from tracer.layout.layout import Layout
 from tracer.layout.roles import resolve_roles
@@ -48,6 +48,8 @@ _NO_EVENTS = Limit(
 # A runtime that never gives address space back to Reserved may have no sysFault.
 _STATE_ROLES = frozenset((Kind.RESERVE, Kind.MAP, Kind.USED, Kind.UNUSED, Kind.FREE, Kind.ALLOC))
 _ALL_OF_ROLE = "all events of role "
+_ON = (SPAN_MARKS[0], USED_MARKS[0])
+_OF_USED = 0.5  # of the budget; the rest is for the other rare roles, which nobody limits
 
 
 @dataclass(slots=True)
@@ -136,13 +138,21 @@ def _start_source(
 def _bpf(pid: int, program: GoProgram, reason: str, optional: Set[OptionalRole], budget: float) -> Plan:
     limits: list[Limit] = []
     specs = uprobes_for(program, limits, layout_for_probes(program))
-    governed = governed_spans(program, budget, limits) if OptionalRole.SPANS in optional else None
-    source = BpfSource(pid, specs, governed=governed, residency=RESIDENCY_ROLES & optional)
+    # Of the rare roles only this one can be called often without a system call, next to which a hit is cheap.
+    of_used = [spec for spec in specs if spec.kind is Kind.USED]
+    used = GovernedUprobes(of_used, budget * _OF_USED, USED) if of_used else None
+    spans = governed_spans(program, budget, limits) if OptionalRole.SPANS in optional else None
+    governed = [one for one in (used, spans) if one is not None]
+    others = [spec for spec in specs if spec.kind is not Kind.USED]
+    source = BpfSource(pid, others, governed=governed, residency=RESIDENCY_ROLES & optional)
     source.start()
-    limits += skipped_limits(source.skipped)
+    skipped = list(source.skipped)
+    if used is not None and used.failure:
+        skipped += [SkippedUprobe(spec, used.failure) for spec in of_used]
+    limits += skipped_limits(skipped)
     limits += source.missing
-    sees_states = sees_all_states(specs, source.skipped, limits)
-    return Plan("bpf", reason, source, [*specs, *(governed.specs if governed else ())], limits, sees_states)
+    sees_states = sees_all_states(specs, skipped, limits)
+    return Plan("bpf", reason, source, [*specs, *(spans.specs if spans else ())], limits, sees_states)
 
 
 def skipped_limits(skipped: Sequence[SkippedUprobe]) -> list[Limit]:
@@ -183,12 +193,14 @@ class FromExec:
         """Return the events behind the first EXEC; what was being watched for by then is watched for from it on."""
         if self._after.seen:
             return batch
-        self._marks = np.concatenate((self._marks, batch[batch["kind"] == Kind.SPAN_PROBES_ON]))[-1:]
-        batch = self._after.filter(batch)
+        after = self._after.filter(batch)
+        before = batch[: len(batch) - len(after)]
+        self._marks = np.concatenate((self._marks, before[np.isin(before["kind"], _ON)]))
         if not self._after.seen:
-            return batch
-        self._marks["time"] = batch["time"][0]
-        return np.concatenate((self._marks, batch[1:]))
+            return after
+        last = self._marks[::-1][np.unique(self._marks["kind"][::-1], return_index=True)[1]]
+        last["time"] = after["time"][0]
+        return np.concatenate((last, after[1:]))
 
 
 def watch_target(
@@ -319,7 +331,7 @@ def snapshot_target(inspector: Inspector, *, freeze: bool = False) -> Report:
 def _broken_off(source: EventSource | None) -> list[Limit]:
     """Return a limit if strace ended although the target lives on, or the kernel refused governed probes."""
     if isinstance(source, BpfSource):
-        return failed(source.governed)
+        return [limit for governed in source.governed if governed.manner is SPANS for limit in failed(governed)]
     if isinstance(source, StraceSource) and source.failure:
         return [Limit("events until the end", source.failure, "trace again, or use --backend bpf")]
     return []

@@ -102,7 +102,7 @@ def per_allocation(release: str, seconds: float, *, at_entry: bool = False, as_s
         time.sleep(1)
         without = untraced(ticker, seconds).by_cpu
         specs = allocation_probes(path, release, at_entry=at_entry)
-        source = BpfSource(target.pid, governed=as_span_events(specs)) if as_span else BpfSource(target.pid, specs)
+        source = BpfSource(target.pid, governed=[as_span_events(specs)]) if as_span else BpfSource(target.pid, specs)
         source.start()
         drain = Drain(source)
         drain.start()

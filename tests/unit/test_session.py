@@ -63,6 +63,13 @@ def test_what_was_watched_for_by_the_exec_is_watched_for_from_it_on() -> None:
     assert kinds(accept(batch(Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF))) == [48, 49]
 
 
+def test_of_each_kind_of_mark_the_last_counts() -> None:
+    accept = FromExec()
+    marks = [Kind.USED_PROBES_ON, Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_ON]
+    events = batch(*marks, Kind.EXEC, Kind.MMAP, Kind.SPAN_PROBES_OFF)
+    assert kinds(accept(events)) == [Kind.SPAN_PROBES_ON, Kind.USED_PROBES_ON, Kind.MMAP, Kind.SPAN_PROBES_OFF]
+
+
 def test_span_probes_that_no_program_has_are_a_gap_and_no_failure() -> None:
     limits: list[Limit] = []
     assert governed_spans(NO_GO, 0.01, limits) is None

@@ -11,7 +11,7 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import RESIDENCY_KINDS, SPAN_ROLES, EventBatch, Kind
+from tracer.events import RESIDENCY_KINDS, SPAN_MARKS, SPAN_ROLES, USED_MARKS, EventBatch, Kind
 from tracer.model.batches import kinds_in, rows_among, table
 from tracer.model.callers import Callers, Symbolize
 from tracer.model.event_log import DEFAULT_LOG, EventLog
@@ -35,7 +35,7 @@ TRANSITIONS: dict[Kind, tuple[str, str]] = {
     Kind.ALLOC: ("None", "Ready"),
     Kind.FREE: ("any", "None"),
 }
-_MARKS = (Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF, Kind.STATES_UNSEEN)
+_MARKS = (*SPAN_MARKS, *USED_MARKS, Kind.STATES_UNSEEN)
 _NOT_COUNTED = (Kind.EXEC, Kind.EXIT, *RESIDENCY_KINDS, *_MARKS)
 _COUNTED = tuple(kind for kind in Kind if kind not in _NOT_COUNTED)
 _MOST_KINDS = max(Kind) + 2  # the last for kinds that a later gomem may know
@@ -44,7 +44,7 @@ _BREAKS = table(Kind.BRK, Kind.EXEC)
 _TRANSITIONS = table(*TRANSITIONS)
 # The kinds that these take anything of.
 _OF_RESIDENCY = frozenset(map(int, RESIDENCY_KINDS))
-_OF_SPANS = frozenset(map(int, (*SPAN_ROLES, Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF)))
+_OF_SPANS = frozenset(map(int, (*SPAN_ROLES, *SPAN_MARKS)))
 _OF_TIMELINE = frozenset(map(int, (Kind.GC_START, Kind.GC_DONE, Kind.UNUSED, *SPAN_ROLES)))
 _PIECE = 1 << 20  # events; small enough for exact sums in float64, see grouped_sums
 

@@ -23,27 +23,28 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tracer.events import EventBatch, Kind, no_events
+from tracer.events import USED_MARKS, EventBatch, Kind, no_events
 from tracer.kernel.ranges import normalise
 from tracer.model.activity import Activity
-from tracer.model.batches import joined, picked
+from tracer.model.batches import joined, picked, rows_among, table
 from tracer.model.drift import Columns, Row, bytes_of, compare, divide
 from tracer.model.explained import RoleJoin
 from tracer.model.mappings import GROWSDOWN, MAPPED, SHOWN, MappingModel
 from tracer.model.mappings import UNKNOWN as UNKNOWN_MAPPING
 from tracer.model.sight import Sight
 from tracer.model.space import AddressSpaceModel
-from tracer.model.states import STATE_MASK
+from tracer.model.states import PREPARED, READY, STATE_MASK
 from tracer.model.states import UNKNOWN as UNKNOWN_STATE
 from tracer.model.steps import Steps
 from tracer.model.suspects import PROVEN_BY, Charges, Side, Values
+from tracer.model.windows import Windows
 
 HOLD = 20_000_000  # ns for which an event waits for earlier ones of other CPUs
 SLACK = 15_000_000  # ns; less than HOLD, so that what may touch a look has not been applied when it begins
 _ARRIVAL = 30_000_000  # ns from the end of the slack until its events have arrived
 _PIECE = 1 << 18  # events that are joined at once
 _FOREVER = (1 << 64) - 1
-_STATES_UNSEEN = int(Kind.STATES_UNSEEN)
+_MARKS = table(Kind.STATES_UNSEEN, *USED_MARKS)
 # A byte that an event changed during the first look after a loss may have been changed again by one that was lost, and
 # what was seen is taken for the earlier of the two: the second look tells.
 _MENDED_BY = 2  # looks
@@ -79,6 +80,8 @@ class Follower:
         self.activity = activity
         self.model = model
         self.found = Found()
+        self.used = Windows()  # when USED was watched for, if that was governed
+        self._used_since = 0  # a look that began after that shows what happened unseen; CLOCK_MONOTONIC ns
         self._join = RoleJoin()
         self._held = no_events()
         self._sight: Sight | None = None
@@ -120,13 +123,23 @@ class Follower:
 
     def _hold(self, batch: EventBatch) -> None:
         """Put a batch to the events that are held, in order of time."""
-        unseen = batch["time"][batch["kind"] == _STATES_UNSEEN]
-        if len(unseen):
-            self._blind(int(unseen.max()))
+        for row in rows_among(batch, _MARKS).tolist():
+            self._mark(int(batch["kind"][row]), int(batch["time"][row]), int(batch["args"][row, 0]))
         self._held = joined((self._held, batch)) if len(self._held) else batch
         times = self._held["time"]
         if (times[1:] < times[:-1]).any():
             self._held = picked(self._held, np.argsort(times, kind="stable"))
+
+    def _mark(self, kind: int, time: int, argument: int) -> None:
+        if kind == Kind.STATES_UNSEEN:
+            self._blind(time)
+        elif kind == Kind.USED_PROBES_ON:
+            self.used.begin(time, argument)
+            self._used_since = time + SLACK
+        else:
+            self.used.end(time, stopped=bool(argument))
+            if argument:  # not at the end of all watching
+                self.model.states.used_unseen, self._used_since = True, _FOREVER
 
     def _blind(self, until: int) -> None:
         """Know nothing of the region states until a look that began after `until` (ns): some roles went unseen."""
@@ -158,7 +171,7 @@ class Follower:
             self._compare_mappings(sight)
         knows_all = self._follows_states and sight.began >= self._blind_until
         if knows_all and sight.states is not None and not states.full:
-            self._compare_states(sight.states.steps())
+            self._compare_states(sight.states.steps(), sight.began)
         for side in (self._mappings, self._states):
             side.end_recording()
         self.model.learn(sight)
@@ -217,14 +230,21 @@ class Follower:
         found.looks += 1
         self._remember("mapping", wrong)
 
-    def _compare_states(self, look: Columns) -> None:
-        side, found, steps = self._states, self.found, self.model.states.map
+    def _compare_states(self, look: Columns, began: int) -> None:
+        side, found, states = self._states, self.found, self.model.states
+        drift: list[Row] = []
+        used: list[Row] = []
+        steps = states.map
         differences = compare(_shown(steps.columns(), side.shown), look, side.recorded(), side.unknown)
-        wrong = side.proven(differences.drift)
+        for row in differences.drift:
+            (used if states.used_unseen and row[2:] == (PREPARED, READY) else drift).append(row)
+        used = divide(used, side.touched())[1]  # of what an event touched since, that event is the last word
+        states.used_unseen &= began < self._used_since
+        wrong = side.proven(drift)
         if side.lossy:
             found.after_loss += bytes_of(wrong)
             side.lossy -= 1
-        _take_over(steps, look, [*differences.unknown, *wrong])
+        _take_over(steps, look, [*differences.unknown, *used, *wrong])
         for start, end, ours, theirs in wrong:
             found.states[ours, theirs] += end - start
         found.exact_looks += 1

@@ -7,10 +7,10 @@ from dataclasses import replace
 from tracer.model.activity import Activity
 from tracer.model.follower import Follower
 from tracer.model.space import AddressSpaceModel
-from tracer.model.span_events import Windows
 from tracer.model.states import STATE_NAMES
 from tracer.model.timeline import Period
-from tracer.report import Drift, EventLoss, GcCycleRow, GcCycleSpans, IllegalTransition, StateDrift
+from tracer.model.windows import Windows
+from tracer.report import Drift, EventLoss, GcCycleRow, GcCycleSpans, IllegalTransition, Limit, StateDrift
 
 
 def event_loss(follower: Follower, lost: int) -> EventLoss:
@@ -38,6 +38,22 @@ def drift(follower: Follower, start: int) -> Drift | None:
         illegal_count=model.states.anomaly_counts.total(),
         illegal=illegal_transitions(model, start),
     )
+
+
+def unseen(follower: Follower, until: int, seconds: float) -> list[Limit]:
+    """Return a limit if the probes of role used were off for a part of the time.
+
+    `until`: the moment of the report, CLOCK_MONOTONIC ns; `seconds`: the whole time of watching.
+    """
+    windows = follower.used
+    if not windows.stops or seconds <= 0:
+        return []
+    off = max(1 - windows.watched(until) / 1e9 / seconds, 0.0)
+    why = (
+        f"its probes were off for {100 * off:.0f} % of the time, to cost no more than {100 * windows.budget:g} % of "
+        "the target's CPU time; meanwhile the looks told which scavenged pages were in use again"
+    )
+    return [Limit("all events of role used", why, "allow more with --budget")]
 
 
 def illegal_transitions(model: AddressSpaceModel, start: int) -> list[IllegalTransition]:

@@ -6,7 +6,6 @@ is counted in the windows alone, and nothing is made up for the time between.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,9 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import SPAN_ROLES, EventBatch, Kind
+from tracer.events import SPAN_MARKS, SPAN_ROLES, EventBatch, Kind
 from tracer.model.batches import rows_among, table
 from tracer.model.sizes import grouped_sums
+from tracer.model.windows import Windows
 from tracer.report import SpanChurnRow, SpanEvents
 
 PAGE_SHIFT = np.uint64(13)
@@ -26,51 +26,14 @@ _USES: dict[int, Literal["stacks", "work_bufs"]] = {STACKS: "stacks", WORK_BUFS:
 _STACK = 1  # spanAllocType in runtime/mheap.go: below it the heap, above it what differs by release
 _SPAN_ALLOC, _SPAN_FREE, _PROBES_ON = int(Kind.SPAN_ALLOC), int(Kind.SPAN_FREE), int(Kind.SPAN_PROBES_ON)
 _OF_SPANS = table(*SPAN_ROLES)
-_MARKS = table(Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF)
+_MARKS = table(*SPAN_MARKS)
 _MOST_LIVING = 1 << 20
-_MOST_WINDOWS = 10_000
 
 
 @dataclass(slots=True)
 class _Lives:
     count: int = 0
     total: int = 0  # ns
-
-
-class Windows:
-    """When span events were watched for; times in CLOCK_MONOTONIC ns."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.stops = 0  # of them, how many were ended because the budget was used up
-        self.budget = 0.0  # share of the target's time
-        self.since: int | None = None  # the one that is open
-        self._ended = 0
-        self._last: deque[tuple[int, int]] = deque(maxlen=_MOST_WINDOWS)
-
-    def begin(self, time: int, budget_ppm: int) -> None:
-        """Open a window."""
-        self.end(time, stopped=False)
-        self.count += 1
-        self.since, self.budget = time, budget_ppm / 1e6
-
-    def end(self, time: int, *, stopped: bool) -> None:
-        """Close it."""
-        if self.since is not None:
-            self.stops += stopped
-            self._ended += max(time - self.since, 0)
-            self._last.append((self.since, time))
-            self.since = None
-
-    def watched(self, until: int) -> int:
-        """Return the ns in all windows until then."""
-        return self._ended + (max(until - self.since, 0) if self.since is not None else 0)
-
-    def share(self, start: int, end: int) -> float:
-        """Return which part of a stretch of time the last windows cover."""
-        windows = [*self._last, *([(self.since, end)] if self.since is not None else [])]
-        covered = sum(max(min(high, end) - max(low, start), 0) for low, high in windows)
-        return min(covered / (end - start), 1.0) if end > start else 0.0
 
 
 class SpanChurn:

@@ -43,6 +43,7 @@ _RULES = {
 }
 # The same as columns, by kind.
 _STATES, _LEGAL = np.array([_RULES.get(kind, (NONE, 0)) for kind in range(max(_RULES) + 1)]).T
+_LEGAL_UNSEEN = _LEGAL | (_LEGAL >> READY & 1) << PREPARED
 # Where a region is again when the system call of its transition failed.
 _BACK = {Kind.MAP: RESERVED, Kind.USED: PREPARED, Kind.UNUSED: READY, Kind.FAULT: READY}
 
@@ -73,6 +74,7 @@ class StateModel:
         self.map = Steps(UNKNOWN)
         self.anomalies: deque[Anomaly] = deque()
         self.anomaly_counts: Counter[Kind] = Counter()
+        self.used_unseen = False  # USED may have happened without an event: what is Prepared here may be Ready
         self._page = os_page
 
     def reset(self, pieces: list[Piece], elsewhere: int = NONE) -> None:
@@ -102,7 +104,8 @@ class StateModel:
         some = (below & (low > 0) & (low < high)).nonzero()[0]
         state = _STATES[kinds]
         values = np.where(state == NONE, NONE, owners << STATE_BITS | state)
-        columns = (column[some].tolist() for column in (low, high, values, _LEGAL[kinds], kinds, roles["time"], owners))
+        legal = (_LEGAL_UNSEEN if self.used_unseen else _LEGAL)[kinds]
+        columns = (column[some].tolist() for column in (low, high, values, legal, kinds, roles["time"], owners))
         change = self._change
         for one in zip(*columns, strict=True):
             change(*one)

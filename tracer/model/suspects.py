@@ -69,6 +69,10 @@ class Side:
         values = self.shown(np.array([value for _, _, value in changed], np.int64)).tolist()
         return [(start, end, value) for (start, end, _), value in zip(changed, values, strict=True)]
 
+    def touched(self) -> Ranges:
+        """Return where there were changes since recording began."""
+        return _ranges([piece[:2] for piece in self.map().recording or []])
+
     def proven(self, drift: list[Row]) -> list[Row]:
         """Return what of the next look's differences is proven to be wrong; suspect the rest."""
         if self.lossy:

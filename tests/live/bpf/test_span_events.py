@@ -65,7 +65,7 @@ def seen(request: pytest.FixtureRequest) -> Seen:
     with rounds(request.param) as target, program_of(target.pid) as program:
         specs = span_uprobes(program)
         before, first = target.spans(), target.figures
-        watcher = Watcher(BpfSource(target.pid, governed=GovernedUprobes(specs, budget=1e6)))
+        watcher = Watcher(BpfSource(target.pid, governed=[GovernedUprobes(specs, budget=1e6)]))
         watcher.source.start()
         try:
             for _ in range(3):
@@ -147,7 +147,7 @@ def test_probes_that_cost_too_much_are_taken_off_and_come_back(backend: Backend)
     with rounds("1.25.5", "-rounds", -1, "-goroutines", 400) as target, program_of(target.pid) as program:
         specs = span_uprobes(program)
         governed = GovernedUprobes(specs, budget=BUDGET)
-        source = BpfSource(target.pid, uprobe_backend=backend, governed=governed)
+        source = BpfSource(target.pid, uprobe_backend=backend, governed=[governed])
         watcher = Watcher(source)
         source.start()
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from typing import cast
 
@@ -84,6 +86,11 @@ class Programs:
         self.hits = [0, 0]
         self.on = [False, False]
         self.refusal: BackendUnavailable | None = None
+        self.loaded: list[str] = []
+
+    def uprobe(self, backend: str) -> int:
+        self.loaded.append("uprobe")
+        return -1
 
     def span_uprobe(self, backend: str) -> int:
         if self.refusal is not None:
@@ -143,7 +150,7 @@ def clock() -> list[int]:
 
 @pytest.fixture
 def probes(kernel: Kernel, programs: Programs, clock: list[int]) -> Iterator[GovernedUprobes]:
-    governed = GovernedUprobes(SPECS, 0.01, lambda: clock[0])
+    governed = GovernedUprobes(SPECS, 0.01, clock_ns=lambda: clock[0], cpu_seconds=lambda _: clock[0] / 1e9)
     yield governed
     governed.stop()
 
@@ -205,6 +212,66 @@ def test_a_program_that_the_kernel_refuses_is_told_and_not_tried_again(
     start(probes, programs)
     assert probes.failure == "the verifier says no"
     assert not len(probes.tick())
+
+
+@pytest.fixture
+def used() -> UprobeSpec:
+    return UprobeSpec("used", Kind.USED, "runtime.sysUsed", "f", 3, args=("rax", "rbx", "rcx"))
+
+
+def test_those_of_a_rare_role_have_its_program_and_marks_of_their_own(
+    used: UprobeSpec, kernel: Kernel, programs: Programs, clock: list[int]
+) -> None:
+    probes = GovernedUprobes([used], 0.005, governor.USED, clock_ns=lambda: clock[0], cpu_seconds=lambda _: 1.0)
+    start(probes, programs)
+    assert programs.loaded == ["uprobe"]
+    assert programs.on == [False, False], "nobody else's operands were touched"
+    assert kernel.cookies == [uprobes.cookie(used, 7)]
+    programs.hits[0] = 100_000
+    clock[0] += 100_000_000
+    assert told(probes.tick()) == [
+        (Kind.USED_PROBES_ON, 1_000_000_000, 5_000), (Kind.USED_PROBES_OFF, clock[0], 1)
+    ]  # fmt: skip
+    assert not probes.attached
+
+
+def test_the_budget_is_of_cpu_time_and_not_of_the_clock(
+    used: UprobeSpec, kernel: Kernel, programs: Programs, clock: list[int]
+) -> None:
+    cpu = [10.0]
+    probes = GovernedUprobes([used], 0.005, governor.USED, clock_ns=lambda: clock[0], cpu_seconds=lambda _: cpu[0])
+    start(probes, programs)
+    programs.hits[0] = 100_000
+    probes.tick()
+    assert not probes.attached
+    clock[0] += 3_600_000_000_000
+    probes.tick()
+    assert not probes.attached, "the target was idle"
+    cpu[0] += 3600.0
+    probes.tick()
+    assert probes.attached
+    probes.stop()
+
+
+def test_a_target_that_is_gone_changes_nothing(used: UprobeSpec, kernel: Kernel, programs: Programs) -> None:
+    seconds: list[float | None] = [None, 1.0]
+    probes = GovernedUprobes([used], 0.005, governor.USED, cpu_seconds=lambda _: seconds.pop())
+    start(probes, programs)
+    probes.tick()
+    programs.hits[0] = 100_000
+    seconds.append(None)
+    assert not len(probes.tick())
+    assert probes.attached
+    probes.stop()
+
+
+def test_the_cpu_time_of_a_process_is_what_the_kernel_says() -> None:
+    before, told_by_kernel, after = time.process_time(), governor.process_cpu_seconds(os.getpid()), time.process_time()
+    assert told_by_kernel is not None
+    assert before <= told_by_kernel <= after
+    with subprocess.Popen(["true"]) as child:
+        pass
+    assert governor.process_cpu_seconds(child.pid) is None
 
 
 def test_before_its_start_it_has_no_hits_to_tell(probes: GovernedUprobes) -> None:

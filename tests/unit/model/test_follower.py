@@ -326,6 +326,95 @@ def test_a_mark_of_any_time_is_survived() -> None:
     assert (one.found.looks, one.found.exact_looks, one.found.drift) == (2, 1, 0)
 
 
+def heap(states: Sequence[int]) -> list[Row]:
+    """Return rows for pages of the heap, one state each."""
+    return [(HEAP + page * PAGE, HEAP + (page + 1) * PAGE, state) for page, state in enumerate(states)]
+
+
+def test_what_is_used_while_that_is_not_watched_for_is_learned_from_looks() -> None:
+    one = looked(follower(), sight(100 * MS, [], heap([PREPARED] * 4)))
+    one.feed(batch(event(Kind.USED_PROBES_ON, 150 * MS, 5000), event(Kind.USED_PROBES_OFF, 200 * MS, 1)), 300 * MS)
+    looked(one, sight(400 * MS, [], heap([READY, READY, PREPARED, PREPARED])))
+    assert (one.found.drift, one.found.exact_looks, one.suspicious) == (0, 2, False)
+    assert one.model.virtual().ready == 2 * PAGE
+    # One that nobody saw being used is given back; later all of it is watched for again.
+    one.feed(batch(event(Kind.UNUSED, 450 * MS, HEAP + 2 * PAGE, PAGE)), 490 * MS)
+    assert not one.model.states.anomaly_counts
+    one.feed(batch(event(Kind.USED_PROBES_ON, 500 * MS, 5000)), 600 * MS)
+    looked(one, sight(700 * MS, [], heap([READY, READY, PREPARED, READY])))
+    assert (one.found.drift, one.suspicious) == (0, False)
+    assert one.model.virtual().ready == 3 * PAGE
+    assert one.used.watched(1000 * MS) == 550 * MS
+    looked(one, sight(900 * MS, [], heap([READY] * 4)))
+    assert one.suspicious, "now it is known again"
+    one.feed(batch(event(Kind.UNUSED, 1000 * MS, HEAP + 2 * PAGE, PAGE)), 1100 * MS)
+    assert one.model.states.anomaly_counts[Kind.UNUSED] == 1
+
+
+def test_only_what_was_prepared_may_have_been_used_unseen() -> None:
+    one = looked(follower(), sight(100 * MS, [], heap([READY, RESERVED])))
+    one.feed(batch(event(Kind.USED_PROBES_OFF, 200 * MS, 1)), 300 * MS)
+    looked(one, sight(400 * MS, [], heap([PREPARED, READY])))
+    assert one.suspicious
+    for at in (600, 800):
+        looked(one, sight(at * MS, [], heap([PREPARED, READY])))
+    assert one.found.states == {(READY, PREPARED): PAGE, (RESERVED, READY): PAGE}
+
+
+def test_of_what_an_event_touches_during_a_look_the_event_is_the_last_word() -> None:
+    one = looked(follower(), sight(100 * MS, [], heap([PREPARED])))
+    one.feed(batch(event(Kind.USED_PROBES_OFF, 200 * MS, 1), event(Kind.USED_PROBES_ON, 300 * MS, 5000)), 350 * MS)
+    looked(one, sight(400 * MS, [], heap([READY])), event(Kind.UNUSED, 400 * MS + 500_000, HEAP, PAGE))
+    assert one.model.states.map.at(HEAP) == PREPARED
+    looked(one, sight(600 * MS, [], heap([PREPARED])))
+    assert (one.found.drift, one.suspicious) == (0, False)
+
+
+def test_the_end_of_all_watching_hides_nothing() -> None:
+    one = looked(follower(), sight(100 * MS, [], heap([PREPARED])))
+    one.feed(batch(event(Kind.USED_PROBES_ON, 150 * MS, 5000), event(Kind.USED_PROBES_OFF, 500 * MS, 0)), 600 * MS)
+    looked(one, sight(450 * MS, [], heap([READY])))
+    assert one.suspicious
+    assert one.used.stops == 0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([Kind.USED, Kind.UNUSED, Kind.USED_PROBES_ON, Kind.USED_PROBES_OFF, None]),
+            st.integers(0, 7),
+            st.integers(1, 4),
+        ),
+        max_size=60,
+    )
+)
+def test_no_order_of_watching_and_looking_makes_drift_of_what_was_used_unseen(
+    steps: list[tuple[Kind | None, int, int]],
+) -> None:
+    truth, watched = [PREPARED] * 12, True
+    one, now = looked(follower(), sight(100 * MS, [], heap(truth))), 300 * MS
+    for kind, first, count in [*steps, (Kind.USED_PROBES_ON, 0, 1), (None, 0, 1)]:
+        now += 7 * MS
+        if kind is None:
+            looked(one, sight(now + SLACK, [], heap(truth)))
+            now += 2 * SETTLED
+        elif kind in (Kind.USED, Kind.UNUSED):
+            becomes = READY if kind is Kind.USED else PREPARED
+            pages = range(first, first + count)
+            if kind is Kind.UNUSED and any(truth[page] != READY for page in pages):
+                continue
+            for page in pages:
+                truth[page] = becomes
+            if watched or kind is Kind.UNUSED:
+                one.feed(batch(event(kind, now, HEAP + first * PAGE, count * PAGE)), now)
+        elif watched != (kind is Kind.USED_PROBES_ON):
+            watched = not watched
+            one.feed(batch(event(kind, now, 5000 if watched else 1)), now)
+    assert (one.found.drift, one.suspicious, one.model.states.used_unseen) == (0, False, False)
+    assert not one.model.states.anomaly_counts
+    assert [one.model.states.map.at(HEAP + page * PAGE) & 7 for page in range(12)] == truth
+
+
 def test_a_stack_grows_without_an_event() -> None:
     one = looked(follower(), sight(100 * MS, rows((4, 2, RW | GROWSDOWN_BIT))))
     looked(one, sight(500 * MS, rows((2, 2, RW), (4, 2, RW | GROWSDOWN_BIT))))

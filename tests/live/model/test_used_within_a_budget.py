@@ -1,0 +1,31 @@
+"""A program that takes back scavenged memory all the time: the probe that tells of it goes and comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.builds import build
+from tests.support.command import gomem
+from tests.support.processes import running
+
+pytestmark = [pytest.mark.bpf, pytest.mark.timeout(300)]
+
+WHAT = "all events of role used"
+
+
+@pytest.mark.parametrize("release", ["1.19", "1.27.3"])
+def test_what_it_would_cost_too_much_to_watch_is_learned_from_looks(release: str) -> None:
+    with running(build("scavenger", release), "-mb", "32", "-block", "16") as target:
+        words = ("trace", "--pid", target.pid, "--duration", "8", "--format", "json")
+        little = gomem(*words, "--budget", "0.02").report()
+        all_of_it = gomem(*words, "--budget", "100").report()
+    (limit,) = [one for one in little["limits"] if one["what"] == WHAT]
+    assert "0.01 %" in limit["why"]
+    assert not [one for one in all_of_it["limits"] if one["what"] == WHAT]
+    for report in (little, all_of_it):
+        assert report["event_loss"]["lost"] == 0
+        assert report["event_loss"]["drift_bytes"] == 0
+        assert report["drift"]["exact_looks"] >= 2
+        assert report["drift"]["illegal_count"] == 0
+    assert 0 < little["events"]["used"]["count"] < all_of_it["events"]["used"]["count"] / 5
+    assert little["events"]["unused"]["count"] > all_of_it["events"]["unused"]["count"] / 5
