@@ -1,7 +1,10 @@
 """What a hit of a probe costs the target, to estimate its slowdown from hit counts.
 
-Measured with record and stack walk on the 2-core virtual machine that gomem is tested on; `make bench-probes`
-measures them anew. They say whether a trace was heavy, not more.
+Measured on the 2-core virtual machine that gomem is tested on. They say whether a trace was heavy, not more.
+
+A hit whose code and data are in the CPU's caches, one after the other in a loop, costs a third of the first three
+(`make bench-probes`: 1.6, 1.4 and 2.6 us). Programs do something in between: of one that fills memory, which
+`make bench-overhead` traces, each hit took so much, with all that it then had to fetch anew.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ from collections.abc import Iterable
 from bpf.uprobes import UprobeSpec
 from tracer.events import SPAN_ROLES, Kind, ProbeStatus
 
-EMULATED = 2.5e-6  # seconds; the kernel emulates the probed instruction
+EMULATED = 5e-6  # seconds; the kernel emulates the probed instruction
+WITHOUT_STACK = 4.2e-6  # seconds; the same, with its record and at most a few callers
+SYSCALL = 4e-6  # seconds; both tracepoints, record and stack
 SINGLE_STEPPED = 17e-6  # seconds; two traps into the kernel
-SYSCALL = 2.5e-6  # seconds; both raw tracepoints, record and stack
-WITHOUT_STACK = 1.6e-6  # seconds; a uprobe on an emulated instruction, with its record and at most a few callers
 PAGE_FAULT = 0.3e-6  # seconds; counted by region
 RSS_CHANGE = 0.4e-6  # seconds; most of it for the kernel's own record
 SWITCH = 1e-3  # seconds; to put some uprobes on, or to take them off

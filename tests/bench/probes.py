@@ -160,7 +160,7 @@ def main() -> None:
         ("uprobe on the first instruction", per_allocation(release, seconds, at_entry=True), cost.SINGLE_STEPPED),
         ("memory system call", per_syscall(seconds), cost.SYSCALL),
     )
-    print("CPU time of the target per hit, with its record           measured   assumed by the estimate")
+    print("CPU time of the target per hit in a loop, with its record  measured   assumed by the estimate (cold caches)")
     for name, measured, assumed in rows:
         print(f"  {name:<52} {measured * 1e6:7.2f} us  {assumed * 1e6:7.2f} us")
     for title, costs in (("page fault", residency.costs), ("context switch", switches.costs)):

@@ -15,9 +15,9 @@ WHAT = "all events of role used"
 
 @pytest.mark.parametrize("release", ["1.19", "1.27.3"])
 def test_what_it_would_cost_too_much_to_watch_is_learned_from_looks(release: str) -> None:
-    with running(build("scavenger", release), "-mb", "32", "-block", "16") as target:
+    with running(build("scavenger", release), "-mb", "32", "-block", "64") as target:
         words = ("trace", "--pid", target.pid, "--duration", "8", "--format", "json")
-        little = gomem(*words, "--budget", "0.02").report()
+        little = gomem(*words, "--budget", "0.04").report()
         all_of_it = gomem(*words, "--budget", "100").report()
     (limit,) = [one for one in little["limits"] if one["what"] == WHAT]
     assert "0.01 %" in limit["why"]
