@@ -22,8 +22,7 @@ from bpf.uprobes import Backend, UprobeSpec
 from tracer.errors import BackendUnavailable, GomemError
 from tracer.events import EVENT, SPAN_MARKS, USED_MARKS, EventBatch, Kind, ProbeStatus, no_events
 
-DEFAULT_BUDGET = 0.01  # share of the target's CPU time
-_BURST = 2.0  # seconds for which an unused budget adds up
+DEFAULT_BUDGET = 0.01  # share of the target's time
 _CPUCLOCK_SCHED = 2  # include/linux/posix-timers_types.h
 
 
@@ -31,36 +30,40 @@ _CPUCLOCK_SCHED = 2  # include/linux/posix-timers_types.h
 class Manner:
     """How a set of uprobes is watched: their program and its cookies, and the marks that say from when until when.
 
-    `look_every`: seconds after which what they have cost should be looked at again.
+    `look_every`: seconds after which what they have cost should be looked at again. `saved_for`: those for which an
+    unused budget adds up.
     """
 
     program: Callable[[Program, Literal["multi", "perf"]], int]
     cookie: Callable[[UprobeSpec, int], int]
     marks: tuple[Kind, Kind]
     look_every: float
+    saved_for: float
 
 
-SPANS = Manner(lambda program, backend: program.span_uprobe(backend), uprobes.short_cookie, SPAN_MARKS, 0.02)
-# Rare in most programs: looked at whenever there is something else to do.
-USED = Manner(lambda program, backend: program.uprobe(backend), uprobes.cookie, USED_MARKS, inf)
+SPANS = Manner(lambda program, backend: program.span_uprobe(backend), uprobes.short_cookie, SPAN_MARKS, 0.02, 2.0)
+# Rare in most programs: looked at whenever there is something else to do, and short bursts are seen whole.
+USED = Manner(lambda program, backend: program.uprobe(backend), uprobes.cookie, USED_MARKS, inf, 8.0)
 
 
 class Governor:
-    """Keeps the average cost of probes within a share of the target's CPU time; seconds in, a decision out.
+    """Keeps the average cost of probes within a share of the target's time; seconds in, a decision out.
 
-    An account gets `share` of each second, at the most for _BURST seconds, and pays for every hit. When it is
+    An account gets `share` of each second, at the most for `saved_for` seconds, and pays for every hit. When it is
     overdrawn, the probes have to go, until it is full again: so they are on for a while and off for a while, and a
     hit too many (the account is looked at now and then only) is paid for by a longer pause.
     """
 
-    def __init__(self, share: float, hit_seconds: float, switch_seconds: float = cost.SWITCH) -> None:
-        """`share` of the CPU time; `switch_seconds`: what putting the probes on or off costs the target."""
+    def __init__(
+        self, share: float, hit_seconds: float, switch_seconds: float = cost.SWITCH, saved_for: float = 2.0
+    ) -> None:
+        """`share` of the target's time; `switch_seconds`: what putting the probes on or off costs the target."""
         if not share > 0:
             raise ValueError(f"a budget of {share} leaves nothing to watch with")
         self.share = share
         self._hit_seconds = hit_seconds
         self._switch_seconds = switch_seconds
-        self._most = share * _BURST
+        self._most = share * saved_for
         self._balance = self._most
         self._time: float | None = None
         self._hits = 0
@@ -69,7 +72,7 @@ class Governor:
     def decide(self, now: float, hits: int) -> bool:
         """Return whether the probes shall be on from `now` on; `hits` is how many there were in all.
 
-        `now`: the CPU time that the target has used, seconds.
+        `now`: the target's time, seconds.
         """
         if self._time is not None:
             self._balance += self.share * max(now - self._time, 0.0)
@@ -98,13 +101,18 @@ class GovernedUprobes:
         clock_ns: Callable[[], int] = time.monotonic_ns,
         cpu_seconds: Callable[[int], float | None] | None = None,
     ) -> None:
-        """`budget`: share of the target's CPU time, which `cpu_seconds` tells by pid, None for one that is gone."""
+        """`budget`: share of the target's time: as in bpf/cost.py, the greater of its CPU time and the clock.
+
+        `cpu_seconds` tells its CPU time by pid, None for one that is gone.
+        """
         self.specs = tuple(specs)
         self.manner = manner
         self.failure = ""
-        self._governor = Governor(budget, max(cost.hit(spec) for spec in self.specs))
+        price = max(cost.hit(spec) for spec in self.specs)
+        self._governor = Governor(budget, price, saved_for=manner.saved_for)
         self._clock_ns = clock_ns
         self._cpu_seconds = cpu_seconds or process_cpu_seconds
+        self._began = (0.0, 0.0)  # by both clocks
         self._program: Program | None = None
         self._program_fd = -1
         self._pid = 0
@@ -131,13 +139,15 @@ class GovernedUprobes:
             self.failure = error.what
             return
         self._attach()
-        self._governor.decide(self._cpu_seconds(pid) or 0.0, 0)
+        self._began = self._clock_ns() / 1e9, self._cpu_seconds(pid) or 0.0
+        self._governor.decide(0.0, 0)
 
     def tick(self) -> EventBatch:
         """Put the probes on or off as the budget wants it; return the marks of that."""
         used = self._cpu_seconds(self._pid) if self._program is not None and not self.failure else None
         if self._program is not None and used is not None:
-            wanted = self._governor.decide(used, sum(self._counted(self._program)))
+            now = max(self._clock_ns() / 1e9 - self._began[0], used - self._began[1])
+            wanted = self._governor.decide(now, sum(self._counted(self._program)))
             if self.attached and not wanted:
                 self._detach(by_budget=True)
             elif wanted and not self.attached:

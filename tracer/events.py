@@ -21,7 +21,7 @@ class Kind(IntEnum):
 
     RSS, RSS_PEAK and PAGE_FAULTS are sums over many hits, told now and then: of what the hits were is in no event.
     SPAN_PROBES_ON and _OFF are the source's own: from when until when it watched for span events; their first argument
-    is the budget in millionths of the target's CPU time, and whether that was used up. USED_PROBES_ON and _OFF say the
+    is the budget in millionths of the target's time, and whether that was used up. USED_PROBES_ON and _OFF say the
     same of USED, which is watched for from the start. STATES_UNSEEN is ours as well: until then runtime functions may
     have been called that had no probes yet.
     """

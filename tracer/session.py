@@ -49,7 +49,7 @@ _NO_EVENTS = Limit(
 _STATE_ROLES = frozenset((Kind.RESERVE, Kind.MAP, Kind.USED, Kind.UNUSED, Kind.FREE, Kind.ALLOC))
 _ALL_OF_ROLE = "all events of role "
 _ON = (SPAN_MARKS[0], USED_MARKS[0])
-_OF_USED = 0.25  # of the budget; the rest is for the other rare roles, which nobody limits
+_OF_USED = 0.125  # of the budget; the rest is for the other rare roles, which nobody limits
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ nothing wrong.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.support.builds import built
 from tests.support.processes import running
@@ -114,23 +116,27 @@ class Workload:
 def twins(name: str, release: str) -> Iterator[tuple[Workload, Workload]]:
     """Run one of TARGETS twice until the block ends, with a load generator each, and all of them on one CPU.
 
-    There they take turns every few milliseconds, so whatever the machine does to one it does to the other as well.
+    There they take turns every few milliseconds, so whatever the machine does to one it does to the other as well. Each
+    has an executable of its own: some tracers put their probes into all processes of a file.
     """
     cpus = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cpus)})  # what begins now inherits it
     try:
         with ExitStack() as stack:
-            pair = (stack.enter_context(_workload(name, release)), stack.enter_context(_workload(name, release)))
+            directory = Path(stack.enter_context(TemporaryDirectory(prefix="gomem-overhead-")))
+            first, second = (stack.enter_context(_workload(name, release, directory / one)) for one in ("one", "other"))
             os.sched_setaffinity(0, cpus)
-            yield pair
+            yield first, second
     finally:
         os.sched_setaffinity(0, cpus)
 
 
 @contextmanager
-def _workload(name: str, release: str) -> Iterator[Workload]:
+def _workload(name: str, release: str, path: Path) -> Iterator[Workload]:
+    """Run a program from a copy at `path`."""
     program, _, option = name.partition("-")
-    path = built(program, release)
+    original = built(program, release)
+    shutil.copy(original, path)
     with ExitStack() as stack:
         process = stack.enter_context(running(path, *([f"-{option}"] if option else [])))
         target = Ticker(process)
@@ -138,7 +144,7 @@ def _workload(name: str, release: str) -> Iterator[Workload]:
         if program == "httpserver":
             assert process.stdout is not None
             address = process.stdout.readline().decode().strip()
-            load = stack.enter_context(running(path, "-load", address))
+            load = stack.enter_context(running(original, "-load", address))
             made.load = Ticker(load)
             made.load.start()
             made.processes.append(load.pid)

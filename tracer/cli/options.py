@@ -98,9 +98,9 @@ def budget_option(command: Command) -> Command:
     """Add --budget."""
     return click.option(
         "--budget", type=Percent(), default="1", show_default=True, metavar="PERCENT",
-        help="How much of the target's CPU time the probes of --with spans may take, and a quarter of that the probe "
-        "that tells when the heap takes back scavenged pages. They are taken off when they have used it up, and come "
-        "back when it has recovered; the report says for how long they were on.",
+        help="How much of the target's time the probes of --with spans may take, and an eighth of that the probe that "
+        "tells when the heap takes back scavenged pages. They are taken off when they have used it up, and come back "
+        "when it has recovered; the report says for how long they were on.",
     )(command)  # fmt: skip
 
 

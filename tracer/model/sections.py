@@ -51,7 +51,7 @@ def unseen(follower: Follower, until: int, seconds: float) -> list[Limit]:
     off = max(1 - windows.watched(until) / 1e9 / seconds, 0.0)
     why = (
         f"its probes were off for {100 * off:.0f} % of the time, to cost no more than {100 * windows.budget:g} % of "
-        "the target's CPU time; meanwhile the looks told which scavenged pages were in use again"
+        "the target's time; meanwhile the looks told which scavenged pages were in use again"
     )
     return [Limit("all events of role used", why, "allow more with --budget")]
 

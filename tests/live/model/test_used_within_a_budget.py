@@ -20,7 +20,7 @@ def test_what_it_would_cost_too_much_to_watch_is_learned_from_looks(release: str
         little = gomem(*words, "--budget", "0.04").report()
         all_of_it = gomem(*words, "--budget", "100").report()
     (limit,) = [one for one in little["limits"] if one["what"] == WHAT]
-    assert "0.01 %" in limit["why"]
+    assert "0.005 %" in limit["why"]
     assert not [one for one in all_of_it["limits"] if one["what"] == WHAT]
     for report in (little, all_of_it):
         assert report["event_loss"]["lost"] == 0
