@@ -8,7 +8,7 @@ _MOST_WINDOWS = 10_000
 
 
 class Windows:
-    """Times in CLOCK_MONOTONIC ns."""
+    """The windows; times in CLOCK_MONOTONIC ns."""
 
     def __init__(self) -> None:
         self.count = 0
