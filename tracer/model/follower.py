@@ -45,6 +45,7 @@ _ARRIVAL = 30_000_000  # ns from the end of the slack until its events have arri
 _PIECE = 1 << 18  # events that are joined at once
 _FOREVER = (1 << 64) - 1
 _MARKS = table(Kind.STATES_UNSEEN, *USED_MARKS)
+_USED_MEANWHILE = (PREPARED, READY)  # in the model and seen
 # A byte that an event changed during the first look after a loss may have been changed again by one that was lost, and
 # what was seen is taken for the earlier of the two: the second look tells.
 _MENDED_BY = 2  # looks
@@ -232,14 +233,16 @@ class Follower:
 
     def _compare_states(self, look: Columns, began: int) -> None:
         side, found, states = self._states, self.found, self.model.states
-        drift: list[Row] = []
-        used: list[Row] = []
         steps = states.map
-        differences = compare(_shown(steps.columns(), side.shown), look, side.recorded(), side.unknown)
-        for row in differences.drift:
-            (used if states.used_unseen and row[2:] == (PREPARED, READY) else drift).append(row)
-        used = divide(used, side.touched())[1]  # of what an event touched since, that event is the last word
-        states.used_unseen &= began < self._used_since
+        model = _shown(steps.columns(), side.shown)
+        differences = compare(model, look, side.recorded(), side.unknown)
+        drift, used = differences.drift, list[Row]()
+        if states.used_unseen:
+            drift = [row for row in drift if row[2:] != _USED_MEANWHILE]
+            differ = [row for row in compare(model, look, (), side.unknown).drift if row[2:] == _USED_MEANWHILE]
+            # Of what an event touched just now it is not known which was first, that event or what the look saw.
+            doubtful, used = divide(differ, side.touched())
+            states.used_unseen = began < self._used_since or bool(doubtful)
         wrong = side.proven(drift)
         if side.lossy:
             found.after_loss += bytes_of(wrong)

@@ -46,6 +46,8 @@ def watched_rounds(release: str, budget: float, path: Path) -> tuple[Report, Rep
         wish = Wish(target.pid, (), LIMIT, "bpf", True, optional=SPANS, budget=budget)
         traced, replayed = both(wish, Until(path, made))
     assert traced.duration_seconds < LIMIT, "the rounds did not end"
+    assert target.process.returncode in (0, -9), "it did not end by itself"
+    assert not [limit for limit in traced.limits if limit.what == "the rest of the time"]
     return traced, replayed
 
 

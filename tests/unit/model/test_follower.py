@@ -361,13 +361,25 @@ def test_only_what_was_prepared_may_have_been_used_unseen() -> None:
     assert one.found.states == {(READY, PREPARED): PAGE, (RESERVED, READY): PAGE}
 
 
-def test_of_what_an_event_touches_during_a_look_the_event_is_the_last_word() -> None:
+def test_what_an_event_touches_during_a_look_is_left_to_the_next() -> None:
     one = looked(follower(), sight(100 * MS, [], heap([PREPARED])))
     one.feed(batch(event(Kind.USED_PROBES_OFF, 200 * MS, 1), event(Kind.USED_PROBES_ON, 300 * MS, 5000)), 350 * MS)
     looked(one, sight(400 * MS, [], heap([READY])), event(Kind.UNUSED, 400 * MS + 500_000, HEAP, PAGE))
     assert one.model.states.map.at(HEAP) == PREPARED
+    assert one.model.states.used_unseen
     looked(one, sight(600 * MS, [], heap([PREPARED])))
-    assert (one.found.drift, one.suspicious) == (0, False)
+    assert (one.found.drift, one.suspicious, one.model.states.used_unseen) == (0, False, False)
+
+
+def test_what_is_used_unseen_right_after_an_event_is_learned_from_the_look_after_the_next() -> None:
+    one = looked(follower(), sight(100 * MS, [], heap([READY])))
+    one.feed(batch(event(Kind.USED_PROBES_OFF, 314 * MS, 1)), 314 * MS)
+    one.feed(batch(event(Kind.UNUSED, 321 * MS, HEAP, PAGE)), 321 * MS)
+    one.feed(batch(event(Kind.USED_PROBES_ON, 325 * MS, 5000)), 325 * MS)
+    for at in (341, 600):
+        looked(one, sight(at * MS, [], heap([READY])))
+    assert one.model.states.map.at(HEAP) == READY
+    assert (one.found.drift, one.suspicious, one.model.states.used_unseen) == (0, False, False)
 
 
 def test_the_end_of_all_watching_hides_nothing() -> None:
@@ -393,7 +405,7 @@ def test_no_order_of_watching_and_looking_makes_drift_of_what_was_used_unseen(
 ) -> None:
     truth, watched = [PREPARED] * 12, True
     one, now = looked(follower(), sight(100 * MS, [], heap(truth))), 300 * MS
-    for kind, first, count in [*steps, (Kind.USED_PROBES_ON, 0, 1), (None, 0, 1)]:
+    for kind, first, count in [*steps, (Kind.USED_PROBES_ON, 0, 1), (None, 0, 1), (None, 0, 1)]:
         now += 7 * MS
         if kind is None:
             looked(one, sight(now + SLACK, [], heap(truth)))
