@@ -28,6 +28,7 @@ _SMALL = 1 << 16
 _DELETED = " (deleted)"
 _GONE = (errno.ESRCH, errno.ENOENT)
 _REFUSED = (errno.EACCES, errno.EPERM)
+_EXECS_WITHIN = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,8 +305,19 @@ class Target:
             )
         if now.is_dead:
             raise self._zombie(now)
+        self._await_end_of_exec()
         self._exe_identity = self._read_exe_identity()
         self.read("maps", 1)
+
+    def _await_end_of_exec(self) -> None:
+        """Wait, not for ever, while the process is in an execve: it has the new executable, and not its stack yet.
+
+        Whoever started it may know of it by then. The kernel sets both addresses at the end (fs/binfmt_elf.c:
+        load_elf_binary), the stack's right after the code's.
+        """
+        deadline = time.monotonic() + _EXECS_WITHIN
+        while not (now := self.stat()).start_code and not now.is_dead and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def _read_exe_identity(self) -> ExeIdentity:
         try:

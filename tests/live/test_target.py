@@ -142,6 +142,14 @@ def test_an_execve_is_noticed_even_of_the_same_program() -> None:
                     target.check_same_program()
 
 
+def test_who_is_opened_in_the_middle_of_its_execve_has_executed_nothing_else() -> None:
+    # Popen returns when the kernel closes its pipe, which it does before the new program has its stack.
+    for _ in range(100):
+        with running("sleep", "1000") as process, Target.open(process.pid) as target:
+            for _ in range(20):
+                target.check_same_program()
+
+
 def test_a_deleted_executable_is_still_found_and_said_to_be_deleted(tmp_path: Path) -> None:
     copy = tmp_path / "pro gram"
     shutil.copy("/bin/sleep", copy)

@@ -39,6 +39,7 @@ class Stat:
     threads: int
     cpu_ticks: int  # clock ticks used by all threads, user and system
     start_ticks: int  # clock ticks after boot
+    start_code: int  # address; 0 without memory of its own and early in an execve, 1 without ptrace permission
     start_stack: int  # 0 without ptrace permission
 
     @property
@@ -68,6 +69,7 @@ def parse_stat(raw: bytes) -> Stat:
         threads=int(fields[17]),
         cpu_ticks=int(fields[11]) + int(fields[12]),
         start_ticks=int(fields[19]),
+        start_code=int(fields[23]),
         start_stack=int(fields[25]),
     )
 

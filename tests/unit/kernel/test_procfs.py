@@ -16,7 +16,7 @@ TAIL = " S 1 2 3 4 -1 4194560 100 0 0 0 5 6 0 0 20 0 9 0 191058 12345 678 184467
 def test_a_comm_may_hold_anything(comm: str) -> None:
     stat = parse_stat(f"4711 ({comm}){TAIL}\n".encode())
     assert (stat.pid, stat.comm, stat.state, stat.threads) == (4711, comm, "S", 9)
-    assert (stat.start_ticks, stat.start_stack) == (191058, 140723794652096)
+    assert (stat.start_ticks, stat.start_code, stat.start_stack) == (191058, 1, 140723794652096)
     assert not stat.is_kernel_thread
     assert not stat.is_dead
 
