@@ -86,6 +86,14 @@ class Governor:
         return wanted
 
 
+def process_cpu_seconds(pid: int) -> float | None:
+    """Return the CPU time of all threads of a process; None if it is gone. See clock_getcpuclockid(3)."""
+    try:
+        return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
+    except OSError:
+        return None
+
+
 class GovernedUprobes:
     """A set of uprobes on one program of a BpfSource, kept within a budget.
 
@@ -99,7 +107,7 @@ class GovernedUprobes:
         manner: Manner = SPANS,
         *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
-        cpu_seconds: Callable[[int], float | None] | None = None,
+        cpu_seconds: Callable[[int], float | None] = process_cpu_seconds,
     ) -> None:
         """`budget`: share of the target's time: as in bpf/cost.py, the greater of its CPU time and the clock.
 
@@ -111,7 +119,7 @@ class GovernedUprobes:
         price = max(cost.hit(spec) for spec in self.specs)
         self._governor = Governor(budget, price, saved_for=manner.saved_for)
         self._clock_ns = clock_ns
-        self._cpu_seconds = cpu_seconds or process_cpu_seconds
+        self._cpu_seconds = cpu_seconds
         self._began = (0.0, 0.0)  # by both clocks
         self._program: Program | None = None
         self._program_fd = -1
@@ -209,11 +217,3 @@ class GovernedUprobes:
     def _take_marks(self) -> EventBatch:
         marks, self._marks = self._marks, []
         return np.concatenate(marks) if marks else no_events()
-
-
-def process_cpu_seconds(pid: int) -> float | None:
-    """Return the CPU time of all threads of a process; None if it is gone. See clock_getcpuclockid(3)."""
-    try:
-        return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
-    except OSError:
-        return None

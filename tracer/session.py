@@ -24,6 +24,7 @@ from tracer.layout.layout import Layout
 from tracer.layout.roles import resolve_roles
 from tracer.model.activity import Activity
 from tracer.model.follower import Follower
+from tracer.model.sections import all_of_role
 from tracer.model.space import AddressSpaceModel
 from tracer.optional_roles import RESIDENCY_ROLES, OptionalRole, not_seen
 from tracer.plugins import Plugins, naming
@@ -47,7 +48,6 @@ _NO_EVENTS = Limit(
 
 # A runtime that never gives address space back to Reserved may have no sysFault.
 _STATE_ROLES = frozenset((Kind.RESERVE, Kind.MAP, Kind.USED, Kind.UNUSED, Kind.FREE, Kind.ALLOC))
-_ALL_OF_ROLE = "all events of role "
 _ON = (SPAN_MARKS[0], USED_MARKS[0])
 _OF_USED = 0.125  # of the budget; the rest is for the other rare roles, which nobody limits
 
@@ -78,7 +78,7 @@ def uprobes_for(program: GoProgram, limits: list[Limit], layout: Layout | None =
         limits.append(Limit("the runtime's own events", error.what, error.fix))
         return []
     rare = [probe for probe in probes if probe.kind in RARE_ROLES]
-    limits += [Limit(f"{_ALL_OF_ROLE}{probe.role}", probe.misses, "") for probe in rare if probe.misses]
+    limits += [Limit(all_of_role(probe.kind), probe.misses, "") for probe in rare if probe.misses]
     try:
         return place(exe, functions, rare, layout=layout)
     except (BackendUnavailable, BinaryError) as error:
@@ -165,7 +165,7 @@ def sees_all_states(
 ) -> bool:
     """Tell whether every transition between region states is an event; `limits` as `uprobes_for` left them."""
     placed = {spec.kind for spec in specs} - {one.spec.kind for one in skipped}
-    partly = {f"{_ALL_OF_ROLE}{kind.name.lower()}" for kind in (*_STATE_ROLES, Kind.FAULT)}
+    partly = {all_of_role(kind) for kind in (*_STATE_ROLES, Kind.FAULT)}
     return placed >= _STATE_ROLES and not any(limit.what in partly for limit in limits)
 
 

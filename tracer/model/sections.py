@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tracer.events import Kind
 from tracer.model.activity import Activity
 from tracer.model.follower import Follower
 from tracer.model.space import AddressSpaceModel
@@ -53,7 +54,12 @@ def unseen(follower: Follower, until: int, seconds: float) -> list[Limit]:
         f"its probes were off for {100 * off:.0f} % of the time, to cost no more than {100 * windows.budget:g} % of "
         "the target's time; meanwhile the looks told which scavenged pages were in use again"
     )
-    return [Limit("all events of role used", why, "allow more with --budget")]
+    return [Limit(all_of_role(Kind.USED), why, "allow more with --budget")]
+
+
+def all_of_role(kind: Kind) -> str:
+    """Return the name of the limit that says that some events of a role are not seen."""
+    return f"all events of role {kind.name.lower()}"
 
 
 def illegal_transitions(model: AddressSpaceModel, start: int) -> list[IllegalTransition]:
