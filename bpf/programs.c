@@ -24,6 +24,10 @@
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 32
 
+/* By its own name, bcc reads all of /proc/kallsyms at each place that calls it, to learn whether the kernel has it:
+ * 0.1 s each. One that has ring buffers does. */
+static long (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
+
 /* tracer/events.py: dtype EVENT. */
 struct event {
 	u64 time;
@@ -168,7 +172,7 @@ static __always_inline u64 user_word(u64 address)
 {
 	u64 word = 0;
 
-	bpf_probe_read_user(&word, sizeof(word), (void *)address);
+	read_user(&word, sizeof(word), (void *)address);
 	return word;
 }
 
@@ -233,7 +237,7 @@ static __always_inline u64 caller_of_frameless(u64 ip, u64 sp)
 	u8 call[5] = {};
 	s32 distance;
 
-	if (bpf_probe_read_user(call, sizeof(call), (void *)(caller - sizeof(call))) || call[0] != 0xe8)
+	if (read_user(call, sizeof(call), (void *)(caller - sizeof(call))) || call[0] != 0xe8)
 		return 0;
 	__builtin_memcpy(&distance, call + 1, sizeof(distance));
 	return ip - (caller + distance) < 512 ? caller : 0;
@@ -252,7 +256,7 @@ static __always_inline u32 walk(struct event *event, u32 found, u64 frame, u32 m
 
 #pragma unroll
 	for (i = 1; i < MAX_STACK; i++) {
-		if (!frame || found >= most || bpf_probe_read_user(&here, sizeof(here), (void *)frame))
+		if (!frame || found >= most || read_user(&here, sizeof(here), (void *)frame))
 			break;
 		event->stack[found++ & (MAX_STACK - 1)] = here.address;
 		frame = here.next;

@@ -60,7 +60,13 @@ venv() {
     local directory=$1 python wanted
     python=$(system_python)
     wanted=$(cat pyproject.toml deploy/setup.sh <("$python" --version) | sha256sum)
-    [ "$(cat "$directory/.ready" 2>/dev/null)" = "$wanted" ] && return
+    [ "$(cat "$directory/.ready" 2>/dev/null)" = "$wanted" ] || make_venv "$directory" "$python" "$wanted"
+    # As pip does for what it installs, but not for what it leaves in its place: it saves each start 0.4 s.
+    "$directory/bin/python" -m compileall -q bpf exporters tracer
+}
+
+make_venv() {
+    local directory=$1 python=$2 wanted=$3
     say "making the virtual environment $directory"
     "$python" -m venv --clear --system-site-packages "$directory"
     "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
