@@ -97,7 +97,7 @@ def process_cpu_seconds(pid: int) -> float | None:
 class GovernedUprobes:
     """A set of uprobes on one program of a BpfSource, kept within a budget.
 
-    `failure` says why they could not be put on (again), and is "" otherwise.
+    `failure` says why they could not be put on, or again if they `were_on`, and is "" otherwise.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class GovernedUprobes:
         self.specs = tuple(specs)
         self.manner = manner
         self.failure = ""
+        self.were_on = False
         price = max(cost.hit(spec) for spec in self.specs)
         self._governor = Governor(budget, price, saved_for=manner.saved_for)
         self._clock_ns = clock_ns
@@ -190,7 +191,7 @@ class GovernedUprobes:
             uprobes.close_all(held)
             self.failure = f"{skipped[0].spec.symbol}: {skipped[0].reason}"
             return
-        self._held = held
+        self._held, self.were_on = held, True
         # Only when all are in place do those for span events tell anything, and no longer when the first is taken off.
         self._mark(self.manner.marks[0], round(self._governor.share * 1e6))
         self._switch(on=True)

@@ -34,7 +34,7 @@ from tracer.recording.recorder import Recorder
 from tracer.report import Limit, Overhead, ProbeRow, ProcessFacts, Report
 from tracer.sources.launch import AfterExec, Launched
 from tracer.sources.strace import StraceSource
-from tracer.span_probes import failed, governed_spans, layout_for_probes
+from tracer.span_probes import WHAT, governed_spans, layout_for_probes
 from tracer.watch import Watch
 
 Backend = Literal["bpf", "strace", "procfs"]
@@ -331,10 +331,22 @@ def snapshot_target(inspector: Inspector, *, freeze: bool = False) -> Report:
 def _broken_off(source: EventSource | None) -> list[Limit]:
     """Return a limit if strace ended although the target lives on, or the kernel refused governed probes."""
     if isinstance(source, BpfSource):
-        return [limit for governed in source.governed if governed.manner is SPANS for limit in failed(governed)]
+        return [limit for governed in source.governed for limit in refused_limits(governed)]
     if isinstance(source, StraceSource) and source.failure:
         return [Limit("events until the end", source.failure, "trace again, or use --backend bpf")]
     return []
+
+
+def refused_limits(governed: GovernedUprobes) -> list[Limit]:
+    """Return what is not seen because the kernel refused probes; of rare roles what it refused at once is not in it."""
+    if not governed.failure:
+        return []
+    if governed.manner is SPANS:
+        return [Limit(WHAT, f"the probes could not be put on: {governed.failure}", "")]
+    if not governed.were_on:
+        return []
+    roles = sorted({spec.kind for spec in governed.specs})
+    return [Limit(all_of_role(kind), f"its probes could not be put on again: {governed.failure}", "") for kind in roles]
 
 
 def _all(batch: EventBatch) -> EventBatch:

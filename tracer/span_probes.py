@@ -13,7 +13,7 @@ from tracer.optional_roles import DESCRIPTIONS, OptionalRole
 from tracer.program import GoProgram
 from tracer.report import Limit
 
-_WHAT = DESCRIPTIONS[OptionalRole.SPANS]
+WHAT = DESCRIPTIONS[OptionalRole.SPANS]  # as limits name it
 
 
 def governed_spans(program: GoProgram, budget: float, limits: list[Limit]) -> GovernedUprobes | None:
@@ -24,11 +24,11 @@ def governed_spans(program: GoProgram, budget: float, limits: list[Limit]) -> Go
     try:
         specs = span_uprobes(program)
     except (LayoutError, BackendUnavailable, BinaryError) as error:
-        limits.append(Limit(_WHAT, error.what, error.fix))
+        limits.append(Limit(WHAT, error.what, error.fix))
         return None
     if {spec.kind for spec in specs} != set(SPAN_ROLES):
         why = "it takes a Go release whose functions and struct layouts are known for certain, and Go 1.17 or later"
-        limits.append(Limit(_WHAT, why, "use snapshots: they show the spans that there are"))
+        limits.append(Limit(WHAT, why, "use snapshots: they show the spans that there are"))
         return None
     return GovernedUprobes(specs, budget)
 
@@ -47,10 +47,3 @@ def layout_for_probes(program: GoProgram) -> Layout | None:
     """Return the layout if it is certain: what a probe reads by it nothing else checks."""
     layout = program.layout
     return layout if layout is not None and (layout.confirmed or layout.source == "dwarf") else None
-
-
-def failed(governed: GovernedUprobes | None) -> list[Limit]:
-    """Return a limit if the kernel did not take the probes, at first or again."""
-    if governed is None or not governed.failure:
-        return []
-    return [Limit(_WHAT, f"the probes could not be put on: {governed.failure}", "")]

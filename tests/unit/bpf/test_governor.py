@@ -18,6 +18,7 @@ from bpf.program import Counter, Program
 from bpf.uprobes import SkippedUprobe, UprobeSpec
 from tracer.errors import BackendUnavailable
 from tracer.events import EventBatch, Kind
+from tracer.session import refused_limits
 
 HIT = 1e-6
 
@@ -211,6 +212,7 @@ def test_a_program_that_the_kernel_refuses_is_told_and_not_tried_again(
     programs.refusal = BackendUnavailable("the verifier says no", "")
     start(probes, programs)
     assert probes.failure == "the verifier says no"
+    assert not probes.were_on
     assert not len(probes.tick())
 
 
@@ -254,6 +256,29 @@ def test_the_budget_is_of_the_cpu_time_of_what_uses_several_cpus_else_of_the_clo
     probes.tick()
     assert probes.attached
     probes.stop()
+
+
+def test_what_the_kernel_refuses_is_a_limit_of_the_report_once(
+    used: UprobeSpec, kernel: Kernel, programs: Programs, clock: list[int]
+) -> None:
+    probes = GovernedUprobes([used], 0.005, governor.USED, clock_ns=lambda: clock[0], cpu_seconds=lambda _: 1.0)
+    start(probes, programs)
+    programs.hits[0] = 100_000
+    probes.tick()
+    assert refused_limits(probes) == []
+    kernel.refused = [SkippedUprobe(used, "Invalid argument")]
+    clock[0] += 3_600_000_000_000
+    probes.tick()
+    [limit] = refused_limits(probes)
+    assert (limit.what, limit.why) == (
+        "all events of role used", "its probes could not be put on again: runtime.sysUsed: Invalid argument"
+    )  # fmt: skip
+    spans, at_once = GovernedUprobes(SPECS), GovernedUprobes([used], 0.005, governor.USED)
+    kernel.refused = [SkippedUprobe(SPECS[1], "Invalid argument")]
+    for refused in (spans, at_once):
+        start(refused, programs)
+    assert "could not be put on: runtime.(*mheap).freeSpanLocked" in refused_limits(spans)[0].why
+    assert refused_limits(at_once) == [], "told by its symbol, as those of all rare roles"
 
 
 def test_a_target_that_is_gone_changes_nothing(used: UprobeSpec, kernel: Kernel, programs: Programs) -> None:
