@@ -66,13 +66,6 @@ class MappingModel:
         # (start, end, when it ended, what it did) of the last calls, in the order of their ends.
         self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_RECENT)
         self._latest = 0
-        self._done: dict[int, Callable[[int, int, Args, int], None]] = {
-            Kind.MMAP: self._mmap,
-            Kind.MUNMAP: self._munmap,
-            Kind.MPROTECT: self._mprotect,
-            Kind.MREMAP: self._mremap,
-            Kind.BRK: self._brk,
-        }
 
     def reset(self, pieces: list[Piece], heap_end: int | None, elsewhere: int = UNMAPPED) -> None:
         """Start from the pieces of a look; `heap_end`: the end of [heap], if there is one."""
@@ -99,9 +92,9 @@ class MappingModel:
         if _ALL_ERRNOS <= result < 0:
             self._failed(kind, args, -result)
             return
-        do = self._done.get(kind)
+        do = _DONE.get(kind)
         if do is not None:
-            do(entered, exited, args, result)
+            do(self, entered, exited, args, result)
 
     def _up(self, size: int) -> int:
         return size + self._page - 1 & -self._page
@@ -290,6 +283,16 @@ class MappingModel:
             self._latest = exited
         else:
             self._recent = deque(sorted(recent, key=itemgetter(2)), _MOST_RECENT)
+
+
+# Not bound to a model: it would be in a circle of references with itself, and outlive its process for a while.
+_DONE: dict[int, Callable[[MappingModel, int, int, Args, int], None]] = {
+    Kind.MMAP: MappingModel._mmap,
+    Kind.MUNMAP: MappingModel._munmap,
+    Kind.MPROTECT: MappingModel._mprotect,
+    Kind.MREMAP: MappingModel._mremap,
+    Kind.BRK: MappingModel._brk,
+}
 
 
 @lru_cache(1024)

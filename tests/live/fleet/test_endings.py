@@ -15,8 +15,11 @@ from tests.support.processes import running
 from tracer.discovery.selection import Selection
 from tracer.fleet.following import Following
 from tracer.model.follower import Follower
+from tracer.model.mappings import MappingModel
+from tracer.model.steps import Steps
 
 pytestmark = pytest.mark.bpf
+OF_A_PROCESS = (Following, Follower, SharedTarget, MappingModel, Steps)
 
 
 @pytest.fixture(autouse=True)
@@ -41,5 +44,5 @@ def test_all_that_was_known_of_a_process_goes_with_it(name: str, mode: Mode, wor
                     process.kill()
                     watched.until(lambda view: of(view, pid) is None, "it left the view")  # noqa: B023
                     del watched
-        left = [type(one) for one in gc.get_objects() if isinstance(one, Following | Follower | SharedTarget)]
+        left = [type(one) for one in gc.get_objects() if isinstance(one, OF_A_PROCESS)]
     assert left == []
