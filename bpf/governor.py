@@ -11,19 +11,36 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from bpf import cost, uprobes
 from bpf.operands import pack_operands
-from bpf.program import Counter, Program
+from bpf.program import Counter
 from bpf.uprobes import Backend, UprobeSpec
 from tracer.errors import BackendUnavailable, GomemError
 from tracer.events import EVENT, SPAN_MARKS, USED_MARKS, EventBatch, Kind, ProbeStatus, no_events
 
 DEFAULT_BUDGET = 0.01  # share of the target's time
+OF_USED = 0.125  # of the budget, for the probe of role used; the other rare roles need no limit
 _CPUCLOCK_SCHED = 2  # include/linux/posix-timers_types.h
+
+
+class Probed(Protocol):
+    """The loaded programs that run at governed uprobes of one target (bpf/program.py: class Program)."""
+
+    def uprobe(self, backend: Literal["multi", "perf"]) -> int:
+        """Return the fd of the program for the rare roles. Raises BackendUnavailable."""
+
+    def span_uprobe(self, backend: Literal["multi", "perf"]) -> int:
+        """Return the fd of the program for span events. Raises BackendUnavailable."""
+
+    def set_operands(self, index: int, packed: bytes) -> None:
+        """Tell where more arguments of a uprobe are, and whether its hits are told."""
+
+    def counter(self, index: int) -> int:
+        """Return one of the target's counters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +51,7 @@ class Manner:
     unused budget adds up.
     """
 
-    program: Callable[[Program, Literal["multi", "perf"]], int]
+    program: Callable[[Probed, Literal["multi", "perf"]], int]
     cookie: Callable[[UprobeSpec, int], int]
     marks: tuple[Kind, Kind]
     look_every: float
@@ -95,7 +112,7 @@ def process_cpu_seconds(pid: int) -> float | None:
 
 
 class GovernedUprobes:
-    """A set of uprobes on one program of a BpfSource, kept within a budget.
+    """A set of uprobes on one program, kept within a budget. Not for two threads at once.
 
     `failure` says why they could not be put on, or again if they `were_on`, and is "" otherwise.
     """
@@ -108,10 +125,12 @@ class GovernedUprobes:
         *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         cpu_seconds: Callable[[int], float | None] = process_cpu_seconds,
+        close: Callable[[list[int]], None] = uprobes.close_all,
     ) -> None:
         """`budget`: share of the target's time: as in bpf/cost.py, the greater of its CPU time and the clock.
 
-        `cpu_seconds` tells its CPU time by pid, None for one that is gone.
+        `cpu_seconds` tells its CPU time by pid, None for one that is gone. `close` closes the descriptors that keep
+        the probes on, for which the kernel makes us wait.
         """
         self.specs = tuple(specs)
         self.manner = manner
@@ -121,8 +140,9 @@ class GovernedUprobes:
         self._governor = Governor(budget, price, saved_for=manner.saved_for)
         self._clock_ns = clock_ns
         self._cpu_seconds = cpu_seconds
+        self._close = close
         self._began = (0.0, 0.0)  # by both clocks
-        self._program: Program | None = None
+        self._program: Probed | None = None
         self._program_fd = -1
         self._pid = 0
         self._backend: Backend = "auto"
@@ -136,7 +156,7 @@ class GovernedUprobes:
         """Whether the probes are on the target."""
         return bool(self._held)
 
-    def start(self, program: Program, pid: int, backend: Backend, first: int) -> None:
+    def start(self, program: Probed, pid: int, backend: Backend, first: int) -> None:
         """Load the program and put the probes on; `first` is the counter of the first one.
 
         The files that the specs name must stay open until `stop`: the probes may come back at any time.
@@ -199,7 +219,8 @@ class GovernedUprobes:
     def _detach(self, *, by_budget: bool) -> None:
         self._switch(on=False)
         self._mark(self.manner.marks[1], int(by_budget))
-        uprobes.close_all(self._held)
+        held, self._held = self._held, []
+        self._close(held)
 
     def _switch(self, *, on: bool) -> None:
         assert self._program is not None
@@ -207,7 +228,7 @@ class GovernedUprobes:
             if spec.operands:
                 self._program.set_operands(self._first + at, pack_operands(spec.operands, on=on))
 
-    def _counted(self, program: Program) -> list[int]:
+    def _counted(self, program: Probed) -> list[int]:
         return [program.counter(Counter.HITS + self._first + at) for at in range(len(self.specs))]
 
     def _mark(self, kind: Kind, argument: int) -> None:

@@ -11,7 +11,8 @@ import mmap
 import os
 import struct
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,32 @@ _CALL_BEGINS = Wanted("on_call_enter", TRACEPOINT, required=False)
 _CALL_ENDS = Wanted("on_call_exit", TRACEPOINT, required=False)
 _MULTI = Wanted("on_uprobe", KPROBE, syscalls.BPF_TRACE_UPROBE_MULTI, required=False)
 _PERF = Wanted("on_uprobe", KPROBE)
+
+
+class PartOfOne:
+    """A SharedProgram as the governed uprobes of one target see it; implements bpf.governor.Probed."""
+
+    def __init__(self, program: SharedProgram, row: Callable[[], np.void]) -> None:
+        """`row` returns the target's row of the table."""
+        self._fd = program.uprobe_fd
+        self._row = row
+
+    def uprobe(self, backend: Literal["multi", "perf"]) -> int:
+        """Return the fd of the uprobe program, which is loaded for the SharedProgram's backend."""
+        del backend
+        return self._fd
+
+    def span_uprobe(self, backend: Literal["multi", "perf"]) -> int:
+        """Raise BackendUnavailable: programs for many targets are compiled without OPERANDS."""
+        raise BackendUnavailable(f"span events of many processes ({backend})", "use gomem trace --with spans")
+
+    def set_operands(self, index: int, packed: bytes) -> None:
+        """Raise ValueError for the same reason."""
+        raise ValueError(f"uprobe {index} of a shared program has no operands, not {packed!r}")
+
+    def counter(self, index: int) -> int:
+        """Return one of the target's counters, as it is just now."""
+        return int(self._row()["counters"][index])
 
 
 class SharedProgram:
@@ -144,13 +171,21 @@ class SharedProgram:
         if rest is not None:
             rest.join()
 
+    @property
+    def backend(self) -> Literal["multi", "perf"]:
+        """The way in which uprobes are attached."""
+        return "perf" if self._multi is None else "multi"
+
+    @property
+    def uprobe_fd(self) -> int:
+        """The fd of the program that runs at uprobes."""
+        return self._loaded.programs[_PERF.label] if self._multi is None else self._multi
+
     def attach(
         self, specs: Sequence[UprobeSpec], pid: int, cookies: Mapping[UprobeSpec, int] | None = None
     ) -> tuple[list[int], list[SkippedUprobe]]:
         """Put uprobes on one process; see uprobes.attach."""
-        if self._multi is not None:
-            return uprobes.attach(self._multi, specs, pid, "multi", cookies)
-        return uprobes.attach(self._loaded.programs[_PERF.label], specs, pid, "perf", cookies)
+        return uprobes.attach(self.uprobe_fd, specs, pid, self.backend, cookies)
 
     def enter(self, ids: TargetIds, budget: int) -> int:
         """Make a process a target, with a budget of events a second; return its slot. Raises BackendUnavailable."""

@@ -14,12 +14,13 @@ from itertools import pairwise
 import numpy as np
 
 from bpf import uprobes
+from bpf.governor import DEFAULT_BUDGET, OF_USED, USED, GovernedUprobes
 from bpf.program import target_ids
-from bpf.shared_program import ADDRESSED, MAX_UPROBES, SharedProgram
+from bpf.shared_program import ADDRESSED, MAX_UPROBES, PartOfOne, SharedProgram
 from bpf.shared_target import SharedTarget
 from bpf.uprobes import SkippedUprobe, UprobeSpec
 from tracer.errors import BackendUnavailable, GomemError, NotPermitted, TargetGone
-from tracer.events import EventBatch, ProbeStatus
+from tracer.events import EventBatch, Kind, ProbeStatus
 
 RING_BYTES = 4 << 20
 BUDGET = 10_000  # events a second of one target; a Go heap that grows fast makes some thousands
@@ -33,8 +34,8 @@ NEEDS_PTRACE = "needs CAP_SYS_PTRACE in the target's user namespace"
 class SharedSource:
     """Delivers the events of many processes, which come and go while it runs.
 
-    A process costs two or three descriptors: a pidfd, and a link for the uprobes in each of its files. It sees what
-    BpfSource does, in the same records. One thread polls; any may add and remove.
+    A process costs three or four descriptors: a pidfd, and links for the uprobes in each of its files, one of its own
+    for that of role used. It sees what BpfSource does, in the same records. One thread polls; any may add and remove.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class SharedSource:
         budget: int = BUDGET,
         tells_last: bool | None = None,
         single_calls: bool | None = None,
+        used_budget: float = DEFAULT_BUDGET * OF_USED,
     ) -> None:
         """`budget`: events a second, above which a target is paused until `SharedTarget.resume`.
 
+        `used_budget`: share of a target's time that its probe of role used may take (see `SharedTarget.govern`).
         For `tells_last` and `single_calls` see SharedProgram.attach_tracepoints.
         """
         if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
@@ -54,6 +57,7 @@ class SharedSource:
         self._ring_bytes = ring_bytes
         self._tells_last = tells_last
         self._single_calls = single_calls
+        self._used_budget = used_budget
         self._program: SharedProgram | None = None
         self._targets: dict[int, SharedTarget] = {}
         self._by_id: dict[int, SharedTarget] = {}
@@ -138,26 +142,38 @@ class SharedSource:
     def _attach(self, target: SharedTarget, specs: Sequence[UprobeSpec]) -> None:
         program = self._program
         assert program is not None
-        target.specs = tuple(specs)
+        of_used = [spec for spec in specs if spec.kind is Kind.USED]
+        others = [spec for spec in specs if spec.kind is not Kind.USED]
+        target.specs = (*others, *of_used)
         try:
-            held, skipped = program.attach(specs, target.pid)
+            held, skipped = program.attach(others, target.pid)
         except GomemError:
             if target.is_gone():
                 raise TargetGone(f"process {target.pid} has exited") from None
             raise
-        self._hold(target, held, skipped)
-        if not held and not target.is_gone():
+        used = GovernedUprobes(of_used, self._used_budget, USED, close=self._closer.close) if of_used else None
+        if used is not None:
+            used.start(PartOfOne(program, lambda: target.row), target.pid, program.backend, len(others))
+            skipped += [SkippedUprobe(spec, used.failure) for spec in of_used if used.failure]
+        self._hold(target, held, skipped, used)
+        if not held and not (used is not None and used.attached) and not target.is_gone():
             raise uprobes.unavailable(skipped)
 
-    def _hold(self, target: SharedTarget, held: list[int], skipped: list[SkippedUprobe]) -> None:
+    def _hold(
+        self, target: SharedTarget, held: list[int], skipped: list[SkippedUprobe], used: GovernedUprobes | None = None
+    ) -> None:
         """Keep uprobes attached until the target is removed, which it may have been while they were."""
         with self._lock:
             there = self._targets.get(target.pid) is target
             if there:
                 target.held += held
                 target.skipped += skipped
+                if used is not None:
+                    target.begin_used(used)
         if held and not there:
             self._closer.close(held)
+        if used is not None and not there:
+            used.stop()
 
     def add_uprobes(self, pid: int, specs: Sequence[UprobeSpec]) -> list[SkippedUprobe]:
         """Put more uprobes on a process that was added, and return those that were refused; they go when it is removed.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bpf import uprobes
+from bpf.governor import GovernedUprobes
 from bpf.program import SYSCALLS, Counter, TargetIds
 from bpf.shared_program import MAX_UPROBES
 from bpf.thread_numbers import ThreadNumbers
@@ -40,6 +41,7 @@ class SharedTarget:
         self.unread = 0  # events that wait to be polled
         self.held: list[int] = []  # what keeps its uprobes attached
         self.specs: tuple[UprobeSpec, ...] = ()
+        self.used: GovernedUprobes | None = None  # the uprobes of role used, among `specs`
         self.skipped: list[SkippedUprobe] = []
         self.dropped = 0  # events for which there was no room here
         self._threads = ThreadNumbers(pid) if ids.foreign else None
@@ -90,6 +92,20 @@ class SharedTarget:
         if self._last_row is None:
             self._row()["budget"] = budget
 
+    def govern(self) -> None:
+        """Put the probe of role used on or off, as its budget wants it; the next poll tells. Takes a while sometimes.
+
+        In any thread, but one at a time.
+        """
+        if self.used is None or self._last_row is not None:
+            return
+        marks = self.used.tick()
+        with self._lock:
+            if self._last_row is None:
+                self._tell(marks)
+                return
+        self.used.stop()  # it was removed meanwhile
+
     @property
     def row(self) -> np.void:
         """The kernel's row of this target (shared_program.TARGET), as it was last once it is removed."""
@@ -139,6 +155,12 @@ class SharedTarget:
                 found.append(ProbeStatus(spec.role, spec.symbol, int(counters[Counter.HITS + index])))
         return found
 
+    def begin_used(self, used: GovernedUprobes) -> None:
+        """Take over governed uprobes that have just been put on."""
+        self.used = used
+        with self._lock:
+            self._tell(used.tick())
+
     def take(self) -> EventBatch:
         """Remove and return what waits to be polled, sorted by time."""
         with self._lock:
@@ -174,8 +196,10 @@ class SharedTarget:
         self._ended = True
 
     def surrender_links(self) -> list[int]:
-        """Return the descriptors of its uprobes, once: whoever gets them closes them."""
+        """Return the descriptors of its uprobes, once: whoever gets them closes them. Takes the governed ones off."""
         held, self.held = self.held, []
+        if self.used is not None:
+            self.used.stop()
         return held
 
     def surrender(self) -> list[int]:
@@ -193,6 +217,10 @@ class SharedTarget:
             poll.register(self.pidfd, select.POLLIN)
             self.gone = bool(poll.poll(0))
         return self.gone
+
+    def _tell(self, marks: EventBatch) -> None:
+        if not self._ended:
+            self._put(marks)
 
     def _put(self, batch: EventBatch) -> None:
         if len(batch):

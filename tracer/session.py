@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from bpf.cost import slowdown
-from bpf.governor import DEFAULT_BUDGET, SPANS, USED, GovernedUprobes
+from bpf.governor import DEFAULT_BUDGET, OF_USED, SPANS, USED, GovernedUprobes
 from bpf.placing import place
 from bpf.source import BpfSource
 from bpf.uprobes import SkippedUprobe, UprobeSpec
@@ -49,7 +49,6 @@ _NO_EVENTS = Limit(
 # A runtime that never gives address space back to Reserved may have no sysFault.
 _STATE_ROLES = frozenset((Kind.RESERVE, Kind.MAP, Kind.USED, Kind.UNUSED, Kind.FREE, Kind.ALLOC))
 _ON = (SPAN_MARKS[0], USED_MARKS[0])
-_OF_USED = 0.125  # of the budget; the rest is for the other rare roles, which nobody limits
 
 
 @dataclass(slots=True)
@@ -140,7 +139,7 @@ def _bpf(pid: int, program: GoProgram, reason: str, optional: Set[OptionalRole],
     specs = uprobes_for(program, limits, layout_for_probes(program))
     # Of the rare roles only this one can be called often without a system call, next to which a hit is cheap.
     of_used = [spec for spec in specs if spec.kind is Kind.USED]
-    used = GovernedUprobes(of_used, budget * _OF_USED, USED) if of_used else None
+    used = GovernedUprobes(of_used, budget * OF_USED, USED) if of_used else None
     spans = governed_spans(program, budget, limits) if OptionalRole.SPANS in optional else None
     governed = [one for one in (used, spans) if one is not None]
     others = [spec for spec in specs if spec.kind is not Kind.USED]

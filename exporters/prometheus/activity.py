@@ -114,7 +114,7 @@ METRICS: tuple[ProcessMetric, ...] = (
     of_report(
         "gomem_transitions_total",
         "Changes of a region's state by the runtime's own functions (event: reserve, map, used, unused, fault, alloc, "
-        "free).",
+        "free); used is counted while its probe is within serve's --budget.",
         _transitions(_count),
         _TRANSITION,
     ),

@@ -82,13 +82,14 @@ METRICS: tuple[ProcessMetric, ...] = (
     ),
     of_report(
         "gomem_probe_hits_total",
-        "Times that gomem's probes fired in the process, by role; each costs the process one to two microseconds.",
+        "Times that gomem's probes fired in the process, by role; each costs the process two to five microseconds.",
         _hits,
         ("role",),
     ),
     figure(
         "gomem_target_slowdown_ratio",
-        "Estimated share of the process's time that the probes take; gomem keeps it under its budget.",
+        "Estimated share of the process's time that the probes take; the one that may fire most, of role used, is "
+        "taken off beyond serve's --budget.",
         lambda report: report.overhead.target_slowdown_estimate,
     ),
     figure(

@@ -12,6 +12,7 @@ from typing import Literal
 
 import click
 
+from bpf.governor import OF_USED
 from bpf.shared_source import SharedSource
 from bpf.syscalls import use_one_heap
 from bpf.uprobes import kernel_release
@@ -22,7 +23,7 @@ from exporters.web.addresses import DEFAULT_PORT, Address, exposure_warning, par
 from exporters.web.server import Server
 from exporters.web.statistics import WebCollector
 from exporters.web.webconfig import WebConfig, load_web_config
-from tracer.cli.options import Command, Seconds, say, stop_signals
+from tracer.cli.options import Command, Percent, Seconds, say, stop_signals
 from tracer.discovery.belonging import Belongings
 from tracer.discovery.discovery import Discovery
 from tracer.discovery.selection import parse_selection
@@ -85,6 +86,11 @@ def _selection_options(command: Command) -> Command:
     help="How much of one CPU gomem may use, all told.",
 )  # fmt: skip
 @click.option(
+    "--budget", type=Percent(), default="1", show_default=True, metavar="PERCENT",
+    help="An eighth of this share of a process's time is what the probe may take that tells when the heap takes back "
+    "scavenged pages. It is taken off when it has used that up, and comes back when it has recovered.",
+)  # fmt: skip
+@click.option(
     "--max-targets", type=click.IntRange(1, 10_000), default=500, show_default=True,
     help="How many processes are followed at once; more wait, and are counted.",
 )  # fmt: skip
@@ -129,6 +135,7 @@ def serve(
     pids: tuple[int, ...],
     interval: float,
     cpu_budget: float,
+    budget: float,
     max_targets: int,
     backend: Backend,
     compat: str | None,
@@ -182,7 +189,7 @@ def serve(
         stack.callback(server.stop)
         discovery.bind()
         stack.callback(discovery.stop)
-        events = stack.enter_context(_events(backend))
+        events = stack.enter_context(_events(backend, budget))
         _give_up_privileges(events)
         discovery.start()
         server.start()
@@ -274,12 +281,15 @@ class _Newest:
 
 
 @contextmanager
-def _events(backend: Backend) -> Iterator[_Events]:
-    """Start the event source that was asked for, or with "auto" the best that works; stop it behind the block."""
+def _events(backend: Backend, budget: float) -> Iterator[_Events]:
+    """Start the event source that was asked for, or with "auto" the best that works; stop it behind the block.
+
+    `budget`: share of a target's time, see --budget.
+    """
     if backend == "procfs":
         yield _Events(None, "asked for", (_no_events("asked for: --backend procfs", "use --backend auto"),))
         return
-    source = SharedSource()
+    source = SharedSource(used_budget=budget * OF_USED)
     try:
         source.start()
     except (BackendUnavailable, NotPermitted) as error:

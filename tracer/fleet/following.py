@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -28,7 +28,7 @@ from tracer.model.space import AddressSpaceModel
 from tracer.plugins import Attach, Plugins, maps_code, naming
 from tracer.program import GoProgram
 from tracer.report import Limit, Overhead, ProbeRow, Report
-from tracer.session import uprobes_for
+from tracer.session import refused_limits, uprobes_for
 
 LOGGED_EVENTS = 100  # of the rare ones, kept for the report of each process
 KEPT_CYCLES = 20  # of the garbage collector
@@ -222,6 +222,8 @@ class Following:
 
     def _look(self) -> None:
         self._mind_pause()
+        if self._feed is not None:
+            self._feed.target.govern()
         self.apply()
         look = self.inspector.look()
         if self._follower is not None:
@@ -238,9 +240,15 @@ class Following:
             activity=self._activity if self._feed else None,
             lost=self._feed.target.lost if self._feed else 0,
             overhead=self._overhead(seconds),
-            limits=[*self._limits, *(self._plugins.limits if self._plugins else ()), *self._limits_now()],
+            limits=[*self._limits, *self._limits_of_now()],
             follower=self._follower,
         )
+
+    def _limits_of_now(self) -> Iterator[Limit]:
+        yield from self._plugins.limits if self._plugins else ()
+        used = self._feed.target.used if self._feed else None
+        yield from refused_limits(used) if used is not None else ()
+        yield from self._limits_now()
 
     def _overhead(self, seconds: float) -> Overhead:
         probes = self._feed.target.probes() if self._feed else []

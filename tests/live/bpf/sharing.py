@@ -8,18 +8,20 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from bpf.governor import DEFAULT_BUDGET, OF_USED
 from bpf.shared_source import SharedSource
-from tracer.events import EventBatch, Kind, no_events
+from tracer.events import USED_MARKS, EventBatch, Kind, no_events
 
 UNLIMITED = (1 << 32) - 1  # events a second
 
 
 class Gathered:
-    """The events of each process of a source, since its first poll."""
+    """The events of each process of a source, since its first poll; apart, when role used was watched for."""
 
     def __init__(self, source: SharedSource) -> None:
         self.source = source
         self._batches: dict[int, list[EventBatch]] = {}
+        self._marks: dict[int, list[Kind]] = {}
 
     def of(self, pid: int) -> EventBatch:
         """Return the events of one process, in the order in which they were delivered."""
@@ -29,11 +31,17 @@ class Gathered:
         """Return the kinds of the events of one process."""
         return [Kind(kind) for kind in self.of(pid)["kind"]]
 
+    def marks(self, pid: int) -> list[Kind]:
+        """Return the kinds of the marks of one process."""
+        return self._marks.get(pid, [])
+
     def poll(self, timeout: float = 0.1) -> None:
         """Poll once."""
         for pid, batch in self.source.poll(timeout).items():
             assert (batch["time"][1:] >= batch["time"][:-1]).all()
-            self._batches.setdefault(pid, []).append(batch)
+            marks = np.isin(batch["kind"], USED_MARKS)
+            self._marks.setdefault(pid, []).extend(Kind(kind) for kind in batch["kind"][marks])
+            self._batches.setdefault(pid, []).append(batch[~marks])
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
         """Poll until `condition` comes true; raise TimeoutError if it does not."""
@@ -54,9 +62,10 @@ def sharing(
     budget: int = UNLIMITED,
     tells_last: bool | None = None,
     single_calls: bool | None = None,
+    used_budget: float = DEFAULT_BUDGET * OF_USED,
 ) -> Iterator[SharedSource]:
     """Have a source until the block ends."""
-    source = SharedSource(ring_bytes, budget, tells_last, single_calls)
+    source = SharedSource(ring_bytes, budget, tells_last, single_calls, used_budget)
     source.start()
     try:
         yield source

@@ -13,6 +13,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bpf.shared_source import SharedSource
@@ -23,7 +24,7 @@ from tests.live.bpf.tracing import Binary, opened, tracing
 from tests.support.builds import build
 from tests.support.processes import running, sleeping, state, wait_until
 from tracer.errors import BackendUnavailable, TargetGone
-from tracer.events import EventBatch, EventSource, Kind
+from tracer.events import USED_MARKS, EventBatch, EventSource, Kind
 from tracer.sources.launch import Launched
 
 pytestmark = pytest.mark.bpf
@@ -336,10 +337,43 @@ def test_events_that_found_no_room_are_counted_for_their_process() -> None:
         source.stop()
         batches = source.poll(0)
         assert set(batches) == {process.pid}
-        assert 0 < len(batches[process.pid]) <= 8192 // 224
-        assert target.lost == sum(status.hits for status in target.probes()) - len(batches[process.pid])
+        batch = batches[process.pid]
+        events = batch[~np.isin(batch["kind"], USED_MARKS)]
+        assert 0 < len(events) <= 8192 // 224
+        assert target.lost == sum(status.hits for status in target.probes()) - len(events)
         assert source.lost_total == target.lost
         assert not source.poll(0)
+
+
+def test_the_probe_of_role_used_goes_when_its_budget_is_used_up_and_comes_back() -> None:
+    on, off = USED_MARKS
+    path = build("scavenger", "1.25.5")
+    with (
+        sharing(used_budget=0.002) as source,
+        opened(path, "1.25.5") as binary,
+        running(path, "-mb", "32", "-block", "64") as process,
+    ):
+        specs = binary.specs()
+        (of_used,) = [spec for spec in specs if spec.kind is Kind.USED]
+        source.add(process.pid, specs)
+        target, gathered = source.target(process.pid), Gathered(source)
+
+        def marked(*marks: Kind) -> bool:
+            target.govern()
+            return gathered.marks(process.pid) == list(marks)
+
+        def hits(role: str) -> int:
+            return next(status.hits for status in target.probes() if status.role == role)
+
+        gathered.until(lambda: marked(on, off), "it went off")
+        wait_until(lambda: not binary.has_breakpoint(process.pid, of_used), "the probe is gone", 60)
+        before, others = hits("used"), hits("unused")
+        gathered.until(lambda: hits("unused") > others + 100, "the others go on")
+        assert hits("used") == before
+        gathered.until(lambda: marked(on, off, on), "it came back")
+        gathered.until(lambda: hits("used") > before, "it is hit again")
+        assert gathered.kinds(process.pid).count(Kind.USED) >= before
+    assert target.lost == 0
 
 
 TRACE_FOREVER = """

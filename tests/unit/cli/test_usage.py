@@ -36,6 +36,7 @@ def run(*words: str) -> Result:
         ("trace", "--pid", "1", "--with", "spans", "--budget", "0"),
         ("record", "--pid", "1", "--with", "spans", "--budget", "nan"),
         ("trace", "--pid", "1", "--with", "spans", "--budget", "101"),
+        ("serve", "--budget", "0"),
         ("trace", "--pid", "1", "--with", "rss", "--backend", "procfs"),
         ("record", "--pid", "1", "--with", "page-faults", "--backend", "strace"),
         ("trace", "--", "/no/such/program"),
