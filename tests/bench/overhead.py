@@ -24,7 +24,7 @@ from tests.bench.overhead_calls import calls_per_cpu_second, slower_by
 from tests.bench.overhead_figures import of_calls, of_twins, ratio
 from tests.bench.overhead_noise import Noise, cpu_seconds, moment, quietness
 from tests.bench.overhead_targets import TARGETS, Rate, Workload, twins
-from tests.bench.overhead_tracers import GOMEM, SPANS, TRACERS, Tracer, missing, once_more, tracing
+from tests.bench.overhead_tracers import OURS, TRACERS, Tracer, missing, once_more, tracing
 
 SETTLE = 0.3  # seconds between tracers
 WARM_UP = 1.0
@@ -93,7 +93,7 @@ def window(pair: Twins, seconds: float, tracer_pid: int | None = None) -> Window
 
 def traced(tracer: Tracer, pair: Twins, which: int, windows: int, seconds: float) -> list[Window]:
     """Trace one of the twins for some windows."""
-    settles = min(tracer.settles, seconds * 2)  # a quick run measures nothing anyway
+    settles = tracer.settles if seconds >= 1 else 2 * seconds  # a quick run measures nothing anyway
     with tracing(tracer, pair[which], settles + windows * seconds + SETTLE) as process:
         time.sleep(settles)
         return [window(pair, seconds, process.pid) for _ in range(windows)]
@@ -158,7 +158,7 @@ def wanted_tracers(asked: str, rounds: int) -> dict[str, int]:
             print(f"{tracer.name} is left out: {reason}")
         else:
             # The cost of the others is seen with the naked eye.
-            chosen[name] = rounds if tracer in (GOMEM, SPANS) else 1
+            chosen[name] = rounds if tracer in OURS else 1
     return chosen
 
 
@@ -170,7 +170,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each window")
     parser.add_argument("--quick", action="store_true", help="one pair of short windows: does it work at all?")
     parser.add_argument("--targets", default="allocloop,httpserver,scavenger", help=f"some of {', '.join(TARGETS)}")
-    parser.add_argument("--tracers", default=",".join(TRACERS), help=f"some of {', '.join(TRACERS)}")
+    parser.add_argument("--tracers", default="gomem,spans,strace,bpftrace", help=f"some of {', '.join(TRACERS)}")
     parser.add_argument("--release", default="1.25.5", help="Go release of the targets")
     asked = parser.parse_args()
     if asked.quick:

@@ -49,6 +49,11 @@ def _gomem(*words: str) -> Callable[[Workload, float], list[str]]:
     return command
 
 
+def _serve(workload: Workload, seconds: float) -> list[str]:
+    del seconds
+    return [executable(), "serve", "--pid", str(workload.pid), "--listen", "127.0.0.1:0", "--interval", "5"]
+
+
 def _strace(workload: Workload, seconds: float) -> list[str]:
     del seconds
     return ["strace", "-f", "-e", "trace=memory", "-o", "/dev/null", "-p", str(workload.pid)]
@@ -78,9 +83,12 @@ def _mallocgc_has_a_breakpoint(workload: Workload, said: str) -> bool:
 _WATCHES = _has_spoken("watching process")
 GOMEM = Tracer("gomem", _gomem(), _WATCHES, interrupted=False, settles=_LASTING)
 SPANS = Tracer("gomem --with spans", _gomem("--with", "spans"), _WATCHES, interrupted=False, settles=_LASTING)
+# It decides about its governed probe when it looks.
+SERVE = Tracer("gomem serve", _serve, _has_spoken("events: bpf"), settles=12.0)
 STRACE = Tracer("strace -f -e trace=memory", _strace, _has_spoken("attached"))
 BPFTRACE = Tracer("bpftrace uprobe mallocgc", _bpftrace, _mallocgc_has_a_breakpoint)
-TRACERS = {"gomem": GOMEM, "spans": SPANS, "strace": STRACE, "bpftrace": BPFTRACE}
+TRACERS = {"gomem": GOMEM, "spans": SPANS, "serve": SERVE, "strace": STRACE, "bpftrace": BPFTRACE}
+OURS = (GOMEM, SPANS, SERVE)
 
 
 def missing(tracer: Tracer) -> str | None:
