@@ -1,8 +1,8 @@
-"""A FUSE file system with one executable in it, in a mount namespace of its own, and a process that executes it.
+"""A FUSE file system with one executable in it, in a mount namespace of its own, and processes that execute it.
 
-Run as a script: `python -m tests.live.discovery.fuse PROGRAM ARGUMENTS`. It prints the pids of the process that serves
-and of the one that executes the program, until its standard input ends. Stop the first (SIGSTOP), and whoever looks at
-the executable has to wait.
+Run as a script: `python -m tests.live.discovery.fuse COUNT PROGRAM ARGUMENTS`. It prints the pids of the process that
+serves and of the COUNT that execute the program, until its standard input ends. Stop the first (SIGSTOP), and whoever
+looks at the executable has to wait.
 
 Source: include/uapi/linux/fuse.h, protocol 7.31.
 """
@@ -89,8 +89,8 @@ def mount(device: int, directory: str) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def main(program: str, arguments: list[str]) -> None:
-    """Serve the program and run it."""
+def main(count: int, program: str, arguments: list[str]) -> None:
+    """Serve the program and run it so many times."""
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     with tempfile.TemporaryDirectory() as directory:
         mount(device, directory)
@@ -100,33 +100,34 @@ def main(program: str, arguments: list[str]) -> None:
             Served(device, program).run()
             os._exit(0)
         os.close(device)
-        target = None
+        targets: list[subprocess.Popen[bytes]] = []
         try:
-            target = subprocess.Popen([f"{directory}/program", *arguments], stdin=subprocess.PIPE)
-            print(server, target.pid, flush=True)
+            for _ in range(count):
+                targets.append(subprocess.Popen([f"{directory}/program", *arguments], stdin=subprocess.PIPE))
+            print(server, *(target.pid for target in targets), flush=True)
             sys.stdin.read()
         finally:
             os.kill(server, signal.SIGKILL)  # which ends every wait for an answer, too
             os.waitpid(server, 0)
-            if target is not None:
+            for target in targets:
                 target.kill()
                 target.wait()
             ctypes.CDLL(None).umount2(directory.encode(), 2)  # MNT_DETACH
 
 
 @contextmanager
-def executed_from_fuse(program: Path, *arguments: str) -> Iterator[tuple[int, int]]:
-    """Run `program` from such a file system until the block ends; gives the pids of (server, program)."""
-    command = ["unshare", "--mount", sys.executable, "-m", "tests.live.discovery.fuse", str(program), *arguments]
+def executed_from_fuse(program: Path, *arguments: str, count: int = 1) -> Iterator[tuple[int, ...]]:
+    """Run `program` from such a file system until the block ends; gives the pids of (server, program, ...)."""
+    script = [sys.executable, "-m", "tests.live.discovery.fuse", str(count), str(program), *arguments]
+    command = ["unshare", "--mount", *script]
     root = Path(__file__).resolve().parents[3]
     process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
-        server, target = process.stdout.readline().split()
-        yield int(server), int(target)
+        yield tuple(map(int, process.stdout.readline().split()))
     finally:
         process.communicate()  # it ends at the end of its standard input
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

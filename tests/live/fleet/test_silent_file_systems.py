@@ -70,7 +70,7 @@ def test_a_process_whose_file_system_stops_answering_costs_only_itself(
                 lambda view: looked_at(other.pid, looks + 4)(view) and view.health.rounds > rounds, "the other's looks"
             )
             assert unanswered(silent)(view)
-            assert threading.active_count() <= threads + 2  # discovery may have noticed later, and has one more by now
+            assert threading.active_count() <= threads + 3  # discovery may have noticed later, and one closes descriptors
         watched.until(looked_at(silent, before.looks + 2), "it is looked at again")
         view = watched.until(looked_at(other.pid, after.looks + 8), "the other's looks")
         report = after.report if (after := of(view, other.pid)) else None
@@ -83,6 +83,31 @@ def test_a_process_whose_file_system_stops_answering_costs_only_itself(
         assert resumed.report is not None
         assert resumed.report.event_loss is not None
         assert resumed.report.event_loss.lost > 0  # told, and not taken for silence
+        assert not watched.complaints
+
+
+@pytest.mark.bpf
+def test_many_processes_of_such_a_file_system_keep_nobody_waiting(churn: Path) -> None:
+    with (
+        executed_from_fuse(churn, *CHURN, count=4) as (server, *silent),
+        running(churn, *CHURN) as other,
+        sharing() as source,
+        watching(Selection(pids=frozenset((*silent, other.pid))), source, patience=PATIENCE) as watched,
+    ):
+        watched.until(lambda view: all(looked_at(pid)(view) for pid in (*silent, other.pid)), "all were looked at")
+        threads = threading.active_count()
+        with stopped(server):
+            view = watched.until(lambda view: all(unanswered(pid)(view) for pid in silent), "all are left alone")
+            before = of(view, other.pid)
+            assert before is not None
+            view = watched.until(looked_at(other.pid, before.looks + 4), "the other's looks")
+            assert all(unanswered(pid)(view) for pid in silent)
+            # One waits for them all, perhaps one of discovery's, and one closes descriptors.
+            assert threading.active_count() <= threads + 3
+            seen = {pid: one.looks for pid in silent if (one := of(view, pid))}
+        watched.until(
+            lambda view: all(looked_at(pid, looks + 2)(view) for pid, looks in seen.items()), "all are looked at again"
+        )
         assert not watched.complaints
 
 
