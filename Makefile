@@ -66,7 +66,7 @@ bench-discovery: test-tools  ## Measure what it costs to know which Go processes
 bench-scrape: test-tools  ## Measure what a scrape of 100 processes takes
 	$(PYTHON) -m tests.bench.scrape
 
-bench-soak: test-tools  ## See whether gomem serve stays as it is in 30 minutes of churn
+bench-soak: test-tools  ## See whether gomem serve stays as it is in 45 minutes of churn
 	$(PYTHON) -m tests.bench.soak
 
 bench-fleet: test-tools  ## Measure what following 50 processes costs: CPU, memory, scrapes

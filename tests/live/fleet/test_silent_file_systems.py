@@ -70,7 +70,7 @@ def test_a_process_whose_file_system_stops_answering_costs_only_itself(
                 lambda view: looked_at(other.pid, looks + 4)(view) and view.health.rounds > rounds, "the other's looks"
             )
             assert unanswered(silent)(view)
-            assert threading.active_count() <= threads + 3  # discovery may have noticed later, and one closes descriptors
+            assert threading.active_count() <= threads + 3  # discovery may have noticed later; a closer
         watched.until(looked_at(silent, before.looks + 2), "it is looked at again")
         view = watched.until(looked_at(other.pid, after.looks + 8), "the other's looks")
         report = after.report if (after := of(view, other.pid)) else None
