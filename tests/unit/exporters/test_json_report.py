@@ -165,7 +165,7 @@ def test_rules_hold_the_figures_that_a_caller_took_itself() -> None:
     assert report.virtual.ready is not None
     body = parsed(report)
     rss, mapped_ready = report.resident.total, report.virtual.ready - (32 << 20)
-    same = {"smaps_rollup_rss": rss, "vm_size": report.virtual.total, "mapped_ready": mapped_ready}
+    same: dict[str, Any] = {"smaps_rollup_rss": rss, "vm_size": report.virtual.total, "mapped_ready": mapped_ready}
     assert broken_rules(body, **same) == []
     assert len(broken_rules(body, **{**same, "smaps_rollup_rss": rss * 98 // 100})) == 1
     assert len(broken_rules(body, **{**same, "vm_size": report.virtual.total - 4096})) == 1
