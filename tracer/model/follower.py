@@ -135,6 +135,9 @@ class Follower:
         if kind == Kind.STATES_UNSEEN:
             self._blind(time)
         elif kind == Kind.USED_PROBES_ON:
+            if not self.used.count and not self.found.looks:
+                # These probes are put on last. What the others saw before has been used since, or not: nobody knows.
+                self.model.blind(time)
             self.used.begin(time, argument)
             self._used_since = time + SLACK
         else:

@@ -351,6 +351,18 @@ def test_what_is_used_while_that_is_not_watched_for_is_learned_from_looks() -> N
     assert one.model.states.anomaly_counts[Kind.UNUSED] == 1
 
 
+def test_what_was_used_before_that_was_watched_for_at_all_is_no_anomaly() -> None:
+    one = follower()
+    given_back = (event(Kind.UNUSED, at * MS, HEAP, PAGE) for at in (50, 60))  # in between, its probe was not yet on
+    one.feed(batch(*given_back, event(Kind.USED_PROBES_ON, 70 * MS, 5000)), 90 * MS)
+    looked(one, sight(100 * MS, [], heap([READY, PREPARED])))
+    assert not one.model.states.anomaly_counts
+    assert (one.found.drift, one.found.exact_looks, one.suspicious) == (0, 1, False)
+    assert one.model.virtual().ready == PAGE
+    one.feed(batch(*(event(Kind.UNUSED, at * MS, HEAP, PAGE) for at in (200, 210))), 300 * MS)
+    assert one.model.states.anomaly_counts[Kind.UNUSED] == 1, "now it would have been seen"
+
+
 def test_only_what_was_prepared_may_have_been_used_unseen() -> None:
     one = looked(follower(), sight(100 * MS, [], heap([READY, RESERVED])))
     one.feed(batch(event(Kind.USED_PROBES_OFF, 200 * MS, 1)), 300 * MS)
