@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ def run(module: str, *words: str) -> str:
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    if done.stderr:  # a tracer that was stuck, and where its threads waited: shown with the results, not a failure
+        warnings.warn(f"{module}: {done.stderr[-4000:]}", stacklevel=2)
     return done.stdout
 
 
