@@ -18,7 +18,7 @@ import numpy as np
 from bpf import cost, uprobes
 from bpf.operands import pack_operands
 from bpf.program import Counter
-from bpf.uprobes import Backend, UprobeSpec
+from bpf.uprobes import Backend, SkippedUprobe, UprobeSpec
 from tracer.errors import BackendUnavailable, GomemError
 from tracer.events import EVENT, SPAN_MARKS, USED_MARKS, EventBatch, Kind, ProbeStatus, no_events
 
@@ -152,6 +152,11 @@ class GovernedUprobes:
         self._hits: list[int] = []
 
     @property
+    def refused(self) -> list[SkippedUprobe]:
+        """All of them if there is a failure: they are on together or not at all."""
+        return [SkippedUprobe(spec, self.failure) for spec in self.specs] if self.failure else []
+
+    @property
     def attached(self) -> bool:
         """Whether the probes are on the target."""
         return bool(self._held)
@@ -239,3 +244,15 @@ class GovernedUprobes:
     def _take_marks(self) -> EventBatch:
         marks, self._marks = self._marks, []
         return np.concatenate(marks) if marks else no_events()
+
+
+def used_apart(
+    specs: Sequence[UprobeSpec], share: float, close: Callable[[list[int]], None] = uprobes.close_all
+) -> tuple[list[UprobeSpec], GovernedUprobes | None]:
+    """Divide uprobes into those that need no limit and those of role used, None without any, within their `share`.
+
+    Of the rare roles only this one can be called often without a system call, next to which a hit is cheap.
+    """
+    of_used = [spec for spec in specs if spec.kind is Kind.USED]
+    others = [spec for spec in specs if spec.kind is not Kind.USED]
+    return others, GovernedUprobes(of_used, share, USED, close=close) if of_used else None

@@ -14,13 +14,13 @@ from itertools import pairwise
 import numpy as np
 
 from bpf import uprobes
-from bpf.governor import DEFAULT_BUDGET, OF_USED, USED, GovernedUprobes
+from bpf.governor import DEFAULT_BUDGET, OF_USED, GovernedUprobes, used_apart
 from bpf.program import target_ids
 from bpf.shared_program import ADDRESSED, MAX_UPROBES, PartOfOne, SharedProgram
 from bpf.shared_target import SharedTarget
 from bpf.uprobes import SkippedUprobe, UprobeSpec
 from tracer.errors import BackendUnavailable, GomemError, NotPermitted, TargetGone
-from tracer.events import EventBatch, Kind, ProbeStatus
+from tracer.events import EventBatch, ProbeStatus
 
 RING_BYTES = 4 << 20
 BUDGET = 10_000  # events a second of one target; a Go heap that grows fast makes some thousands
@@ -142,19 +142,17 @@ class SharedSource:
     def _attach(self, target: SharedTarget, specs: Sequence[UprobeSpec]) -> None:
         program = self._program
         assert program is not None
-        of_used = [spec for spec in specs if spec.kind is Kind.USED]
-        others = [spec for spec in specs if spec.kind is not Kind.USED]
-        target.specs = (*others, *of_used)
+        others, used = used_apart(specs, self._used_budget, self._closer.close)
+        target.specs = (*others, *(used.specs if used is not None else ()))
         try:
             held, skipped = program.attach(others, target.pid)
         except GomemError:
             if target.is_gone():
                 raise TargetGone(f"process {target.pid} has exited") from None
             raise
-        used = GovernedUprobes(of_used, self._used_budget, USED, close=self._closer.close) if of_used else None
         if used is not None:
             used.start(PartOfOne(program, lambda: target.row), target.pid, program.backend, len(others))
-            skipped += [SkippedUprobe(spec, used.failure) for spec in of_used if used.failure]
+            skipped += used.refused
         self._hold(target, held, skipped, used)
         if not held and not (used is not None and used.attached) and not target.is_gone():
             raise uprobes.unavailable(skipped)

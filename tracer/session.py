@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from bpf.cost import slowdown
-from bpf.governor import DEFAULT_BUDGET, OF_USED, SPANS, USED, GovernedUprobes
+from bpf.governor import DEFAULT_BUDGET, OF_USED, SPANS, GovernedUprobes, used_apart
 from bpf.placing import place
 from bpf.source import BpfSource
 from bpf.uprobes import SkippedUprobe, UprobeSpec
@@ -137,17 +137,12 @@ def _start_source(
 def _bpf(pid: int, program: GoProgram, reason: str, optional: Set[OptionalRole], budget: float) -> Plan:
     limits: list[Limit] = []
     specs = uprobes_for(program, limits, layout_for_probes(program))
-    # Of the rare roles only this one can be called often without a system call, next to which a hit is cheap.
-    of_used = [spec for spec in specs if spec.kind is Kind.USED]
-    used = GovernedUprobes(of_used, budget * OF_USED, USED) if of_used else None
+    others, used = used_apart(specs, budget * OF_USED)
     spans = governed_spans(program, budget, limits) if OptionalRole.SPANS in optional else None
     governed = [one for one in (used, spans) if one is not None]
-    others = [spec for spec in specs if spec.kind is not Kind.USED]
     source = BpfSource(pid, others, governed=governed, residency=RESIDENCY_ROLES & optional)
     source.start()
-    skipped = list(source.skipped)
-    if used is not None and used.failure:
-        skipped += [SkippedUprobe(spec, used.failure) for spec in of_used]
+    skipped = [*source.skipped, *(used.refused if used is not None else ())]
     limits += skipped_limits(skipped)
     limits += source.missing
     sees_states = sees_all_states(specs, skipped, limits)
