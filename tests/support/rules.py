@@ -32,7 +32,7 @@ def broken_rules(
     smaps_rollup_rss, vm_size and mapped_ready (gcController.mappedReady) are bytes that the caller
     took of the same, quiet process; ready_rounding is what page rounding may add to the last.
     A report that says it is inexact may miss the runtime's identities by its own skew; one of a process whose memory
-    is `moving` need not say the same of its RAM in the two files that the kernel tells it in, one after the other.
+    is `moving` may say 10 % else of its RAM in one of the two files that the kernel tells it in than in the other.
     """
     consistency = report["consistency"]
     skew = 0 if consistency is None or consistency["exact"] else consistency["skew_bytes"]
@@ -115,15 +115,14 @@ def _residency(report: Object, smaps_rollup_rss: int | None, *, moving: bool) ->
         yield from _at_most("resident.total against VmSize", total, virtual["total"])
     if smaps_rollup_rss is not None:
         yield from _equal("resident.total against smaps_rollup's Rss", total, smaps_rollup_rss, smaps_rollup_rss / 100)
-    if moving:
-        return
+    slack = total / 10 if moving else max(one_percent, MB)
     parts = [resident[name] for name in ("anonymous", "file", "shmem")]
     if None not in parts:
         # The kernel batches its Rss counters per CPU: a small process may be off by more than 1 %.
-        yield from _equal("anonymous + file + shmem", sum(parts), total, max(one_percent, MB))
+        yield from _equal("anonymous + file + shmem", sum(parts), total, slack)
     for name in ("lazy_free", "huge_pages", "pss"):
         if resident[name] is not None:
-            yield from _at_most(f"resident.{name}", resident[name], total, max(one_percent, MB))
+            yield from _at_most(f"resident.{name}", resident[name], total, slack)
 
 
 def _heap(report: Object, skew: int) -> Iterator[str]:
