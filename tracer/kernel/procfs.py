@@ -41,6 +41,7 @@ class Stat:
     start_ticks: int  # clock ticks after boot
     start_code: int  # address; 0 without memory of its own and early in an execve, 1 without ptrace permission
     start_stack: int  # 0 without ptrace permission
+    start_break: int  # where [heap] begins, or would; 0 without ptrace permission
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -59,7 +60,7 @@ def parse_stat(raw: bytes) -> Stat:
     if opened < 0 or closed < opened:
         raise ValueError("no comm in stat")
     fields = raw[closed + 1 :].split()
-    if len(fields) < 26:  # counted from field 3, up to startstack, field 28
+    if len(fields) < 45:  # counted from field 3, up to start_brk, field 47
         raise ValueError(f"stat has only {len(fields) + 2} fields")
     return Stat(
         pid=int(raw[:opened]),
@@ -71,6 +72,7 @@ def parse_stat(raw: bytes) -> Stat:
         start_ticks=int(fields[19]),
         start_code=int(fields[23]),
         start_stack=int(fields[25]),
+        start_break=int(fields[44]),
     )
 
 

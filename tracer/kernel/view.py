@@ -39,6 +39,7 @@ class KernelView:
     attempts: int
     limits: list[Limit]
     mappings_read: tuple[int, int] = (0, 0)  # when it began and ended, CLOCK_MONOTONIC ns
+    start_break: int = 0  # where [heap] begins, or would; 0 where it is not known
 
     def resident(self) -> ResidentReport:
         """Return the `resident` part of the report: the total by OS page, the rest as smaps_rollup splits it."""
@@ -110,6 +111,7 @@ def _read_once(target: Target, method: Literal["auto"] | Method, attempt: int) -
         attempts=attempt,
         limits=limits,
         mappings_read=read.read_at,
+        start_break=target.stat().start_break,
     )
 
 

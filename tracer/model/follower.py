@@ -24,18 +24,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tracer.events import USED_MARKS, EventBatch, Kind, no_events
-from tracer.kernel.ranges import normalise
+from tracer.kernel.ranges import Ranges, normalise
 from tracer.model.activity import Activity
 from tracer.model.batches import joined, picked, rows_among, table
 from tracer.model.drift import Columns, Row, bytes_of, compare, divide
 from tracer.model.explained import RoleJoin
-from tracer.model.mappings import GROWSDOWN, MAPPED, SHOWN, MappingModel
+from tracer.model.mappings import FILE, GROWSDOWN, MAPPED, SHARED, SHOWN, MappingModel
 from tracer.model.mappings import UNKNOWN as UNKNOWN_MAPPING
-from tracer.model.sight import Sight
+from tracer.model.sight import Cover, Sight
 from tracer.model.space import AddressSpaceModel
-from tracer.model.states import PREPARED, READY, STATE_MASK
+from tracer.model.states import NONE, NOT_YET_OWNED, PREPARED, READY, STATE_MASK
 from tracer.model.states import UNKNOWN as UNKNOWN_STATE
-from tracer.model.steps import Steps
+from tracer.model.steps import Piece, Steps
 from tracer.model.suspects import PROVEN_BY, Charges, Side, Values
 from tracer.model.windows import Windows
 
@@ -170,12 +170,14 @@ class Follower:
         maps, states = self.model.mappings.map, self.model.states.map
         for side in (self._mappings, self._states):
             side.begin_recording()
+        self._apply(min(sight.maps_began, complete))
+        self.model.mappings.learn_break(sight.heap_end)
         self._apply(min(self._touching_until(sight), complete))
         if not maps.full:
             self._compare_mappings(sight)
         knows_all = self._follows_states and sight.began >= self._blind_until
         if knows_all and sight.states is not None and not states.full:
-            self._compare_states(sight.states.steps(), sight.began)
+            self._compare_states(sight.states.steps(), sight.began, _private(sight.mappings))
         for side in (self._mappings, self._states):
             side.end_recording()
         self.model.learn(sight)
@@ -205,7 +207,6 @@ class Follower:
 
     def _compare_mappings(self, sight: Sight) -> None:
         side, found, model = self._mappings, self.found, self.model.mappings
-        first = len(model.map) == 1
         raw = sight.mappings.steps()
         differences = compare(
             _shown(model.map.columns(), side.shown), _shown(raw, side.shown),
@@ -229,12 +230,13 @@ class Follower:
         else:
             self._charges.add(self._looked[0], wrong)
         _take_over(model.map, raw, [*unknown, *grown, *unsure, *wrong])
-        model.adjust_break(sight.heap_end, first or bool(wrong))
+        if wrong:
+            model.correct_break(sight.heap_end)
         found.mappings += bytes_of(wrong)
         found.looks += 1
         self._remember("mapping", wrong)
 
-    def _compare_states(self, look: Columns, began: int) -> None:
+    def _compare_states(self, look: Columns, began: int, private: Ranges) -> None:
         side, found, states = self._states, self.found, self.model.states
         steps = states.map
         model = _shown(steps.columns(), side.shown)
@@ -250,7 +252,10 @@ class Follower:
         if side.lossy:
             found.after_loss += bytes_of(wrong)
             side.lossy -= 1
+        not_yet_owned = _first_seen_without_owner(steps, differences.unknown, private)
         _take_over(steps, look, [*differences.unknown, *used, *wrong])
+        for start, end, _ in not_yet_owned:
+            steps.assign(start, end, NOT_YET_OWNED)
         for start, end, ours, theirs in wrong:
             found.states[ours, theirs] += end - start
         found.exact_looks += 1
@@ -289,6 +294,18 @@ def _stack_growth(model: MappingModel, drift: list[Row]) -> tuple[list[Row], lis
         if row[2] == 0 and (above := model.map.at(row[1])) & GROWSDOWN and above & MAPPED and above & SHOWN == row[3]
     ]  # fmt: skip
     return grown, [row for row in drift if row not in grown]
+
+
+def _private(mappings: Cover) -> Ranges:
+    """Return where private anonymous memory is mapped."""
+    keep = mappings.value & (MAPPED | SHARED | FILE | GROWSDOWN) == MAPPED
+    return normalise(mappings.start[keep], mappings.end[keep])
+
+
+def _first_seen_without_owner(steps: Steps, unknown: list[Row], private: Ranges) -> list[Piece]:
+    """Return what no look has seen before, and which does not belong to the runtime now, but could."""
+    unowned, _ = divide([row for row in unknown if row[3] == NONE], private)
+    return [piece for row in unowned for piece in steps.pieces(row[0], row[1]) if piece[2] == UNKNOWN_STATE]
 
 
 def _take_over(steps: Steps, look: Columns, rows: list[Row]) -> None:

@@ -68,18 +68,20 @@ class MappingModel:
         self._latest = 0
 
     def reset(self, pieces: list[Piece], heap_end: int | None, elsewhere: int = UNMAPPED) -> None:
-        """Start from the pieces of a look; `heap_end`: the end of [heap], if there is one."""
+        """Start from the pieces of a look; `heap_end`: the break, if it is known."""
         self.map.reset(pieces, elsewhere)
         self.unsure.clear()
         self._overtaken.clear()
-        if heap_end is not None and (self._break is None or self._up(self._break) != heap_end):
+        self.correct_break(heap_end)
+
+    def learn_break(self, heap_end: int | None) -> None:
+        """Learn from a look where the break was when it began, unless that is known: calls tell where it went."""
+        if self._break is None:
             self._break = heap_end
 
-    def adjust_break(self, heap_end: int | None, wrong: bool) -> None:
-        """Learn where the break is from a look: `heap_end` is the end of [heap]; `wrong`: what is known is doubtful."""
-        if heap_end is None:
-            return
-        if self._break is None or (wrong and self._up(self._break) != heap_end):
+    def correct_break(self, heap_end: int | None) -> None:
+        """Believe a look that has shown something else to be wrong."""
+        if heap_end is not None and (self._break is None or self._up(self._break) != heap_end):
             self._break = heap_end
 
     def forget(self) -> None:

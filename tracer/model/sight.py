@@ -57,7 +57,7 @@ class Sight:
     maps_began: int
     ended: int
     mappings: Cover
-    heap_end: int | None  # of [heap]
+    heap_end: int | None  # the break; rounded up to a page
     states: Cover | None
     arenas: tuple[tuple[int, int], ...] = ()  # base, size
     heap: tuple[int, int, int] | None = None  # goal, HeapAlloc, bytes marked by the last cycle
@@ -79,7 +79,7 @@ class Sight:
         value = mapping_values(mappings)
         heap = [end for end, name in zip(mappings.end.tolist(), mappings.name, strict=True) if name == "[heap]"]
         cover = Cover(mappings.start, mappings.end, value)
-        heap_end = max(heap, default=None)
+        heap_end = max(heap, default=kernel.start_break or None)
         if runtime is None or not runtime.consistency.exact:
             return cls(maps_began, maps_began, ended, cover, heap_end, None)
         memstats = runtime.memstats

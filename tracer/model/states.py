@@ -16,6 +16,9 @@ STATE_NAMES = ("None", "Reserved", "Prepared", "Ready", "unknown")
 # A value is a state and, above it, who brought the byte into that state.
 STATE_BITS = 3
 STATE_MASK = (1 << STATE_BITS) - 1
+# Unknown still, after a look: mapped, and the runtime's or not. The runtime notes what it has allocated a moment later,
+# and a thread that was put aside in between, before anything was watched, is told of by no event.
+NOT_YET_OWNED = 1 << STATE_BITS | UNKNOWN
 
 _BECOMES = {
     Kind.RESERVE: RESERVED,

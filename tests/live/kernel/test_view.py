@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builds import built
+from tests.support.builds import build, built
 from tests.support.occupant import occupant
 from tests.support.parked import parked
+from tests.support.processes import running
 from tests.support.toolchains import RELEASES
 from tracer.errors import TargetGone
 from tracer.kernel.cgroup import memory_membership, read_memory_cgroup
@@ -35,6 +37,22 @@ def test_both_sums_fit_on_a_parked_go_program(release: str) -> None:
     assert resident.anonymous == view.rollup.anonymous
     assert resident.total == (resident.anonymous or 0) + (resident.file or 0) + (resident.shmem or 0)
     assert view.residency.unmapped_bytes == 0
+
+
+def test_where_a_heap_would_begin_is_what_brk_says_before_it_was_ever_moved() -> None:
+    with running(build("mappings", "1.27.3")) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with Target.open(process.pid) as target:
+            view = read_kernel_view(target)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        said = [json.loads(line) for line in iter(process.stdout.readline, b"\n")]
+    assert "[heap]" not in view.mappings.name
+    assert view.start_break == next(call["result"] for call in said if call["name"] == "brk") > 0
+    with Target.open(os.getpid()) as target:
+        view = read_kernel_view(target)
+    assert view.start_break == int(view.mappings.start[view.mappings.name.index("[heap]")])
 
 
 def test_a_process_that_maps_and_unmaps_all_the_time_is_read_with_its_skew() -> None:

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from tracer.kernel.procfs import parse_stat, parse_status, printable, read_bounded
 
-TAIL = " S 1 2 3 4 -1 4194560 100 0 0 0 5 6 0 0 20 0 9 0 191058 12345 678 18446744073709551615 1 1 140723794652096 0 0"
+TAIL = (
+    " S 1 2 3 4 -1 4194560 100 0 0 0 5 6 0 0 20 0 9 0 191058 12345 678 18446744073709551615 1 1 140723794652096 0 0"
+    " 0 0 4096 134759427 0 0 0 17 1 0 0 0 0 0 94230212545328 94230212594464 94230577143808 140723794657871"
+)
 
 
 @pytest.mark.parametrize("comm", ["etcd", "a b", ") R 1 (", "((", "two\nlines", ""])
@@ -17,12 +20,13 @@ def test_a_comm_may_hold_anything(comm: str) -> None:
     stat = parse_stat(f"4711 ({comm}){TAIL}\n".encode())
     assert (stat.pid, stat.comm, stat.state, stat.threads) == (4711, comm, "S", 9)
     assert (stat.start_ticks, stat.start_code, stat.start_stack) == (191058, 1, 140723794652096)
+    assert stat.start_break == 94230577143808
     assert not stat.is_kernel_thread
     assert not stat.is_dead
 
 
 def test_kernel_threads_and_zombies_are_told() -> None:
-    assert parse_stat(b"2 (kthreadd) S 0 0 0 0 -1 2129984" + b" 0" * 20).is_kernel_thread
+    assert parse_stat(b"2 (kthreadd) S 0 0 0 0 -1 2129984" + b" 0" * 38).is_kernel_thread
     assert parse_stat(f"3 (x){TAIL}".replace(") S", ") Z").encode()).is_dead
 
 

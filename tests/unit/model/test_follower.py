@@ -30,7 +30,7 @@ from tracer.model.mappings import GROWSDOWN as GROWSDOWN_BIT
 from tracer.model.mappings import MAPPED, READABLE, UNKNOWN, WRITABLE
 from tracer.model.sight import Cover, Sight
 from tracer.model.space import AddressSpaceModel
-from tracer.model.states import PREPARED, READY, RESERVED
+from tracer.model.states import NONE, PREPARED, READY, RESERVED, STATE_MASK
 from tracer.model.states import UNKNOWN as UNKNOWN_STATE
 
 MS = 1_000_000
@@ -67,6 +67,11 @@ def looked(one: Follower, look: Sight, *events: np.void, lost: int = 0) -> Follo
     one.feed(batch(*events) if events else no_events(), look.ended + SETTLED, lost)
     assert not one.pending
     return one
+
+
+def breaks(time: int, *ends: int) -> list[np.void]:
+    """Return calls of brk from a time on, each of which moves the break to the end of a page."""
+    return [event(Kind.BRK, time + at, BASE + end * PAGE, result=BASE + end * PAGE) for at, end in enumerate(ends, 10)]
 
 
 def test_the_first_look_is_what_the_model_starts_from() -> None:
@@ -476,9 +481,45 @@ def test_calls_in_an_unknown_order_are_not_called_drift() -> None:
 
 def test_the_break_is_known_from_the_look() -> None:
     one = looked(follower(), sight(100 * MS, rows((0, 4, RW)), heap_end=BASE + 4 * PAGE))
-    one.feed(batch(event(Kind.BRK, 300 * MS, BASE + 6 * PAGE, result=BASE + 6 * PAGE)), 400 * MS)
+    one.feed(batch(*breaks(300 * MS, 6)), 400 * MS)
     looked(one, sight(500 * MS, rows((0, 6, RW)), heap_end=BASE + 6 * PAGE))
     assert (one.found.drift, one.suspicious) == (0, False)
+
+
+@pytest.mark.parametrize("later", [2, 10, 200])
+def test_a_heap_that_begins_around_the_first_look_begins_where_the_break_was(later: int) -> None:
+    began = BASE + 4 * PAGE
+    first = sight(100 * MS, rows((0, 4, RW)), heap_end=began)
+    one = looked(follower(), first, *breaks((100 + later) * MS, 6, 9, 7))
+    one.feed(no_events(), 400 * MS)
+    assert one.model.virtual().total == 7 * PAGE
+    for at in (500, 600, 700):
+        looked(one, sight(at * MS, rows((0, 7, RW)), heap_end=BASE + 7 * PAGE))
+    assert (one.found.drift, one.suspicious, len(one.model.mappings.unsure)) == (0, False, 0)
+
+
+@pytest.mark.parametrize("seen", [4, 6, 9, 7])
+def test_a_heap_may_be_seen_at_any_moment_of_the_first_look(seen: int) -> None:
+    look = sight(100 * MS, rows((0, seen, RW)), heap_end=BASE + seen * PAGE)
+    one = looked(follower(), look, *breaks(100 * MS, 6, 9, 7))
+    one.feed(batch(*breaks(300 * MS, 5)), 400 * MS)
+    for at in (500, 600, 700):
+        looked(one, sight(at * MS, rows((0, 5, RW)), heap_end=BASE + 5 * PAGE))
+    assert (one.found.drift, one.suspicious) == (0, False)
+
+
+def test_what_was_allocated_before_the_first_look_may_belong_to_the_runtime_only_in_the_second() -> None:
+    mapped = [(HEAP, HEAP + 8 * PAGE, RW), (HEAP + 8 * PAGE, HEAP + 16 * PAGE, MAPPED)]
+    one = looked(follower(), sight(100 * MS, mapped))
+    one.feed(batch(event(Kind.MAP, 200 * MS, HEAP + 8 * PAGE, 8 * PAGE)), 300 * MS)
+    states = [(HEAP, HEAP + PAGE, READY), (HEAP + 8 * PAGE, HEAP + 16 * PAGE, PREPARED)]
+    looked(one, sight(400 * MS, mapped, states))
+    assert (one.found.drift, one.suspicious, list(one.model.states.anomalies)) == (0, False, [])
+    assert [one.model.states.map.at(HEAP + page * PAGE) & STATE_MASK for page in (0, 1, 8)] == [READY, NONE, PREPARED]
+    states[0] = HEAP, HEAP + 3 * PAGE, READY
+    for at in (500, 600, 700):
+        looked(one, sight(at * MS, mapped, states))
+    assert one.found.states == {(NONE, READY): 2 * PAGE}, "by then it would have been noted long ago"
 
 
 def test_what_changed_from_unknown_during_the_first_look_may_have_been_anything() -> None:
