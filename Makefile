@@ -32,10 +32,13 @@ demo: venv  ## Trace a Go program that grows, frees and scavenges
 	@bash deploy/demo.sh $(PYTHON)
 
 test: test-tools lint  ## Run all checks and tests: unit, live, end to end (TESTS=... for some of them)
-	$(PYTHON) -m pytest --durations=15 $(TESTS)
+	@failed=; \
+	$(PYTHON) -m pytest --durations=15 -n auto --dist worksteal -m "not alone" $(TESTS) || [ $$? = 5 ] || failed=1; \
+	$(PYTHON) -m pytest --durations=15 -m alone $(TESTS) || [ $$? = 5 ] || failed=1; \
+	[ -z "$$failed" ]
 
 test-unit: venv  ## Run the tests that need no process
-	$(PYTHON) -m pytest tests/unit
+	$(PYTHON) -m pytest -n auto tests/unit
 
 lint: venv  ## Run ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -1,4 +1,7 @@
-"""What every test gets: the meaning of the markers, and a check that nothing is left behind."""
+"""What every test gets: the meaning of the markers, and a check that nothing is left behind.
+
+`make test` runs those that may have company on all CPUs at a time, and then those marked `alone` one by one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,8 +22,18 @@ from tests.support.requirements import absent, in_ci, no_bpf
 from tests.support.toolchains import RELEASES
 
 _MOMENT = 30.0  # seconds
+# Where tests look at processes of their own only, and wait for nothing that others could hold up. The rest is marked
+# `alone`: it counts what the machine does, follows all of its processes, or needs the target and gomem in step.
+_IN_COMPANY = (
+    "unit/", "live/binary/", "live/exporters/", "live/kernel/", "live/layout/", "live/runtime/", "live/test_matrix.py",
+    "live/test_target.py", "e2e/test_broken_executables.py", "e2e/test_machines_that_lack_something.py",
+    "e2e/test_output.py", "e2e/test_parked_targets.py", "e2e/test_processes_that_are_no_targets.py",
+    "e2e/test_real_programs.py", "e2e/test_start_up.py", "e2e/test_targets_that_change.py",
+    "e2e/test_unknown_releases.py",
+)  # fmt: skip
 
-os.environ.setdefault(leaks.MARK, uuid.uuid4().hex)
+# A run in another's environment, or beside it, must not take the other's processes for its own.
+os.environ[leaks.MARK] = uuid.uuid4().hex
 # A machine may be slow or stand still. New examples are looked for on people's machines, not in CI.
 settings.register_profile("gomem", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=in_ci())
 settings.load_profile("gomem")
@@ -26,9 +41,13 @@ settings.load_profile("gomem")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what lies under tests/live and tests/e2e."""
+    here = Path(__file__).parent
     for item in items:
-        if {"live", "e2e"} & set(item.path.parts):
+        path = item.path.relative_to(here).as_posix()
+        if path.startswith(("live/", "e2e/")):
             item.add_marker(pytest.mark.live)
+        if not path.startswith(_IN_COMPANY):
+            item.add_marker(pytest.mark.alone)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -41,6 +60,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tables that tests have filled in."""
     for line in summary.lines():
         terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the tables of a worker of pytest-xdist to whoever prints them."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["tables"] = summary.tables()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the tables of such a worker."""
+    summary.add(getattr(node, "workeroutput", {}).get("tables", {}))
 
 
 @cache

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-_TABLES: dict[str, dict[str, dict[str, str]]] = {}
+Tables = dict[str, dict[str, dict[str, str]]]  # by title, row and column
+
+_TABLES: Tables = {}
 
 
 def note(title: str, row: str, column: str, cell: str) -> None:
     """Enter one cell; rows and columns come in the order of their first entry."""
     _TABLES.setdefault(title, {}).setdefault(row, {})[column] = cell
+
+
+def tables() -> Tables:
+    """Return all tables."""
+    return _TABLES
+
+
+def add(tables: Tables) -> None:
+    """Enter all cells of another process's tables."""
+    for title, rows in tables.items():
+        for row, cells in rows.items():
+            for column, cell in cells.items():
+                note(title, row, column, cell)
 
 
 def lines() -> Iterator[str]:

@@ -33,7 +33,7 @@ STRUCTS = ("mspan", "mheap", "mcache", "mstats", "gcControllerState", "p", "heap
 TABLES = sorted(known_minors("amd64"))
 
 
-# All that comes from the runtime; what it says of residency moves by itself.
+# All that comes from the runtime.
 SECTIONS = ("consistency", "virtual", "heap", "memstats", "spans", "span_states", "caches", "accounting", "structure")
 
 
@@ -51,7 +51,11 @@ def report_with(target: Parked, program: GoProgram) -> dict[str, Any]:
     mine = replace(program, executable=Executable.open(program.executable.path))
     with Target.open(target.pid) as process, Inspector(process, mine) as inspector:
         report: dict[str, Any] = snapshot_target(inspector).to_dict()
-        return report
+    if report["structure"] is not None:
+        # What is in RAM moves by itself, and gives the rows their order.
+        rows = ({**row, "resident": None} for row in report["structure"]["metadata"])
+        report["structure"]["metadata"] = sorted(rows, key=lambda row: str(row["what"]))
+    return report
 
 
 def shifted(minor: str, struct: str, step: int) -> RawLayout:
