@@ -40,7 +40,7 @@ settings.load_profile("gomem")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies under tests/live and tests/e2e."""
+    """Mark what lies under tests/live and tests/e2e, and what has to be alone."""
     here = Path(__file__).parent
     for item in items:
         path = item.path.relative_to(here).as_posix()
