@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tracer.events import USED_MARKS, EventBatch, Kind, no_events
-from tracer.kernel.ranges import Ranges, normalise
+from tracer.kernel.ranges import normalise
 from tracer.model.activity import Activity
 from tracer.model.batches import joined, picked, rows_among, table
 from tracer.model.drift import Columns, Row, bytes_of, compare, divide
@@ -177,7 +177,7 @@ class Follower:
             self._compare_mappings(sight)
         knows_all = self._follows_states and sight.began >= self._blind_until
         if knows_all and sight.states is not None and not states.full:
-            self._compare_states(sight.states.steps(), sight.began, _private(sight.mappings))
+            self._compare_states(sight.states.steps(), sight)
         for side in (self._mappings, self._states):
             side.end_recording()
         self.model.learn(sight)
@@ -236,7 +236,7 @@ class Follower:
         found.looks += 1
         self._remember("mapping", wrong)
 
-    def _compare_states(self, look: Columns, began: int, private: Ranges) -> None:
+    def _compare_states(self, look: Columns, sight: Sight) -> None:
         side, found, states = self._states, self.found, self.model.states
         steps = states.map
         model = _shown(steps.columns(), side.shown)
@@ -247,12 +247,12 @@ class Follower:
             differ = [row for row in compare(model, look, (), side.unknown).drift if row[2:] == _USED_MEANWHILE]
             # Of what an event touched just now it is not known which was first, that event or what the look saw.
             doubtful, used = divide(differ, side.touched())
-            states.used_unseen = began < self._used_since or bool(doubtful)
+            states.used_unseen = sight.began < self._used_since or bool(doubtful)
         wrong = side.proven(drift)
         if side.lossy:
             found.after_loss += bytes_of(wrong)
             side.lossy -= 1
-        not_yet_owned = _first_seen_without_owner(steps, differences.unknown, private)
+        not_yet_owned = _first_seen_without_owner(steps, differences.unknown, sight.mappings)
         _take_over(steps, look, [*differences.unknown, *used, *wrong])
         for start, end, _ in not_yet_owned:
             steps.assign(start, end, NOT_YET_OWNED)
@@ -296,16 +296,14 @@ def _stack_growth(model: MappingModel, drift: list[Row]) -> tuple[list[Row], lis
     return grown, [row for row in drift if row not in grown]
 
 
-def _private(mappings: Cover) -> Ranges:
-    """Return where private anonymous memory is mapped."""
-    keep = mappings.value & (MAPPED | SHARED | FILE | GROWSDOWN) == MAPPED
-    return normalise(mappings.start[keep], mappings.end[keep])
-
-
-def _first_seen_without_owner(steps: Steps, unknown: list[Row], private: Ranges) -> list[Piece]:
-    """Return what no look has seen before, and which does not belong to the runtime now, but could."""
-    unowned, _ = divide([row for row in unknown if row[3] == NONE], private)
-    return [piece for row in unowned for piece in steps.pieces(row[0], row[1]) if piece[2] == UNKNOWN_STATE]
+def _first_seen_without_owner(steps: Steps, unknown: list[Row], mappings: Cover) -> list[Piece]:
+    """Return what no look has seen before, and which does not belong to the runtime now, but could: private memory."""
+    unowned = [row for row in unknown if row[3] == NONE]
+    if not unowned:
+        return []
+    private = mappings.value & (MAPPED | SHARED | FILE | GROWSDOWN) == MAPPED
+    mapped, _ = divide(unowned, normalise(mappings.start[private], mappings.end[private]))
+    return [piece for row in mapped for piece in steps.pieces(row[0], row[1]) if piece[2] == UNKNOWN_STATE]
 
 
 def _take_over(steps: Steps, look: Columns, rows: list[Row]) -> None:
