@@ -14,15 +14,16 @@ from tracer.report import Report
 
 pytestmark = pytest.mark.bpf
 
-LOOKS = 8
+LOOKS = 12
 
 
 def hits_of_used(target: SharedTarget) -> int:
     return sum(status.hits for status in target.probes() if status.role == "used")
 
 
-def test_what_it_would_cost_too_much_to_watch_is_learned_from_looks() -> None:
-    path, words = build("scavenger", "1.27.3"), ("-mb", "32", "-block", "64")
+@pytest.mark.parametrize("release", ["1.19", "1.27.3"])
+def test_what_it_would_cost_too_much_to_watch_is_learned_from_looks(release: str) -> None:
+    path, words = build("scavenger", release), ("-mb", "32", "-block", "64")
     with sharing(used_budget=5e-5) as source, running(path, *words) as process:
         pid = process.pid
         with watching(Selection(pids=frozenset((pid,))), source) as watched:
