@@ -6,11 +6,13 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 TESTS ?= tests
 
-# util-linux has setpriv, which tests use to drop permissions; gcc links Go programs with cgo.
-TOOLS := python3-venv python3-bpfcc strace
-TEST_TOOLS := $(TOOLS) golang-1.19-go gcc libc6-dev util-linux
+ISSUE_FORMS := $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 
-.PHONY: help venv test-tools demo test test-unit lint bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared bench-soak bench-fleet dashboards clean
+# util-linux has setpriv, which tests use to drop permissions; gcc links Go programs with cgo; chromium shows pages.
+TOOLS := python3-venv python3-bpfcc strace
+TEST_TOOLS := $(TOOLS) chromium chromium-driver golang-1.19-go gcc libc6-dev musl-tools util-linux
+
+.PHONY: help venv test-tools demo test test-unit lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile dashboards protobuf clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -28,10 +30,13 @@ test-tools: venv
 dashboards: venv  ## Write the Grafana dashboards anew
 	$(PYTHON) -m deploy.grafana.generate
 
+protobuf: venv  ## Write what is generated from exporters/pprof/profile.proto anew
+	$(PYTHON) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. gomem/exporters/pprof/profile.proto
+
 demo: venv  ## Trace a Go program that grows, frees and scavenges
 	@bash deploy/demo.sh $(PYTHON)
 
-test: test-tools lint  ## Run all checks and tests: unit, live, end to end (TESTS=... for some of them)
+test: test-tools lint docs  ## Run all checks and tests: unit, live, end to end (TESTS=... for some of them)
 	@failed=; \
 	$(PYTHON) -m pytest --durations=15 -n auto --dist worksteal -m "not alone" $(TESTS) || [ $$? = 5 ] || failed=1; \
 	$(PYTHON) -m pytest --durations=15 -m alone $(TESTS) || [ $$? = 5 ] || failed=1; \
@@ -40,9 +45,30 @@ test: test-tools lint  ## Run all checks and tests: unit, live, end to end (TEST
 test-unit: venv  ## Run the tests that need no process
 	$(PYTHON) -m pytest -n auto tests/unit
 
-lint: venv  ## Run ruff and mypy
+lint: venv  ## Check code, scripts, workflows and issue forms; run mypy
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check --quiet .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/shellcheck .ci/run deploy/*.sh
+	$(VENV)/bin/actionlint -shellcheck $(VENV)/bin/shellcheck
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-issue-forms $(ISSUE_FORMS)
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(VENV)/bin/mypy
+
+format: venv  ## Give all code its format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+hooks: venv  ## Have git check each commit (ruff, mypy)
+	$(VENV)/bin/pre-commit install
+
+wheel: venv  ## Build the wheel into dist/
+	rm -rf build/lib build/bdist.*
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+docs: venv  ## Build the documents as a site into build/docs
+	$(VENV)/bin/mkdocs build --quiet --strict
 
 bench-overhead: test-tools  ## Measure what tracers cost programs that allocate, serve HTTP, and scavenge
 	@bash deploy/setup.sh packages bpftrace
@@ -57,8 +83,14 @@ bench-start: test-tools  ## Measure the time from command to first report
 bench-probes: test-tools  ## Measure what one hit of a probe costs the target
 	$(PYTHON) -m tests.bench.probes
 
+bench-allocs: test-tools  ## Measure what counting allocations in bursts costs, and how near its estimates are
+	$(PYTHON) -m tests.bench.allocs
+
 bench-snapshot: test-tools  ## Measure the reading of heaps of up to 10 GB: time, bytes, reads, our memory
 	$(PYTHON) -m tests.bench.snapshot
+
+bench-profile: test-tools  ## Measure what gomem profile takes of us, and what it costs the process
+	$(PYTHON) -m tests.bench.profiles
 
 bench-shared: test-tools  ## Measure what following many processes costs them, others, and us
 	$(PYTHON) -m tests.bench.shared
@@ -75,6 +107,9 @@ bench-soak: test-tools  ## See whether gomem serve stays as it is in 45 minutes 
 bench-fleet: test-tools  ## Measure what following 50 processes costs: CPU, memory, scrapes
 	$(PYTHON) -m tests.bench.fleet
 
+bench-attack: test-tools  ## Attack gomem: kills, stops, mutants, floods, lies; see what targets and scrapers feel of it
+	$(PYTHON) -m tests.bench.attack
+
 clean:  ## Remove what was made in this directory
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

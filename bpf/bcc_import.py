@@ -17,8 +17,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bpf import syscalls
-from tracer.errors import BackendUnavailable, NotPermitted
+from gomem.bpf import syscalls
+from gomem.tracer.errors import BackendUnavailable, NotPermitted
+from gomem.tracer.machine.rights import Right, newer_kernel, remedy
+
+# bcc optimises what clang gives it (bpf_module.cc: run_pass_manager), and inlines then. That clang does the same before
+# takes a fifth of the time to compile, and the programs are no better for it.
+_OPTIMISED_BY_BCC_ONLY = ["-Xclang", "-disable-llvm-passes"]
 
 _DIRECTORIES = (
     "/usr/lib/python3/dist-packages",
@@ -27,10 +32,18 @@ _DIRECTORIES = (
 )
 INCLUDE_TREE = Path(__file__).parent / "include"
 INSTALL_BCC = "install it: apt-get install python3-bpfcc (Debian, Ubuntu), dnf install python3-bcc (Fedora)"
-NEEDS_BPF = "needs CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); run as root, or --backend procfs"
 
 # libbcc keeps modules in tables of its own without a lock: two threads that let go of one each crash.
 _one_at_a_time = threading.RLock()
+
+# The helper functions of our programs that came last: enum bpf_func_id, name, and the release that has it.
+_HELPERS = {
+    120: ("bpf_get_ns_current_pid_tgid", (5, 7)),
+    131: ("bpf_ringbuf_reserve", (5, 8)),
+    158: ("bpf_get_current_task_btf", (5, 11)),
+    174: ("bpf_get_attach_cookie", (5, 15)),
+    175: ("bpf_task_pt_regs", (5, 15)),
+}
 
 KPROBE = 2  # enum bpf_prog_type
 TRACEPOINT = 5
@@ -116,7 +129,7 @@ class Module:
 
     def __init__(self, source: Path, constants: dict[str, int]) -> None:
         bcc = import_bcc()
-        flags = [f"-D{name}={value}" for name, value in constants.items()]
+        flags = [*(f"-D{name}={value}" for name, value in constants.items()), *_OPTIMISED_BY_BCC_ONLY]
         self._bpf: Any = None
         with _one_at_a_time, _kernel_source(INCLUDE_TREE), _captured_stderr() as said:
             try:
@@ -143,7 +156,7 @@ class Module:
         """Return the fd of a map, which lives as long as this module. Raises BackendUnavailable if it has none."""
         fd: int = self._library.bpf_table_fd(self._bpf.module, name.encode())
         if fd < 0:
-            raise BackendUnavailable(f"bcc does not find the BPF map {name}", "use --backend strace or procfs")
+            raise BackendUnavailable(f"bcc does not find the BPF map {name}")
         return fd
 
     def forget_compiler(self) -> None:
@@ -166,6 +179,17 @@ def _refused(what: str, said: str, error: Exception) -> None:
     # The verifier, which ends with how much it processed, says "Permission denied" too, to programs that it rejects.
     denied = "Permission denied" in said[:300] and "\nprocessed " not in said
     if "Operation not permitted" in said or "super-user" in str(error) or denied:
-        raise NotPermitted("BPF is not permitted here", NEEDS_BPF) from error
-    lines = [line for line in said.splitlines() if line.strip()]
-    raise BackendUnavailable("\n".join([f"{what}: {error}", *lines[-20:]]), "use --backend strace or procfs") from error
+        raise NotPermitted("BPF is not permitted here", remedy(Right.BPF)) from error
+    missing = _missing_helper(said)
+    if missing is not None:
+        name, since = missing
+        raise BackendUnavailable(
+            f"this kernel's BPF has no {name}", newer_kernel(since), f"{what}: {error}\n{said}"
+        ) from error
+    raise BackendUnavailable(f"{what}: {error}", "", said) from error
+
+
+def _missing_helper(said: str) -> tuple[str, tuple[int, int]] | None:
+    """Return which helper function the verifier did not know, and since when there is one; None for other refusals."""
+    found = re.search(r"^(?:invalid|unknown) func \S*#(\d+)$", said, re.MULTILINE)
+    return _HELPERS.get(int(found[1])) if found else None

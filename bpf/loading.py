@@ -1,8 +1,8 @@
-"""Compiling and loading BPF programs in a child process that hands their file descriptors over and ends.
+"""Compiling and loading BPF programs: here, or in a child process that hands their file descriptors over and ends.
 
 The compiler is LLVM: some 100 MB that a process never gets rid of once it has loaded it. A tracer that runs for
-months lets a child do that. Programs and maps live as long as somebody has their descriptors, so nothing is lost when
-the child ends, and nothing is left when we do.
+months lets a child do that, which takes 0.1 s longer. Programs and maps live as long as somebody has their
+descriptors, so nothing is lost when the child ends, and nothing is left when we do.
 
 Request and answer are one JSON object each, over a socket that only the two have; the descriptors come as the
 ancillary data of the answer (SCM_RIGHTS).
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -20,19 +21,19 @@ import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bpf.bcc_import import Module
-from tracer.errors import BackendUnavailable, GomemError, NotPermitted
+from gomem.bpf.bcc_import import Module
+from gomem.tracer.errors import BackendUnavailable, GomemError, NotPermitted
 
 COMPILING = 120.0  # seconds at the most; half a second is usual
 _MOST_BYTES = 1 << 16  # of a request or an answer
 _MOST_DESCRIPTORS = 64
+_DETAIL = 4096  # characters of what the compiler or the verifier said last
 _PR_SET_PDEATHSIG = 1
-_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bpf import loading; loading.serve(0)"
-_WITHOUT_BPF = "use --backend procfs"
+_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from gomem.bpf import loading; loading.serve(0)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +56,61 @@ class Wanted:
 
 @dataclass(slots=True)
 class Loaded:
-    """The descriptors of maps, by name, and of programs, by label. Whoever has this closes it."""
+    """The descriptors of maps, by name, and of programs, by label. Whoever has this closes it.
+
+    `refused`: why the kernel did not take programs that need not be there, and what to do about it, by label.
+    """
 
     maps: dict[str, int]
     programs: dict[str, int]
+    refused: dict[str, list[str]] = field(default_factory=dict)
 
     def program(self, wanted: Wanted) -> int | None:
         """Return the descriptor of a program, None if the kernel did not take it."""
         return self.programs.get(wanted.label)
+
+    def need(self, wanted: Wanted) -> int:
+        """Return the descriptor of a program. Raises BackendUnavailable if it was not loaded."""
+        if wanted.label not in self.programs:
+            unknown = [f"the BPF program {wanted.function} was not loaded"]
+            raise BackendUnavailable(*self.refused.get(wanted.label, unknown))
+        return self.programs[wanted.label]
 
     def close(self) -> None:
         """Close all. Idempotent."""
         for descriptors in (self.maps, self.programs):
             while descriptors:
                 os.close(descriptors.popitem()[1])
+
+
+def load_here(source: Path, constants: Mapping[str, int], programs: Sequence[Wanted], maps: Sequence[str]) -> Loaded:
+    """Compile `source` and load `programs` in this process. Raises what bcc_import.Module does."""
+    module = Module(source, dict(constants))
+    loaded = Loaded({}, {})
+    try:
+        for wanted in programs:
+            try:
+                fd = module.load(wanted.function, wanted.program_type, wanted.attach_type)
+            except BackendUnavailable as error:
+                if wanted.required:
+                    raise
+                loaded.refused[wanted.label] = [error.what, error.fix]
+                continue
+            loaded.programs[wanted.label] = _copy(fd)
+        for name in maps:
+            loaded.maps[name] = _copy(module.map_fd(name))
+        module.forget_compiler()
+    except BaseException:
+        loaded.close()
+        raise
+    finally:
+        module.close()
+    return loaded
+
+
+def _copy(fd: int) -> int:
+    """Return another descriptor, which does not end with its module."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
 
 
 def load_in_child(
@@ -106,13 +148,13 @@ def load_in_child(
 
 def _start(connection: socket.socket, errors: int) -> subprocess.Popen[bytes]:
     if not sys.executable:
-        raise BackendUnavailable("there is no Python interpreter that could compile the BPF programs", _WITHOUT_BPF)
+        raise BackendUnavailable("there is no Python interpreter that could compile the BPF programs")
     command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
     try:
         return subprocess.Popen(command, stdin=connection.fileno(), stdout=subprocess.DEVNULL, stderr=errors)
     except OSError as error:
         what = f"the process that compiles the BPF programs cannot be started: {error.strerror}"
-        raise BackendUnavailable(what, _WITHOUT_BPF) from error
+        raise BackendUnavailable(what) from error
 
 
 def _ask(connection: socket.socket, request: dict[str, Any], seconds: float) -> tuple[bytes, list[int]]:
@@ -125,7 +167,7 @@ def _ask(connection: socket.socket, request: dict[str, Any], seconds: float) -> 
         answer, ancillary, _, _ = connection.recvmsg(_MOST_BYTES, size, socket.MSG_CMSG_CLOEXEC)
     except TimeoutError as error:
         what = f"compiling the BPF programs took more than {seconds:g} s"
-        raise BackendUnavailable(what, "give gomem more CPU time while it starts, or " + _WITHOUT_BPF) from error
+        raise BackendUnavailable(what, "give gomem more CPU time while it starts") from error
     except ConnectionError:
         return b"", []
     return answer, [fd for level, kind, raw in ancillary for (fd,) in struct.iter_unpack("i", raw)]
@@ -138,17 +180,18 @@ def _understood(answer: bytes, descriptors: list[int], errors: int) -> Loaded:
         told = json.loads(answer)
     if "error" in told:
         kind = NotPermitted if told["error"] == NotPermitted.__name__ else BackendUnavailable
-        raise kind(told["what"], told["fix"])
+        raise kind(told["what"], told["fix"], told["detail"])
     names, labels = told.get("maps", []), told.get("programs", [])
     if not told or len(names) + len(labels) != len(descriptors):
         for fd in descriptors:
             os.close(fd)
         last_words = os.pread(errors, _MOST_BYTES, max(os.fstat(errors).st_size - _MOST_BYTES, 0))
         lines = last_words.decode(errors="replace").splitlines()[-5:]
-        what = "\n".join(["the process that compiles the BPF programs died", *lines])
-        raise BackendUnavailable(what, "is there enough memory for the compiler (200 MB)? Else " + _WITHOUT_BPF)
+        what = f"the process that compiles the BPF programs died: {lines[-1] if lines else 'without a word'}"
+        fix = "give gomem enough memory for the compiler: 200 MB"
+        raise BackendUnavailable(what, fix, "\n".join(lines))
     maps = dict(zip(names, descriptors[: len(names)], strict=True))
-    return Loaded(maps, dict(zip(labels, descriptors[len(names) :], strict=True)))
+    return Loaded(maps, dict(zip(labels, descriptors[len(names) :], strict=True)), told["refused"])
 
 
 def serve(descriptor: int) -> None:
@@ -159,22 +202,13 @@ def serve(descriptor: int) -> None:
         if os.getppid() != request["parent"]:
             return  # it died before it could take us along
         try:
-            names, descriptors = _load(request)
+            wanted = [Wanted(**one) for one in request["programs"]]
+            loaded = load_here(Path(request["source"]), request["constants"], wanted, request["maps"])
         except GomemError as error:
             refusal = {"error": type(error).__name__, "what": error.what, "fix": error.fix}
-            connection.send(json.dumps(refusal).encode()[:_MOST_BYTES])
+            refusal["detail"] = error.detail[-_DETAIL:]
+            connection.send(json.dumps(refusal).encode())
             return
+        names = {"maps": list(loaded.maps), "programs": list(loaded.programs), "refused": loaded.refused}
+        descriptors = [*loaded.maps.values(), *loaded.programs.values()]
         socket.send_fds(connection, [json.dumps(names).encode()], descriptors)
-
-
-def _load(request: dict[str, Any]) -> tuple[dict[str, list[str]], list[int]]:
-    module = Module(Path(request["source"]), request["constants"])
-    programs: dict[str, int] = {}
-    for wanted in (Wanted(**one) for one in request["programs"]):
-        try:
-            programs[wanted.label] = module.load(wanted.function, wanted.program_type, wanted.attach_type)
-        except BackendUnavailable:
-            if wanted.required:
-                raise
-    maps = [module.map_fd(name) for name in request["maps"]]
-    return {"maps": request["maps"], "programs": list(programs)}, [*maps, *programs.values()]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 
-from bpf import syscalls
-from bpf.program import TargetIds, possible_cpus
-from tracer.kernel.procfs import Status, parse_status, read_bounded
+from gomem.bpf import syscalls
+from gomem.bpf.program import TargetIds, possible_cpus
+from gomem.tracer.proc.small_files import Status, parse_status, read_bounded
 
 _LARGEST_STATUS = 1 << 16
 
 
 def target_constants(ids: TargetIds) -> dict[str, int]:
-    """Return what bpf/one_target.h is compiled with."""
+    """Return what bpf/programs/one_target.h is compiled with."""
     if ids.device is None or ids.inode is None:
         return {"TARGET_TGID": ids.tgid}
     return {"TARGET_TGID": ids.tgid, "PIDNS_DEV": ids.device, "PIDNS_INO": ids.inode}

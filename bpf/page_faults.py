@@ -13,33 +13,31 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bpf import syscalls
-from bpf.bcc_import import RAW_TRACEPOINT, Module
-from bpf.one_target import array_word, per_cpu_sum, read_status, target_constants
-from bpf.program import TargetIds
-from tracer.events import EVENT, EventBatch, Kind, ProbeStatus, no_events
+from gomem.bpf import syscalls
+from gomem.bpf.bcc_import import RAW_TRACEPOINT, Module
+from gomem.bpf.one_target import array_word, per_cpu_sum, read_status, target_constants
+from gomem.bpf.program import TargetIds
+from gomem.tracer.events.record import EVENT, EventBatch, EventKind, no_events
+from gomem.tracer.events.source import ProbeStatus
 
-SOURCE = Path(__file__).parent / "page_faults.c"
-GRANULES = 64  # of a region; bpf/page_faults.c
+SOURCE = Path(__file__).parent / "programs" / "page_faults.c"
+GRANULES = 64  # of a region; bpf/programs/page_faults.c
 MOST_REGIONS = 1 << 15
 _SMALLEST_REGION = 18  # log2: 64 OS pages of 4 KB
 _EXECS = 4  # programs of one process that are told apart
-_TRACEPOINTS = (
-    ("sched_process_exec", "on_page_fault_exec"),
-    ("page_fault_user", "on_page_fault_user"),
-    ("page_fault_kernel", "on_page_fault_kernel"),
-)
+_EXEC = ("sched_process_exec", "on_page_fault_exec")
+_FAULTS = (("page_fault_user", "on_page_fault_user"), ("page_fault_kernel", "on_page_fault_kernel"))
 _SUMS = ("faults", "by_kernel", "writes", "present")
 
-# bpf/page_faults.c: struct region
+# bpf/programs/page_faults.c: struct region
 REGION = np.dtype([(name, "<u8") for name in _SUMS] + [("touched", "u1", (GRANULES,))])
 Programs = NDArray[np.int64]
 
 
-_USER_HITS, _KERNEL_HITS = 16, 17  # bpf/page_faults.c: the counters behind len(_SUMS) for each of _EXECS
-_EXECUTED, _EXECUTED_AT = 0, 1  # bpf/page_faults.c: facts
+_USER_HITS, _KERNEL_HITS = 16, 17  # bpf/programs/page_faults.c: the counters behind len(_SUMS) for each of _EXECS
+_EXECUTED, _EXECUTED_AT = 0, 1  # bpf/programs/page_faults.c: facts
 _BEFORE_EXEC = 1_000_000  # ns; others take the time of the same exec a moment earlier or later
-_PROGRAM_SHIFT = np.uint64(56)  # bpf/page_faults.c: the key of a region
+_PROGRAM_SHIFT = np.uint64(56)  # bpf/programs/page_faults.c: the key of a region
 
 
 def region_shift(resident: int) -> int:
@@ -62,6 +60,7 @@ class PageFaults:
             "COUNTERS": _KERNEL_HITS + 1,
         }
         self._module = Module(SOURCE, constants | target_constants(ids))
+        self._programs: list[tuple[str, int]] = []  # by the tracepoint that they are for
         self._hits = 0
         self._told_execs = -1
         self._keys = np.zeros(0, np.uint64)  # of the regions that were told, rising
@@ -69,10 +68,19 @@ class PageFaults:
         self._unplaced = np.zeros((_EXECS, len(_SUMS)), np.uint64)
 
     def attach(self, held: list[int]) -> None:
-        """Begin to count; what is appended to `held` keeps it attached. Raises OSError and as the constructor does."""
-        for name, function in _TRACEPOINTS:
-            held.append(syscalls.open_raw_tracepoint(self._module.load(function, RAW_TRACEPOINT), name))
+        """Load, and see what is rare; what is appended to `held` keeps it attached.
+
+        Raises OSError and as the constructor does.
+        """
+        name, function = _EXEC
+        held.append(syscalls.open_raw_tracepoint(self._module.load(function, RAW_TRACEPOINT), name))
+        self._programs = [(name, self._module.load(function, RAW_TRACEPOINT)) for name, function in _FAULTS]
         self._module.forget_compiler()
+
+    def begin(self, dear: list[int]) -> None:
+        """Begin to count, or go on; what is appended to `dear` keeps it attached. Raises OSError."""
+        for name, program in self._programs:
+            dear.append(syscalls.open_raw_tracepoint(program, name))
 
     def take(self, execs: int) -> EventBatch:
         """Return what was not told yet as PAGE_FAULTS events, of this moment or of right before the last exec.
@@ -89,7 +97,7 @@ class PageFaults:
         none = _events(np.zeros((int(execs != self._told_execs), len(_SUMS)), np.uint64))
         self._told_execs = execs
         events = np.concatenate((placed, unplaced, none))
-        events["kind"], events["tid"] = Kind.PAGE_FAULTS, self._pid
+        events["kind"], events["tid"] = EventKind.PAGE_FAULTS, self._pid
         facts = self._module.map_fd("facts")
         executed = array_word(facts, _EXECUTED)
         if executed <= execs:

@@ -4,21 +4,23 @@ The kernel (kernel/bpf/ringbuf.c) lets the reader map a page with its own positi
 page with the producer's, then the data twice in a row, so that no record is ever split. A record is
 a 4-byte length with two flag bits, 4 bytes of the kernel's, and the data, rounded up to 8 bytes.
 All of ours have one length, so everything between the two positions is one array.
+
+The programs stamp events with the kernel's clock. Whoever takes them gets them in this process's, which a time
+namespace can put ahead or behind (tracer/proc/clocks.py).
 """
 
 from __future__ import annotations
 
 import mmap
-import select
 import threading
 
 import numpy as np
 
-from tracer.events import EVENT, EventBatch
+from gomem.tracer.events.record import EVENT, EventBatch
+from gomem.tracer.proc.clocks import own_offset
 
 _BUSY = np.uint32(1 << 31)
 _HEADER_BYTES = 8
-RECORD_BYTES = _HEADER_BYTES + EVENT.itemsize
 
 
 class RingBuffer:
@@ -31,22 +33,12 @@ class RingBuffer:
         self._dtype = dtype
         self._record = np.dtype([("length", "<u4"), ("page", "<u4"), ("content", dtype)])
         self._size = size
+        self._ahead = np.uint64(own_offset() % (1 << 64))
         self._ours = mmap.mmap(map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._theirs = mmap.mmap(map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._read = np.frombuffer(self._ours, "<u8", 1)
         self._written = np.frombuffer(self._theirs, "<u8", 1)
         self._fence = threading.Lock()
-        self._epoll = select.epoll()
-        # Edge-triggered: the programs wake us only now and then, and waiting data alone shall not.
-        self._epoll.register(map_fd, select.EPOLLIN | select.EPOLLET)
-
-    def wake_also(self, fd: int) -> None:
-        """Wake once when another descriptor becomes readable, too."""
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
-
-    def wait(self, timeout: float) -> None:
-        """Sleep until the kernel wakes us, at most `timeout` seconds."""
-        self._epoll.poll(timeout)
 
     def take(self) -> EventBatch:
         """Remove and return all finished records, in the order in which their room was reserved."""
@@ -64,11 +56,14 @@ class RingBuffer:
         events: EventBatch = records["content"][:count].copy()
         with self._fence:  # a release: the room must not be given back before it was copied
             self._read[0] = read + count * self._record.itemsize
+        if self._ahead:
+            stamped = events["event"] if "event" in (events.dtype.names or ()) else events
+            stamped["entered"] += np.where(stamped["entered"] > 0, self._ahead, np.uint64(0))
+            stamped["time"] += self._ahead
         return events
 
     def close(self) -> None:
         """Unmap it. The map's fd stays its owner's."""
-        self._epoll.close()
         del self._read, self._written
         self._ours.close()
         self._theirs.close()

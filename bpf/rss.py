@@ -21,23 +21,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bpf import syscalls
-from bpf.bcc_import import RAW_TRACEPOINT, Module
-from bpf.one_target import array_word, read_status, target_constants
-from bpf.program import TargetIds, possible_cpus
-from bpf.tracefs import Tracefs, Tracepoint
-from tracer.errors import BackendUnavailable
-from tracer.events import EVENT, EventBatch, Kind, ProbeStatus, no_events
+from gomem.bpf import syscalls
+from gomem.bpf.bcc_import import RAW_TRACEPOINT, Module
+from gomem.bpf.one_target import array_word, read_status, target_constants
+from gomem.bpf.probes.tracefs import Tracefs, Tracepoint
+from gomem.bpf.program import TargetIds, possible_cpus
+from gomem.tracer.errors import BackendUnavailable
+from gomem.tracer.events.record import EVENT, EventBatch, EventKind, no_events
+from gomem.tracer.events.source import ProbeStatus
+from gomem.tracer.machine.rights import newer_kernel
 
-SOURCE = Path(__file__).parent / "rss.c"
+SOURCE = Path(__file__).parent / "programs" / "rss.c"
 _TRACEPOINT = 5  # enum bpf_prog_type
 _MEMBERS = ("MM_ANONPAGES", "MM_FILEPAGES", "MM_SHMEMPAGES", "MM_SWAPENTS")  # in the order of an RSS event
 _RESIDENT = 3  # of them are in RAM
 _FIELDS = {"mm_id": 4, "curr": 4, "member": 4, "size": 8}  # bytes
-_SPACE, _ROUND = 0, 2  # bpf/rss.c: facts
+_SPACE, _ROUND = 0, 2  # bpf/programs/rss.c: facts
 _FACTS = 3
+_NO_SPACE = (1 << 64) - 1
 
-# bpf/rss.c: struct peak, struct tally
+# bpf/programs/rss.c: struct peak, struct tally
 PEAK = np.dtype([("round", "<u8"), ("space", "<u8"), ("size", "<i8"), ("total", "<i8")])
 TALLY = np.dtype([("time", "<u8"), ("space", "<u8"), ("size", "<i8"), ("changes", "<u8"), ("peaks", PEAK, (2,))])
 Sizes = NDArray[np.int64]  # shape (4,): bytes in the order of _MEMBERS
@@ -49,7 +52,7 @@ def rss_stat() -> tuple[Tracepoint, list[int]]:
     with Tracefs() as tracefs:
         tracepoint = tracefs.tracepoint("kmem", "rss_stat")
     if tracepoint is None or any(tracepoint.fields.get(name, (0, 0))[1] != size for name, size in _FIELDS.items()):
-        raise BackendUnavailable("this kernel does not trace the resident pages of processes", "needs Linux 5.6")
+        raise BackendUnavailable("this kernel does not trace the resident pages of processes", newer_kernel((5, 6)))
     members = [tracepoint.symbols.get(name, -1) for name in _MEMBERS]
     if sorted(members) != list(range(len(_MEMBERS))):
         raise BackendUnavailable("this kernel counts resident pages of kinds that gomem does not know")
@@ -92,21 +95,39 @@ class ResidentBytes:
         constants |= dict(zip(("ANON", "FILE", "SHMEM"), self._members, strict=False))
         constants |= {"TALLY_BYTES": TALLY.itemsize, "FACTS": _FACTS}
         self._module = Module(SOURCE, constants | target_constants(ids))
+        self._program = -1
         self._round = 0
+        self._base_space = 0  # the address space that `_base` is of
         self._base = np.zeros(len(_MEMBERS), np.int64)
         self._told: Reading | None = None
         self._told_space = 0
 
     def attach(self, held: list[int]) -> None:
-        """Begin to follow; what is appended to `held` keeps it attached. Raises OSError and as the constructor does."""
+        """Load, and see what is rare; what is appended to `held` keeps it attached.
+
+        Raises OSError and as the constructor does.
+        """
         on_exec = self._module.load("on_rss_exec", RAW_TRACEPOINT)
         held.append(syscalls.open_raw_tracepoint(on_exec, "sched_process_exec"))
-        program = self._module.load("on_rss_stat", _TRACEPOINT)
-        perf_fd = syscalls.open_tracepoint(self._tracepoint)
-        held.append(perf_fd)
-        held.append(syscalls.link_perf_event(program, perf_fd, 0))
+        self._program = self._module.load("on_rss_stat", _TRACEPOINT)
         self._module.forget_compiler()
+
+    def begin(self, dear: list[int]) -> None:
+        """Begin to follow, or go on; what is appended to `dear` keeps it attached. Raises OSError."""
+        self._forget_sizes()
+        perf_fd = syscalls.open_tracepoint(self._tracepoint)
+        dear.append(perf_fd)
+        dear.append(syscalls.link_perf_event(self._program, perf_fd, 0))
         self._take_base()
+
+    def _forget_sizes(self) -> None:
+        """Take what CPUs saw before for old: nobody knows what has happened since. The changes stay counted."""
+        tallies = self._tallies().copy()
+        tallies["time"] = 0
+        tallies["peaks"]["space"] = _NO_SPACE
+        for member, of_cpus in zip(self._members, tallies, strict=True):
+            syscalls.map_update(self._module.map_fd("tallies"), member, of_cpus.tobytes())
+        self._base_space = array_word(self._module.map_fd("facts"), _SPACE)
 
     def _take_base(self) -> None:
         """Learn the figures of members that do not change meanwhile; the others tell theirs when they change."""
@@ -137,7 +158,7 @@ class ResidentBytes:
             return no_events()
         round_, self._round = self._round, self._round + 1
         syscalls.map_update(facts, _ROUND, self._round.to_bytes(8, "little"))
-        base = self._base if space == 0 else np.zeros_like(self._base)
+        base = self._base if space == self._base_space else np.zeros_like(self._base)
         reading = read_tallies(self._tallies(), base, space, round_)
         before = self._told
         if before is not None and before.changes == reading.changes and self._told_space == space:
@@ -148,7 +169,7 @@ class ResidentBytes:
 
     def _events(self, reading: Reading, before: Reading | None) -> EventBatch:
         events = np.zeros(2, EVENT)
-        events["kind"] = Kind.RSS, Kind.RSS_PEAK
+        events["kind"] = EventKind.RSS, EventKind.RSS_PEAK
         events["tid"] = self._pid
         events["time"] = time.monotonic_ns()
         args = events["args"]

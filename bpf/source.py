@@ -1,36 +1,39 @@
-"""The BPF event source: what a process asks of the kernel's memory, and what its Go runtime does."""
+"""The BPF event source of one process: what it asks of the kernel's memory, and what its Go runtime does."""
 
 from __future__ import annotations
 
 import os
-import select
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from math import inf
 
 import numpy as np
 
-from bpf import syscalls, uprobes
-from bpf.call_tracepoints import MemoryCalls, refused_tracepoint
-from bpf.governor import GovernedUprobes
-from bpf.operands import pack_operands
-from bpf.program import SYSCALLS, Counter, Program, TargetIds, target_ids
-from bpf.residency import Residency
-from bpf.ringbuf import RECORD_BYTES, RingBuffer
-from bpf.thread_numbers import ThreadNumbers
-from bpf.uprobes import Backend, SkippedUprobe, UprobeSpec
-from tracer.errors import BackendUnavailable, TargetGone
-from tracer.events import EventBatch, Kind, ProbeStatus, no_events
-from tracer.optional_roles import OptionalRole
-from tracer.report import Limit
+from gomem.bpf.governor import GovernedUprobes
+from gomem.bpf.probes.uprobes import Backend
+from gomem.bpf.program import target_ids
+from gomem.bpf.residency_roles import Residency
+from gomem.bpf.shared_program import ONE
+from gomem.bpf.shared_source import SharedSource
+from gomem.bpf.shared_target import SharedTarget
+from gomem.bpf.target_events import in_order
+from gomem.tracer.errors import TargetGone
+from gomem.tracer.events.optional_roles import RESIDENCY_ROLES, OptionalRole
+from gomem.tracer.events.probes import SkippedUprobe, UprobeSpec
+from gomem.tracer.events.record import EventBatch, EventKind, no_events
+from gomem.tracer.events.source import ProbeStatus
+from gomem.tracer.process.guardian import Guardian
+from gomem.tracer.report import Limit
 
-RING_BYTES = 16 << 20  # 77,000 events: what a busy target makes while a look is taken
-# Raw tracepoints: no tracefs, no CAP_SYS_ADMIN, and they detach without the wait that each perf event costs.
-_TRACEPOINTS = (("sched_process_exec", "on_exec"), ("sched_process_exit", "on_exit"))
+_OTHER_PROBES = 0.2  # seconds; the target runs another program meanwhile, or the same one anew
+_LAST_PROBES = 5.0  # seconds that taking the last probes off may take before we end, on a machine that is busy
+_UNLIMITED = (1 << 32) - 1  # events a second
+RING_BYTES = 16 << 20  # 76,000 events: what a busy target makes while a look is taken
 
 
 class BpfSource:
-    """Implements tracer.events.EventSource with BPF programs on raw tracepoints and uprobes.
+    """Implements EventSource: a SharedSource of one, and the optional roles that only one can have.
 
     `pid` may be a child that has not called execve yet: the uprobes wait in the file that it will run. Syscalls of the
     target are seen whole: one under way when the source starts is not. process_madvise is
@@ -47,122 +50,80 @@ class BpfSource:
         ring_bytes: int = RING_BYTES,
         uprobe_backend: Backend = "auto",
         governed: Sequence[GovernedUprobes] = (),
-        residency: Collection[OptionalRole] = frozenset(),
+        optional: Collection[OptionalRole] = frozenset(),
+        has_int_0x80: bool = False,
     ) -> None:
-        if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
-            raise ValueError(f"the ring buffer's size must be a power of two of at least 4096, not {ring_bytes}")
+        """Begin nothing yet. For `has_int_0x80` see SharedSource.add.
+
+        `optional`: the roles that are asked for. Without SPANS, none of the `governed` ones may be for span events, now
+        or later: the program for them takes time to compile.
+        """
         self.pid = pid
         self.lost = 0
-        self.skipped: list[SkippedUprobe] = []  # uprobes that the kernel refused, known after start
-        self.uprobe_backend: Backend = uprobe_backend  # after start: the one in use
         self._specs = tuple(uprobes)
-        self.governed = tuple(governed)
-        self.missing: list[Limit] = []  # of the roles in `residency`, known after start
-        self._residency_roles = residency
+        self._governed = tuple(governed)
+        self._residency_roles = RESIDENCY_ROLES.intersection(optional)
         self._residency: Residency | None = None
+        self._has_int_0x80 = has_int_0x80
         self._execs = 0
-        self._ring_bytes = ring_bytes
-        self._ids = TargetIds(pid)
-        self._program: Program | None = None
-        self._ring: RingBuffer | None = None
-        self._held: list[int] = []
-        self._uprobe_fd = -1
-        self._added: list[UprobeSpec] = []
-        self._calls: MemoryCalls | None = None
-        self._pidfd = -1
-        self._exit: EventBatch = no_events()
-        self._rest: list[EventBatch] = []
-        self._hits: list[ProbeStatus] = []
-        self._threads = ThreadNumbers(pid)
+        capacity = replace(ONE, spans=OptionalRole.SPANS in optional)
+        self._source = SharedSource(
+            ring_bytes, _UNLIMITED, share_for_used=None, capacity=capacity, backend=uprobe_backend
+        )
+        self._target: SharedTarget | None = None
+        self._stopped = False
+        self._rest = no_events()  # what was not polled before it was stopped
 
     def start(self) -> None:
         """Compile, load and attach. Raises BackendUnavailable, NotPermitted or TargetGone."""
         try:
-            self._start()
+            os.close(os.pidfd_open(self.pid))  # before the programs are compiled for nobody
+        except ProcessLookupError as error:
+            raise TargetGone(f"process {self.pid} is gone") from error
+        self._source.start()
+        try:
+            self._source.add(self.pid, self._specs, governed=self._governed, has_int_0x80=self._has_int_0x80)
+            self._target = self._source.target(self.pid)
+            if self._residency_roles:
+                ids = target_ids(self.pid)
+                self._residency = Residency(self.pid, ids, self._residency_roles, self._source.guardian)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self) -> None:
-        try:
-            self._pidfd = os.pidfd_open(self.pid)
-        except ProcessLookupError as error:
-            raise TargetGone(f"process {self.pid} is gone") from error
-        self._ids = target_ids(self.pid)
-        records = self._ring_bytes // RECORD_BYTES
-        wake_every = 1 << max(records // 8 // (os.cpu_count() or 1), 1).bit_length() - 1
-        specs = [*self._specs, *(spec for governed in self.governed for spec in governed.specs)]
-        operands = any(spec.operands for spec in specs)
-        self._program = Program(self._ids, self._ring_bytes, wake_every, operands=operands)
-        self._ring = RingBuffer(self._program.ring_fd(), self._ring_bytes)
-        self._ring.wake_also(self._pidfd)
-        self._attach_tracepoints(self._program)
-        if self._process_is_gone():  # before its exit could be seen; from here on it is
-            raise TargetGone(f"process {self.pid} has exited")
-        if self._specs:
-            self._attach_uprobes(self._program)
-        self._start_governed(self._program)
-        self._program.forget_compiler()
-        if self._residency_roles:
-            self._residency = Residency(self.pid, self._ids, self._residency_roles)
-            self.missing = self._residency.missing
+    @property
+    def keeper(self) -> Guardian:
+        """Who holds what keeps probes on."""
+        return self._source.guardian
 
-    def _attach_tracepoints(self, program: Program) -> None:
-        for name, function in _TRACEPOINTS:
-            try:
-                self._held.append(syscalls.open_raw_tracepoint(program.tracepoint(function), name))
-            except OSError as error:
-                raise refused_tracepoint(name, error) from error
-        self._calls = MemoryCalls(program)
+    @property
+    def skipped(self) -> list[SkippedUprobe]:
+        """The uprobes that the kernel refused, others than the governed ones; known after start."""
+        return self._target.uprobes.skipped if self._target is not None else []
 
-    def _start_governed(self, program: Program) -> None:
-        if self.governed and self.uprobe_backend == "auto":
-            self.uprobe_backend = "multi" if _multi_program(program, required=False) is not None else "perf"
-        first = len(self._specs)
-        for governed in self.governed:
-            governed.start(program, self.pid, self.uprobe_backend, first)
-            first += len(governed.specs)
+    def change_program(
+        self, specs: Sequence[UprobeSpec], governed: Sequence[GovernedUprobes] = (), *, has_int_0x80: bool = False
+    ) -> None:
+        """Take the uprobes off the program that the target ran before, and put others on the one that it runs now.
 
-    def _attach_uprobes(self, program: Program) -> None:
-        backend = self.uprobe_backend
-        if backend != "perf":
-            program_fd = _multi_program(program, required=backend == "multi")
-            backend = "multi" if program_fd is not None else "perf"
-        if backend == "perf":
-            program_fd = program.uprobe("perf")
-        assert program_fd is not None
-        self._uprobe_fd = program_fd
-        for index, spec in enumerate(self._specs):
-            if spec.operands:
-                program.set_operands(index, pack_operands(spec.operands, on=True))
-        held, self.skipped = uprobes.attach(program_fd, self._specs, self.pid, backend)
-        self._held += held
-        self.uprobe_backend = backend
-        if not held:
-            raise uprobes.unavailable(self.skipped)
+        System calls are seen all the time. What cannot be put on is in `skipped`, as after `start`.
+        """
+        self._source.change_program(self.pid, specs, governed, _OTHER_PROBES, has_int_0x80=has_int_0x80)
 
     def add_uprobes(self, specs: Sequence[UprobeSpec]) -> list[SkippedUprobe]:
-        """Put more uprobes on the target while it is watched; return those that were refused. Raises NotPermitted.
+        """Put more uprobes on the target while it is watched; return those that were refused. Raises NotPermitted."""
+        return self._source.add_uprobes(self.pid, specs)
 
-        Only after `start` was given some: those that come later are of the same kinds.
-        """
-        first = self._first_added() + len(self._added)
-        room = uprobes.MAX_UPROBES - first if self._program is not None and self._uprobe_fd >= 0 else 0
-        taken, rest = list(specs[:room]), specs[room:]
-        if taken and self._program is not None:
-            for index, spec in enumerate(taken, start=first):
-                if spec.operands:
-                    self._program.set_operands(index, pack_operands(spec.operands, on=True))
-            cookies = {spec: uprobes.cookie(spec, index) for index, spec in enumerate(taken, start=first)}
-            held, skipped = uprobes.attach(self._uprobe_fd, taken, self.pid, self.uprobe_backend, cookies)
-            self._held += held
-            self._added += taken
-        else:
-            skipped = []
-        return [*skipped, *(SkippedUprobe(spec, "there are too many probes") for spec in rest)]
+    def watch_closely(self) -> None:
+        """Look for 32-bit calls for some seconds (bpf/compat_watch.py)."""
+        if self._target is not None:
+            self._target.watch_closely()
 
-    def _first_added(self) -> int:
-        return len(self._specs) + sum(len(governed.specs) for governed in self.governed)
+    def limits(self) -> list[Limit]:
+        """Return what is not seen: probes that the kernel refused, roles of the residency, 32-bit calls."""
+        missing = self._residency.limits() if self._residency is not None else ()
+        of_governed = self._target.limits() if self._target is not None else []
+        return [*(skipped.limit() for skipped in self.skipped), *of_governed, *missing]
 
     def poll(self, timeout: float) -> EventBatch:
         """Return the events of the last moments, sorted by time; see EventSource.poll.
@@ -172,134 +133,57 @@ class BpfSource:
         its EXIT is the last event.
         """
         deadline = time.monotonic() + timeout
-        at_most = min((governed.manner.look_every for governed in self.governed), default=inf)
         while True:
+            target = self._target
+            if target is None or self._stopped:
+                rest, self._rest = self._rest, no_events()
+                return rest
             remaining = deadline - time.monotonic()
-            if self._ring is not None and remaining > 0:
-                self._ring.wait(min(remaining, at_most))
-            batch = self._take()
-            if len(batch) or remaining <= 0 or self._ring is None:
+            if remaining > 0:
+                at_most = min((governed.policy.look_every for governed in target.uprobes.governed), default=inf)
+                self._source.wait(min(remaining, at_most))
+            batch = self._take(target)
+            if len(batch) or remaining <= 0:
                 return batch
 
-    def _take(self) -> EventBatch:
-        if self._ring is not None:
-            if self._calls is not None:
-                self._calls.leave_others_alone()
-            if not self._process_is_gone():
-                self._rest += [marks for governed in self.governed if len(marks := governed.tick())]
-            self._rest.append(self._translated(self._ring.take()))
-            self._take_residency(stop=False)
-            self._read_losses()
-        batch = np.concatenate(self._rest) if len(self._rest) > 1 else (self._rest or [no_events()])[0]
-        self._rest = []
-        if np.any(batch["time"][1:] < batch["time"][:-1]):
-            batch = batch[np.argsort(batch["time"], kind="stable")]
-        return self._settle_exit(batch)
+    def _take(self, target: SharedTarget) -> EventBatch:
+        if not target.is_gone():
+            target.govern()
+        self._source.collect()
+        return self._told(target, [], stop=False)
 
-    def _take_residency(self, *, stop: bool) -> None:
-        """Put what is to be told of the residency behind what the ring has given just now."""
-        if self._residency is None:
-            return
-        self._execs += int(np.count_nonzero(self._rest[-1]["kind"] == Kind.EXEC))
-        take = self._residency.stop if stop else self._residency.take
-        batch = take(self._execs, self._process_is_gone)
-        if len(batch):
-            self._rest.append(batch)
-
-    def _settle_exit(self, batch: EventBatch) -> EventBatch:
-        """Hold an EXIT back until the whole process is gone.
-
-        The thread-group leader also "exits" when another thread calls execve, and may exit before
-        the others do.
-        """
-        exits = batch["kind"] == Kind.EXIT
-        if exits.any():
-            self._exit = batch[exits][-1:].copy()
-            batch = batch[~exits]
-        if not len(self._exit):
-            return batch
-        if np.any((batch["kind"] == Kind.EXEC) & (batch["time"] >= self._exit["time"][0])):
-            self._exit = no_events()
-        elif self._process_is_gone():
-            if len(batch):
-                self._exit["time"] = max(self._exit["time"][0], batch["time"][-1])
-            batch = np.concatenate([batch, self._exit])
-            self._exit = no_events()
-        return batch
-
-    def _process_is_gone(self) -> bool:
-        return self._pidfd < 0 or bool(select.select([self._pidfd], [], [], 0)[0])
-
-    def _translated(self, batch: EventBatch) -> EventBatch:
-        """Give threads of a nested PID namespace the tracer's numbers; 0 for one that is gone already."""
-        if not self._ids.foreign or not len(batch):
-            return batch
-        self._threads.translate(batch)
-        return batch
-
-    def _read_losses(self) -> None:
-        if self._program is not None:
-            self.lost = self._program.counter(Counter.LOST_RING) + self._program.counter(Counter.LOST_PENDING)
+    def _told(self, target: SharedTarget, marks: list[EventBatch], *, stop: bool) -> EventBatch:
+        """Return what there is to tell by now; an EXIT among it is the last."""
+        self.lost = target.lost
+        events = target.events.take()
+        batches = [*marks, events]
+        if self._residency is not None:
+            self._execs += int(np.count_nonzero(events["kind"] == EventKind.EXEC))
+            take = self._residency.stop if stop else self._residency.take
+            batches.append(take(self._execs, target.is_gone))
+        return exit_last(in_order([batch for batch in batches if len(batch)]))
 
     def stop(self) -> None:
         """Detach everything and free the kernel's memory; keep what was not polled yet. Idempotent."""
-        if self._program is not None:
-            self._program.silence()
-        self._rest += [governed.stop() for governed in self.governed]
-        uprobes.close_all(self._held)
-        if self._calls is not None:
-            self._calls.close()
-            self._calls = None
-        if self._ring is not None:
-            self._rest.append(self._translated(self._ring.take()))
-            self._take_residency(stop=True)
-            self._read_losses()
-            self._hits = self.probes()
-            self._ring.close()
-            self._ring = None
-        if self._program is not None:
-            self._program.close()
-            self._program = None
-        if self._pidfd >= 0:
-            if not self._process_is_gone():
-                self._settle_leader_exit()
-            os.close(self._pidfd)
-            self._pidfd = -1
-
-    def _settle_leader_exit(self) -> None:
-        """Forget the exit of a leader whose process lives on: nothing more will be known of it."""
-        self._exit = no_events()
-        self._rest = [batch[batch["kind"] != Kind.EXIT] for batch in self._rest]
+        self._source.silence()
+        target = self._target
+        marks = target.uprobes.stop_governed() if target is not None else []
+        self._source.stop(_LAST_PROBES)
+        if target is not None and not self._stopped:
+            self._stopped = True
+            self._rest = self._told(target, marks, stop=True)
 
     def probes(self) -> list[ProbeStatus]:
         """Return syscalls and placed uprobes with their hits, also of events that were lost."""
-        program = self._program
-        if program is None:
-            return list(self._hits)
-        refused = {skipped.spec for skipped in self.skipped}
-        found = [
-            ProbeStatus(name, f"sys_{name}", program.counter(Counter.SYSCALL_HITS + kind))
-            for name, kind in SYSCALLS.items()
-        ]
-        for index, spec in enumerate(self._specs):
-            if spec not in refused:
-                found.append(ProbeStatus(spec.role, spec.symbol, program.counter(Counter.HITS + index)))
-        for index, spec in enumerate(self._added, start=self._first_added()):
-            found.append(ProbeStatus(spec.role, spec.symbol, program.counter(Counter.HITS + index)))
-        for more in (*self.governed, self._residency):
-            found += more.probes() if more is not None else []
-        return found
+        found = self._target.probes() if self._target is not None else []
+        return [*found, *(self._residency.probes() if self._residency is not None else ())]
 
 
-def _multi_program(program: Program, required: bool) -> int | None:
-    """Load the uprobe program for uprobe_multi links, or None where the kernel has none."""
-    try:
-        fd = program.uprobe("multi")
-        if uprobes.multi_supported(fd):
-            return fd
-    except BackendUnavailable:
-        if required:
-            raise
-    if required:
-        raise BackendUnavailable("this kernel has no uprobe_multi links", "needs Linux 6.6; leave the choice to gomem")
-    return None
+def exit_last(batch: EventBatch) -> EventBatch:
+    """Return events with an EXIT among them at the end."""
+    is_exit = batch["kind"] == EventKind.EXIT
+    if not is_exit.any() or is_exit[-1]:
+        return batch
+    last = batch[is_exit][-1:].copy()
+    last["time"] = batch["time"][-1]
+    return np.concatenate([batch[~is_exit], last])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tracer.events import EventBatch
+from gomem.tracer.events.record import EventBatch
 
 
 class ThreadNumbers:

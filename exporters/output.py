@@ -1,4 +1,4 @@
-"""Where a report goes: standard output, or a file that is replaced whole or not at all."""
+"""Where a report or a profile goes: standard output, or a file that is replaced whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import stat
 import sys
 from typing import TextIO
 
-from tracer.errors import GomemError
+from gomem.tracer.errors import GomemError
 
 
-def write_output(text: str, path: str | None = None, stream: TextIO | None = None) -> None:
+def write_output(text: str | bytes, path: str | None = None, stream: TextIO | None = None) -> None:
     """Write `text` to the file `path`, or to `stream` (default: standard output) where path is None or "-".
 
     A regular file is replaced atomically and keeps its permissions; devices, FIFOs and /dev/stdout
-    are written to as they are. Raises GomemError; the old file is then untouched.
+    are written to as they are. So are bytes. Raises GomemError; the old file is then untouched.
     """
     if path is None or path == "-":
         _write_stream(text, stream or sys.stdout)
         return
-    content = text.encode("utf-8", "backslashreplace")
+    content = _encoded(text, "utf-8")
     try:
         descriptor = _own_descriptor(path)
         if descriptor is not None:
@@ -33,6 +33,16 @@ def write_output(text: str, path: str | None = None, stream: TextIO | None = Non
             _replace(os.path.realpath(path), content)
     except OSError as error:
         raise GomemError(f"cannot write {path}: {error.strerror}", _fix(error)) from error
+
+
+def goes_to_stdout(path: str | None) -> bool:
+    """Tell whether `write_output` would write to standard output."""
+    if path is None or path == "-":
+        return True
+    try:
+        return _own_descriptor(path) == 1
+    except OSError:
+        return False
 
 
 def check_output(path: str | None) -> None:
@@ -53,14 +63,18 @@ def check_output(path: str | None) -> None:
         raise GomemError(f"cannot write {path}: permission denied", f"needs write permission for {directory}")
 
 
-def _write_stream(text: str, stream: TextIO) -> None:
+def _encoded(text: str | bytes, encoding: str) -> bytes:
+    return text if isinstance(text, bytes) else text.encode(encoding, "backslashreplace")
+
+
+def _write_stream(text: str | bytes, stream: TextIO) -> None:
     try:
         buffer = getattr(stream, "buffer", None)
         if buffer is None:
-            stream.write(text)
+            stream.write(text if isinstance(text, str) else text.decode())
         else:
             stream.flush()
-            buffer.write(text.encode(stream.encoding or "utf-8", "backslashreplace"))
+            buffer.write(_encoded(text, stream.encoding or "utf-8"))
         stream.flush()
     except BrokenPipeError:
         # The reader (head, a pager) has seen enough. Python flushes once more at exit: let it do so in peace.

@@ -80,20 +80,22 @@ def _escape_character(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+LONGEST = 2000  # characters of what a target can make as long as it likes; our own sentences are shorter
 _NOT_ASCII_PRINTABLE = re.compile(r"[^ -~]+")
 
 
-def clean(text: str, limit: int = 0) -> str:
+def clean(text: str, limit: int = LONGEST) -> str:
     r"""Return `text` with everything that a terminal could obey written out (`\x1b`, `\u202e`).
 
     Command lines, paths and mapping names belong to the target and are not to be trusted: control
     characters, C1 codes, bidirectional overrides and undecodable bytes never reach the terminal.
-    With `limit`, a longer text is cut in its middle, where paths are least telling.
+    A text that is longer than `limit` is cut in its middle, where paths are least telling; 0 is the default.
     """
-    if limit and len(text) > 4 * limit:
+    limit = limit or LONGEST
+    if len(text) > 4 * limit:
         text = text[: 2 * limit] + text[-2 * limit :]
     safe = _NOT_ASCII_PRINTABLE.sub(_escape, text)
-    if limit and len(safe) > limit:
+    if len(safe) > limit:
         tail = (limit - 3) // 2
         safe = safe[: limit - 3 - tail] + "..." + safe[-tail:]
     return safe

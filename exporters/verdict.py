@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporters.units import size
-from tracer.report import Report
+from gomem.exporters.units import plural, seconds, size
+from gomem.tracer.report import BetweenLooks, Report, Resident
 
 # Parts are named until this share of RSS is told, but never more than this many.
 _TELL_SHARE = 0.80
@@ -14,8 +14,9 @@ _TELL_AT_MOST = 3
 _NOT_WORTH_TELLING = 0.10
 
 _RUNTIME_KINDS = ("heap_metadata", "page_summary", "runtime_other")
-_C_KINDS = ("c_heap", "thread_stack", "other")
-_FILE_KINDS = ("binary", "shared_library", "file", "vdso")
+_C_KINDS = ("c_heap", "other")
+_OWN = "the program's own (anonymous) memory"
+_IMAGE_KINDS = ("binary", "shared_library")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ def verdict(report: Report) -> str:
     resident = report.resident
     if report.rebuilt is not None:
         return "From a log of system calls: what is mapped is known as far as the log goes, what is in RAM is not."
+    if report.between_looks is not None:
+        return _between_looks(report, report.between_looks)
+    if resident is None and report.ending is not None:
+        did = "." if report.events is None else "; what it did until then is below."
+        return "It ended before its memory could be looked at" + did
     if resident is None:
         return "The kernel's view of this process could not be had; see the limits below."
     shares = sorted(_shares(report), key=lambda share: share.bytes, reverse=True)
@@ -45,6 +51,14 @@ def verdict(report: Report) -> str:
     if told:
         sentence += ": " + "; ".join(told)
     return sentence + _live(report) + "."
+
+
+def _between_looks(report: Report, between: BetweenLooks) -> str:
+    if report.resident is not None:
+        return f"RSS {size(report.resident.total)}, as the kernel counts it; who held it, only a look can tell."
+    then = between.resident_then
+    seen = f"; {seconds(between.seconds_before)} before, RSS was {size(then.total)}" if then is not None else ""
+    return f"What was in RAM at this moment is not known{seen}."
 
 
 def _live(report: Report) -> str:
@@ -67,7 +81,7 @@ def _shares(report: Report) -> list[Share]:
     if report.heap is None:
         return _kernel_shares(report, lazy)
     pages = report.heap.resident
-    by_kind = {row.kind: row.resident for row in report.kinds or ()}
+    by_kind = {row.kind: row.resident or 0 for row in report.kinds or ()}
 
     def of(kinds: tuple[str, ...]) -> int:
         return sum(by_kind.get(kind, 0) for kind in kinds)
@@ -80,17 +94,46 @@ def _shares(report: Report) -> list[Share]:
         Share(pages.free, "free heap that Go keeps for reuse"),
         Share(pages.stacks, "goroutine stacks"),
         Share(of(_RUNTIME_KINDS) + pages.work_bufs + pages.outside, "the Go runtime's own records"),
+        Share(of(("thread_stack",)), _stacks_words(report)),
         Share(of(_C_KINDS), "memory outside the Go runtime (C malloc, mmap)"),
-        Share(of(_FILE_KINDS), "pages of files (program text, libraries), which the kernel can drop"),
+        Share(_anonymous(report, _IMAGE_KINDS), "variables of the program and its libraries (data, bss)"),
+        *_file_shares(report, resident),
     ]
 
 
 def _kernel_shares(report: Report, lazy: int) -> list[Share]:
     resident = report.resident
     assert resident is not None
+    stacks = report.thread_stacks.resident if report.thread_stacks else 0
     return [
         Share(lazy, "lazily freed memory (MADV_FREE) that the kernel may take any time"),
-        Share((resident.anonymous or 0) - lazy, "the program's own (anonymous) memory"),
-        Share(resident.file or 0, "pages of files (program text, libraries), which the kernel can drop"),
-        Share(resident.shmem or 0, "shared memory"),
+        Share(stacks, _stacks_words(report)),
+        Share((resident.anonymous or 0) - lazy - stacks - _anonymous(report, ("file",)), _OWN),
+        *_file_shares(report, resident),
     ]
+
+
+def _anonymous(report: Report, kinds: tuple[str, ...]) -> int:
+    """Return what of these kinds no file backs, as far as it is known."""
+    return sum(row.anonymous or 0 for row in report.kinds or () if row.kind in kinds)
+
+
+def _file_shares(report: Report, resident: Resident) -> list[Share]:
+    """Return pages of files by what the kernel can do with them, and shared memory."""
+    shares = [
+        Share(_anonymous(report, ("file",)), "private copies of file pages, which the kernel cannot drop"),
+        Share(resident.shmem or 0, "shared memory, which the kernel cannot drop"),
+    ]
+    if resident.file_clean is None:
+        return [*shares, Share(resident.file or 0, "pages of files")]
+    return [
+        *shares,
+        Share(resident.file_clean, "clean pages of files (text, libraries, data), which the kernel can drop"),
+        Share(resident.file_dirty or 0, "changed pages of files, which the kernel can drop only after writing them"),
+        Share(resident.file_locked or 0, "locked pages of files, which the kernel cannot drop"),
+    ]
+
+
+def _stacks_words(report: Report) -> str:
+    stacks = report.thread_stacks
+    return f"{plural(stacks.stacks, 'stack') if stacks else 'stacks'} of OS threads"

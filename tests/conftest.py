@@ -25,11 +25,16 @@ _MOMENT = 30.0  # seconds
 # Where tests look at processes of their own only, and wait for nothing that others could hold up. The rest is marked
 # `alone`: it counts what the machine does, follows all of its processes, or needs the target and gomem in step.
 _IN_COMPANY = (
-    "unit/", "live/binary/", "live/exporters/", "live/kernel/", "live/layout/", "live/runtime/", "live/test_matrix.py",
-    "live/test_target.py", "e2e/test_broken_executables.py", "e2e/test_machines_that_lack_something.py",
+    "unit/", "live/binary/", "live/deploy/test_configurations.py", "live/ending/",
+    "live/exporters/", "live/kernel/", "live/layout/", "live/profile/", "live/runtime/",
+    "live/test_matrix.py", "live/test_rights.py", "live/test_target.py", "live/test_thread_stacks.py",
+    "e2e/test_broken_executables.py", "e2e/test_hostile_names.py", "e2e/test_machines_that_lack_something.py",
     "e2e/test_output.py", "e2e/test_parked_targets.py", "e2e/test_processes_that_are_no_targets.py",
-    "e2e/test_real_programs.py", "e2e/test_start_up.py", "e2e/test_targets_that_change.py",
-    "e2e/test_unknown_releases.py",
+    "e2e/test_real_programs.py", "e2e/test_start_up.py", "e2e/test_targets_that_change.py", "e2e/test_terminal.py",
+    "e2e/test_texts.py", "e2e/test_unknown_releases.py", "e2e/test_whom.py", "live/test_address_limits.py",
+    "live/test_page_kinds.py", "e2e/test_endings.py", "e2e/test_wheel.py",
+    "e2e/test_profile.py", "e2e/test_profile_of_goroutines.py", "e2e/test_profile_of_resident_memory.py",
+    "e2e/test_diff.py", "e2e/test_executables_that_are_never_read.py",
 )  # fmt: skip
 
 # A run in another's environment, or beside it, must not take the other's processes for its own.

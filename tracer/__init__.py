@@ -1,3 +1,3 @@
 """gomem: where a running Go process's memory is, who in the runtime holds it, and how much is resident."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,41 +1,49 @@
-"""What is on the dashboards: queries on the metrics of docs/metrics.md, and what each teaches."""
+"""What is on the dashboards: queries on the metrics of docs/metrics.md, and what each teaches. RAM leads on each."""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
-from deploy.grafana.panels import Panel, Query, arrange, board, choice, lines, number, rows
+from deploy.grafana.choice import (
+    BELONGS,
+    CGROUP,
+    PLACE,
+    PROCESS,
+    TRACERS,
+    Chosen,
+    by,
+    kills,
+    pid,
+    total,
+    tracers,
+    workload,
+)
+from deploy.grafana.choice import process as process_choice
+from deploy.grafana.panels import Panel, Query, arrange, board, lines, number, rows
 
-SOME = '{job=~"$job", instance=~"$instance", process=~"$process"}'
-ONE = '{job=~"$job", instance=~"$instance", pid="$pid"}'
-TRACERS = '{job=~"$job", instance=~"$instance"}'
-SERIES = "job, instance, pid, process"
+KEPT = 'state="free", residency="resident"'
+# What a series goes by on a dashboard that shows many: unknown parts are empty.
+_OF_PLACE = "{{namespace}} {{pod}} {{container}} {{process}} {{instance}}"
+_OF_CGROUP = "{{namespace}} {{pod}} {{container}} {{cgroup}} {{instance}}"
+# One process of one tracer: its restarts are the same series, another job that scrapes it is another one.
+_ONE = "job, instance, process"
 
 
-def _within(selector: str, more: str) -> str:
-    return f"{selector[:-1]}, {more}}}"
+def _top(query: str, legend: str = _OF_PLACE) -> Query:
+    return Query(f"topk(10, {query})", legend)
 
 
-def _sum(metric: str, selector: str, more: str = "") -> str:
-    return f"sum({metric}{_within(selector, more) if more else selector})"
-
-
-def _by(metric: str, selector: str, more: str = "") -> str:
-    return f"sum by ({SERIES}) ({metric}{_within(selector, more) if more else selector})"
-
-
-def _top(query: str) -> Query:
-    return Query(f"topk(10, {query})", "{{process}} {{pid}}")
-
-
-def _states(selector: str) -> list[Query]:
+def _states(chosen: Chosen, labels: str) -> list[Query]:
     """Return the address space by the runtime's state."""
     names = {"ready": "Ready", "prepared": "Prepared", "reserved": "Reserved", "unmanaged": "not the runtime's"}
-    return [Query(_sum("gomem_virtual_bytes", selector, f'state="{state}"'), name) for state, name in names.items()]
+    return [
+        Query(by(labels, chosen.series("gomem_virtual_bytes", f'state="{state}"')), name)
+        for state, name in names.items()
+    ]
 
 
-def _resident_pages(selector: str) -> list[Query]:
-    """Return what of the heap is in RAM, by the runtime's state."""
+def _resident_pages(chosen: Chosen, labels: str) -> list[Query]:
+    """Return what of the heap is in RAM, by the runtime's state, and what else is."""
     names = {
         "in_use": "in use",
         "stacks": "goroutine stacks",
@@ -43,134 +51,132 @@ def _resident_pages(selector: str) -> list[Query]:
         "free": "free, kept",
         "scavenged": "scavenged, still resident",
     }
-    return [
-        Query(_sum("gomem_heap_page_bytes", selector, f'state="{state}", residency="resident"'), name)
+    queries = [
+        Query(by(labels, chosen.series("gomem_heap_page_bytes", f'state="{state}", residency="resident"')), name)
         for state, name in names.items()
     ]
-
-
-def _tracers() -> list[dashboard.QueryVariable]:
-    """Return the variables that choose tracers."""
-    return [
-        choice("job", "Job", "label_values(gomem_build_info, job)", several=True),
-        choice("instance", "Tracer", 'label_values(gomem_build_info{job=~"$job"}, instance)', several=True),
-    ]
+    return [*queries, Query(by(labels, chosen.series("gomem_resident_bytes", 'kind!="heap_arena"')), "everything else")]
 
 
 def overview() -> dashboard.Dashboard:
     """Show many processes: which of them hold memory, and what for."""
-    process = choice(
-        "process", "Process", 'label_values(gomem_process_info{job=~"$job", instance=~"$instance"}, process)',
-        several=True,
-    )  # fmt: skip
     made = board(
-        "gomem-overview", "gomem: Go processes",
-        "Where the memory of many Go processes is: reserved, resident, in use, kept.", [*_tracers(), process],
+        "gomem-overview", "gomem: Go processes", "Where the memory of many Go processes is: in RAM, in use, kept.",
+        [*tracers(), *workload(), process_choice()],
     )  # fmt: skip
-    kept = 'state="free", residency="resident"'
-    info = f"group_left (go_version, namespace, pod, node) gomem_process_info{SOME}"
+    some = Chosen()
+    used, limit = (some.series(f"gomem_memory_limit{what}_bytes") for what in ("_usage", ""))
     panels: list[Panel] = [
-        number("Processes", "Processes that are followed, with or without their runtime.",
-               _sum("gomem_targets", TRACERS, 'state=~"followed|kernel_only"')),
-        number("In RAM", "Resident memory of all chosen processes (RSS).", _sum("gomem_process_resident_bytes", SOME),
-               unit="bytes"),
-        number("Address space", "VSZ of all; most of it is reserved, and costs nothing.",
-               _sum("gomem_process_virtual_bytes", SOME), unit="bytes"),
+        number("In RAM", "Resident memory of all chosen processes (RSS).",
+               total(some.series("gomem_process_resident_bytes")), unit="bytes"),
         number("Heap in use", "Heap pages that hold objects.",
-               _sum("gomem_heap_page_bytes", SOME, 'state="in_use"'), unit="bytes"),
+               total(some.series("gomem_heap_page_bytes", 'state="in_use"')), unit="bytes"),
         number("Free heap in RAM", "Free pages that the runtimes keep for reuse: what could be given back at once.",
-               _sum("gomem_heap_page_bytes", SOME, kept), unit="bytes"),
+               total(some.series("gomem_heap_page_bytes", KEPT)), unit="bytes"),
+        number("Processes", "Processes that are followed, with or without their runtime.",
+               total(some.series("gomem_process_state", 'state=~"followed|kernel_only"'))),
         number("Findings", "Warnings and critical findings that hold now; gomem snapshot --pid says each in words.",
-               _sum("gomem_finding_active", SOME, 'severity!="info"') + " or vector(0)"),
-        lines("Reserved versus resident", "Address space by the runtime's state, and what is really in RAM. Reserved "
-              "and Prepared cost nothing, however large.",
-              [*_states(SOME), Query(_sum("gomem_process_resident_bytes", SOME), "resident")]),
-        lines("Heap in RAM by the runtime's state", "Orange is kept for reuse; red was given back and not taken by the "
-              "kernel yet (MADV_FREE, huge pages).", _resident_pages(SOME), stacked=True),
+               total(some.series("gomem_finding_active", 'severity!="info"')) + " or vector(0)"),
+        number("Kills", "Processes of their containers or cgroups that the kernel killed for want of memory, in the "
+               "time that is shown; also those of pods that no followed container was seen to have.",
+               total(kills())),
+        lines("What is in RAM", "Orange is kept for reuse; red was given back and not taken by the kernel yet "
+              "(MADV_FREE, huge pages).", _resident_pages(some, "job"), stacked=True),
+        lines("RSS, the ten largest", "Resident memory; a container that starts anew is the same line.",
+              [_top(by(PLACE, some.series("gomem_process_resident_bytes")))]),
         rows("Processes", "The newest figures of each process.",
-             [Query(f"gomem_process_resident_bytes{SOME} * on ({SERIES}) {info}"),
-              Query(f"gomem_process_virtual_bytes{SOME}"),
-              Query(_by("gomem_heap_page_bytes", SOME, 'state="in_use"')),
-              Query(_by("gomem_heap_page_bytes", SOME, kept)),
-              Query(f"gomem_heap_live_bytes{SOME}"),
-              Query(f"gomem_heap_goal_bytes{SOME}")],
-             renamed={"Value #A": "RSS", "Value #B": "VSZ", "Value #C": "in use", "Value #D": "free, in RAM",
-                      "Value #E": "live", "Value #F": "goal", "go_version": "Go"},
-             units=dict.fromkeys(("RSS", "VSZ", "in use", "free, in RAM", "live", "goal"), "bytes"),
+             [Query(some.series("gomem_process_resident_bytes", labels=f"go_version, {BELONGS}, node")),
+              Query(by(PROCESS, some.series("gomem_heap_page_bytes", 'state="in_use"'))),
+              Query(by(PROCESS, some.series("gomem_heap_page_bytes", KEPT))),
+              Query(by(PROCESS, some.series("gomem_heap_live_bytes"))),
+              Query(by(PROCESS, some.series("gomem_heap_goal_bytes"))),
+              Query(by(PROCESS, some.series("gomem_process_virtual_bytes")))],
+             renamed={"Value #A": "RSS", "Value #B": "in use", "Value #C": "free, in RAM", "Value #D": "live",
+                      "Value #E": "goal", "Value #F": "VSZ", "go_version": "Go"},
+             units=dict.fromkeys(("RSS", "in use", "free, in RAM", "live", "goal", "VSZ"), "bytes"),
              hidden=("__name__", "job"), height=10),
-        lines("RSS, the ten largest", "Resident memory by process.", [_top(f"gomem_process_resident_bytes{SOME}")]),
         lines("Free heap in RAM, the ten largest", "Retained memory: the background scavenger returns it slowly, "
-              "debug.FreeOSMemory at once.", [_top(_by("gomem_heap_page_bytes", SOME, kept))]),
+              "debug.FreeOSMemory at once.", [_top(by(PLACE, some.series("gomem_heap_page_bytes", KEPT)))]),
+        lines("C heap and other memory", "RAM that is not the Go runtime's: malloc of cgo, mmap by hand. pprof does "
+              "not see it.", [_top(by(PLACE, some.series("gomem_resident_bytes", 'kind=~"c_heap|other"')))]),
+        lines("Share of the container's limit", "What the kernel cannot take back, as a share of the limit of the "
+              "container or cgroup; at 1 the OOM killer comes.",
+              [_top(_share(some), _OF_CGROUP)], unit="percentunit"),
         lines("Share of GOMEMLIMIT", "What the limit is held against, as a share of it. Near 1 the collector runs "
               "all the time.",
-              [_top(f"gomem_memory_limit_usage_bytes{SOME} / gomem_memory_limit_bytes{SOME}")], unit="percentunit"),
-        lines("Share of the cgroup's limit", "What the kernel counts against the container's limit; at 1 the OOM "
-              "killer comes.",
-              [_top(f"gomem_cgroup_memory_bytes{SOME} / gomem_cgroup_memory_max_bytes{SOME}")], unit="percentunit"),
-        lines("Collections", "GC cycles a second.", [_top(f"rate(gomem_gc_cycles_total{SOME}[$__rate_interval])")],
-              unit="cps"),
+              [_top(f"max by ({PLACE}) ({used}) / max by ({PLACE}) ({limit})")],
+              unit="percentunit"),
+        lines("Collections", "GC cycles a second.", [_top(by(PLACE, some.rate("gomem_gc_cycles_total")))], unit="cps"),
         lines("Given back to the kernel", "Bytes a second that the scavengers gave back, by who asked.",
-              [Query(f"sum by (source) (rate(gomem_scavenged_bytes_total{SOME}[$__rate_interval]))", "{{source}}")],
-              unit="Bps"),
-        lines("C heap and other memory", "RAM that is not the Go runtime's: malloc of cgo, mmap by hand. pprof does "
-              "not see it.",
-              [_top(_by("gomem_resident_bytes", SOME, 'kind=~"c_heap|other"'))]),
+              [Query(by("source", some.rate("gomem_scavenged_bytes_total")), "{{source}}")], unit="Bps"),
         lines("Findings by kind", "How many processes have each finding.",
-              [Query(f"count by (id, severity) (gomem_finding_active{SOME} == 1)", "{{id}} ({{severity}})")],
-              unit="short"),
+              [Query(by("id, severity", some.series("gomem_finding_active")), "{{id}} ({{severity}})")], unit="short"),
+        lines("Address space (VSZ)", "By the runtime's state, beside what is in RAM. Reserved and Prepared cost "
+              "nothing, however large.",
+              [*_states(some, "job"), Query(by("job", some.series("gomem_process_resident_bytes")), "resident")]),
     ]  # fmt: skip
     return arrange(made, panels)
 
 
+def _share(chosen: Chosen) -> str:
+    used, limit = (chosen.cgroup(f"gomem_cgroup_memory_{name}_bytes") for name in ("unreclaimable", "max"))
+    return f"max by ({CGROUP}) ({used}) / max by ({CGROUP}) ({limit})"
+
+
 def process() -> dashboard.Dashboard:
-    """Show one process in depth, reserved versus resident on top."""
-    name = choice("process", "Process", 'label_values(gomem_process_info{job=~"$job", instance=~"$instance"}, process)',
-                  several=False)  # fmt: skip
-    pid = choice(
-        "pid", "Pid", 'label_values(gomem_process_info{job=~"$job", instance=~"$instance", process="$process"}, pid)',
-        several=False,
-    )  # fmt: skip
+    """Show one process in depth, over its restarts."""
     made = board(
-        "gomem-process", "gomem: one Go process", "One process: what the runtime says of every byte, and the kernel.",
-        [*_tracers(), name, pid],
+        "gomem-process", "gomem: one Go process",
+        "One process of one tracer, over its restarts: what the runtime says of every byte, and the kernel. Where "
+        "several processes of that name run at a time, they are added up unless one is chosen by its pid or pod.",
+        [*tracers(one=True), *workload(), process_choice(one=True), pid()],
     )  # fmt: skip
-    resident = Query(f"gomem_process_resident_bytes{ONE}", "resident")
+    one = Chosen('pid=~"$pid"')
 
-    def rate(metric: str) -> str:
-        return f"rate({metric}{ONE}[$__rate_interval])"
+    def figure(metric: str, more: str = "") -> str:
+        return by(_ONE, one.series(metric, more))
 
+    def rate(metric: str, labels: str = "") -> str:
+        return by(f"{_ONE}, {labels}" if labels else _ONE, one.rate(metric))
+
+    def parts(metric: str, labels: str, more: str = "") -> str:
+        return by(f"{_ONE}, {labels}", one.series(metric, more))
+
+    resident = Query(figure("gomem_process_resident_bytes"), "resident")
     panels: list[Panel] = [
-        lines("Reserved versus resident", "Address space by the runtime's state, and what is in RAM.",
-              [*_states(ONE), resident]),
-        lines("What is in RAM", "The heap's resident pages by the runtime's state; red was given back and is still "
-              "counted in RSS.",
-              [*_resident_pages(ONE),
-               Query(_sum("gomem_resident_bytes", ONE, 'kind!="heap_arena"'), "everything else")], stacked=True),
         number("RSS", "Resident memory.", resident.expr, unit="bytes"),
-        number("VSZ", "Address space.", f"gomem_process_virtual_bytes{ONE}", unit="bytes"),
-        number("Live heap", "What the last collection found reachable.", f"gomem_heap_live_bytes{ONE}", unit="bytes"),
-        number("Goroutines", "Goroutines that exist.", f"gomem_goroutines{ONE}"),
-        number("Collections", "Completed GC cycles.", f"gomem_gc_cycles_total{ONE}"),
-        number("Age of the figures", "Seconds since the last look.", f"time() - gomem_report_timestamp_seconds{ONE}",
-               unit="s"),
-        lines("Heap pages by the runtime's state", "In RAM or not.",
-              [Query(f"sum by (state) (gomem_heap_page_bytes{ONE})", "{{state}}")], stacked=True),
+        number("Live heap", "What the last collection found reachable.", figure("gomem_heap_live_bytes"), unit="bytes"),
+        number("Free heap in RAM", "Free pages that the runtime keeps for reuse.",
+               figure("gomem_heap_page_bytes", KEPT), unit="bytes"),
+        number("Goroutines", "Goroutines that exist.", figure("gomem_goroutines")),
+        number("Processes", "How many processes are added up here.", figure("gomem_process_state")),
+        number("Age of the figures", "Seconds since the last look.",
+               f"time() - min by ({_ONE}) ({one.series('gomem_report_timestamp_seconds')})", unit="s"),
+        lines("What is in RAM", "The heap's resident pages by the runtime's state; red was given back and is still "
+              "counted in RSS.", _resident_pages(one, _ONE), stacked=True),
+        lines("RAM by kind of mapping", "Everything that RSS is made of.",
+              [Query(parts("gomem_resident_bytes", "kind"), "{{kind}}")], stacked=True),
         lines("Live heap, goal, limit", "The heap swings between live and goal. Without a memory limit there is no "
               "red line.",
-              [Query(f"gomem_heap_allocated_bytes{ONE}", "allocated"), Query(f"gomem_heap_live_bytes{ONE}", "live"),
-               Query(f"gomem_heap_goal_bytes{ONE}", "goal"),
-               Query(f"gomem_memory_limit_usage_bytes{ONE}", "held against the limit"),
-               Query(f"gomem_memory_limit_bytes{ONE}", "limit")]),
-        lines("RAM by kind of mapping", "Everything that RSS is made of.",
-              [Query(f"gomem_resident_bytes{ONE}", "{{kind}}")], stacked=True),
+              [Query(figure("gomem_heap_allocated_bytes"), "allocated"),
+               Query(figure("gomem_heap_live_bytes"), "live"), Query(figure("gomem_heap_goal_bytes"), "goal"),
+               Query(figure("gomem_memory_limit_usage_bytes"), "held against the limit"),
+               Query(figure("gomem_memory_limit_bytes"), "limit")]),
+        lines("Container", "What the kernel counts against the limit of the container or cgroup, of all processes in "
+              "it; what it cannot take back is what kills.",
+              [Query(_of_container(one, "memory"), "used"),
+               Query(_of_container(one, "memory_unreclaimable"), "cannot be taken back"),
+               Query(_of_container(one, "memory_max"), "limit")]),
         lines("RAM by what backs it", "Anonymous memory fills RAM; file pages can be dropped; lazily freed ones are "
               "taken when the kernel needs them.",
-              [Query(f"gomem_process_anonymous_bytes{ONE}", "anonymous"),
-               Query(f"gomem_process_file_bytes{ONE}", "file"),
-               Query(f"gomem_process_shmem_bytes{ONE}", "shmem"),
-               Query(f"gomem_process_lazily_freed_bytes{ONE}", "lazily freed"),
-               Query(f"gomem_process_huge_page_bytes{ONE}", "huge pages"),
-               Query(f"gomem_process_swap_bytes{ONE}", "swap")]),
+              [Query(figure("gomem_process_anonymous_bytes"), "anonymous"),
+               Query(figure("gomem_process_file_bytes"), "file"),
+               Query(figure("gomem_process_shmem_bytes"), "shmem"),
+               Query(figure("gomem_process_lazily_freed_bytes"), "lazily freed"),
+               Query(figure("gomem_process_huge_page_bytes"), "huge pages"),
+               Query(figure("gomem_process_swap_bytes"), "swap")]),
+        lines("Heap pages by the runtime's state", "In RAM or not.",
+              [Query(parts("gomem_heap_page_bytes", "state"), "{{state}}")], stacked=True),
         lines("Allocation", "Bytes a second that the program allocates: what drives collections.",
               [Query(rate("gomem_allocated_bytes_total"), "allocated")], unit="Bps"),
         lines("Collections", "GC cycles a second, and those that the program forced.",
@@ -178,75 +184,93 @@ def process() -> dashboard.Dashboard:
               unit="cps"),
         lines("Given back to the kernel", "By who asked: the background scavenger, allocation near the limit, "
               "debug.FreeOSMemory.",
-              [Query(f"sum by (source) ({rate('gomem_scavenged_bytes_total')})", "{{source}}")], unit="Bps"),
+              [Query(rate("gomem_scavenged_bytes_total", "source"), "{{source}}")], unit="Bps"),
         lines("Transitions of regions", "Bytes a second that went from one state to another.",
-              [Query(f"sum by (from, to) ({rate('gomem_transition_bytes_total')})", "{{from}} to {{to}}")], unit="Bps"),
+              [Query(rate("gomem_transition_bytes_total", "from, to"), "{{from}} to {{to}}")], unit="Bps"),
         lines("Memory system calls", "Calls a second that change the address space.",
-              [Query(f"sum by (syscall, advice) ({rate('gomem_memory_syscalls_total')})", "{{syscall}} {{advice}}")],
-              unit="cps"),
+              [Query(rate("gomem_memory_syscalls_total", "syscall, advice"), "{{syscall}} {{advice}}")], unit="cps"),
         lines("Fragmentation", "Room in spans that are in use, and bytes behind their last slots.",
-              [Query(f"gomem_span_free_slot_bytes{ONE}", "free slots"),
-               Query(f"gomem_span_tail_waste_bytes{ONE}", "tail waste")]),
+              [Query(figure("gomem_span_free_slot_bytes"), "free slots"),
+               Query(figure("gomem_span_tail_waste_bytes"), "tail waste")]),
         lines("The runtime's own memory", "What the runtime got from the kernel, by what for (MemStats).",
-              [Query(f"gomem_runtime_sys_bytes{ONE}", "{{part}}")], stacked=True),
-        lines("Container", "What the kernel counts against the cgroup's limit.",
-              [Query(f"gomem_cgroup_memory_bytes{ONE}", "used"),
-               Query(f"gomem_cgroup_memory_max_bytes{ONE}", "limit")]),
+              [Query(parts("gomem_runtime_sys_bytes", "part"), "{{part}}")], stacked=True),
         lines("Goroutines by state", "As the scheduler has them.",
-              [Query(f"gomem_goroutine_states{ONE}", "{{state}}")], unit="short", stacked=True),
+              [Query(parts("gomem_goroutine_states", "state"), "{{state}}")], unit="short", stacked=True),
+        lines("Address space (VSZ)", "By the runtime's state, beside what is in RAM. Reserved and Prepared cost "
+              "nothing, however large.", [*_states(one, _ONE), resident]),
         lines("How far to trust this", "Drift of the model, lost events, skew of the last look: all should be 0.",
-              [Query(f"gomem_drift_bytes_total{ONE}", "drift"), Query(f"gomem_lost_events_total{ONE}", "lost events"),
-               Query(f"gomem_consistency_skew_bytes{ONE}", "skew"),
-               Query(f"gomem_accounting_unexplained_bytes{ONE}", "unexplained")], unit="short"),
+              [Query(figure("gomem_drift_bytes_total"), "drift"),
+               Query(figure("gomem_lost_events_total"), "lost events"),
+               Query(figure("gomem_consistency_skew_bytes"), "skew"),
+               Query(figure("gomem_accounting_unexplained_bytes"), "unexplained")], unit="short"),
     ]  # fmt: skip
     return arrange(made, panels)
 
 
+def _of_container(chosen: Chosen, name: str) -> str:
+    return by("job, instance", chosen.cgroup(f"gomem_cgroup_{name}_bytes"))
+
+
 def tracer() -> dashboard.Dashboard:
     """Show how the tracers do: what they cost, see and lose."""
-    made = board("gomem-tracer", "gomem: the tracer itself", "What gomem costs, sees and loses.", _tracers())
+    made = board(
+        "gomem-tracer", "gomem: the tracer itself",
+        "What gomem costs, sees and loses; where processes are shown, those that are chosen.",
+        [*tracers(), *workload(), process_choice()],
+    )  # fmt: skip
+    some = Chosen()
 
-    def rate(metric: str) -> str:
-        return f"rate({metric}{TRACERS}[$__rate_interval])"
+    def of_all(metric: str) -> str:
+        return total(metric + TRACERS)
+
+    def each(metric: str) -> str:
+        return by("job, instance", metric + TRACERS)
+
+    def rate(metric: str, labels: str = "") -> str:
+        return (
+            by(labels, f"rate({metric}{TRACERS}[$__rate_interval])")
+            if labels
+            else total(f"rate({metric}{TRACERS}[$__rate_interval])")
+        )
 
     panels: list[Panel] = [
-        number("Targets", "Processes in all states.", _sum("gomem_targets", TRACERS)),
-        number("CPU", "Share of one CPU, all tracers together.", f"sum({rate('gomem_tracer_cpu_seconds_total')})",
+        number("Targets", "Processes in all states.", of_all("gomem_targets")),
+        number("Memory", "Resident memory of all tracers.", of_all("gomem_tracer_resident_bytes"), unit="bytes"),
+        number("CPU", "Share of one CPU, all tracers together.", rate("gomem_tracer_cpu_seconds_total"),
                unit="percentunit"),
-        number("Memory", "Resident memory of all tracers.", _sum("gomem_tracer_resident_bytes", TRACERS), unit="bytes"),
-        number("Lost events", "Since the tracers started.", _sum("gomem_tracer_lost_events_total", TRACERS)),
+        number("Lost events", "Since the tracers started.", of_all("gomem_tracer_lost_events_total")),
         number("Interval", "Seconds between two looks at one process; more than was asked for means that the CPU "
                "budget is used up.", f"max(gomem_tracer_round_interval_seconds{TRACERS})", unit="s"),
         number("Age of the figures", "Seconds since the oldest view was made.",
                f"max(time() - gomem_view_timestamp_seconds{TRACERS})", unit="s"),
         lines("Targets by state", "kernel_only: the runtime could not be read; unreadable: nothing could; waiting: a "
-              "budget is used up.", [Query(f"sum by (state) (gomem_targets{TRACERS})", "{{state}}")], unit="short",
+              "budget is used up.", [Query(by("state", f"gomem_targets{TRACERS}"), "{{state}}")], unit="short",
               stacked=True),
-        lines("CPU", "Share of one CPU by tracer.", [Query(rate("gomem_tracer_cpu_seconds_total"), "{{instance}}")],
-              unit="percentunit"),
-        lines("Memory", "Resident memory by tracer.", [Query(f"gomem_tracer_resident_bytes{TRACERS}", "{{instance}}")]),
+        lines("CPU", "Share of one CPU by tracer.",
+              [Query(rate("gomem_tracer_cpu_seconds_total", "job, instance"), "{{instance}}")], unit="percentunit"),
+        lines("Memory", "Resident memory by tracer.", [Query(each("gomem_tracer_resident_bytes"), "{{instance}}")]),
         lines("Events", "From the kernel, a second; lost; and pauses of targets that sent too many.",
-              [Query(f"sum({rate('gomem_tracer_events_total')})", "events"),
-               Query(f"sum({rate('gomem_tracer_lost_events_total')})", "lost"),
-               Query(f"sum({rate('gomem_tracer_event_pauses_total')})", "pauses")], unit="cps"),
+              [Query(rate("gomem_tracer_events_total"), "events"),
+               Query(rate("gomem_tracer_lost_events_total"), "lost"),
+               Query(rate("gomem_tracer_event_pauses_total"), "pauses")], unit="cps"),
         lines("Time for a round", "Seconds that looking at all processes once takes.",
-              [Query(f"gomem_tracer_round_duration_seconds{TRACERS}", "{{instance}}")], unit="s"),
+              [Query(each("gomem_tracer_round_duration_seconds"), "{{instance}}")], unit="s"),
         lines("Slowest looks", "Seconds that one look takes, the ten slowest.",
-              [_top(f"gomem_look_duration_seconds{TRACERS}")], unit="s"),
+              [_top(f"max by ({PLACE}) ({some.series('gomem_look_duration_seconds')})")], unit="s"),
         lines("Cost for the targets", "Estimated share of their time that probes take, the ten highest.",
-              [_top(f"gomem_target_slowdown_ratio{TRACERS}")], unit="percentunit"),
-        lines("Probe hits", "A second, by role, over all targets.",
-              [Query(f"sum by (role) ({rate('gomem_probe_hits_total')})", "{{role}}")], unit="cps"),
+              [_top(f"max by ({PLACE}) ({some.series('gomem_target_slowdown_ratio')})")], unit="percentunit"),
+        lines("Probe hits", "A second, by role, over the chosen processes.",
+              [Query(by("role", some.rate("gomem_probe_hits_total")), "{{role}}")], unit="cps"),
         lines("Drift and resyncs", "Bytes of drift a second, and how often a model was replaced after a loss.",
-              [Query(f"sum({rate('gomem_drift_bytes_total')})", "drift"),
-               Query(f"sum({rate('gomem_resyncs_total')})", "resyncs")], unit="short"),
+              [Query(total(some.rate("gomem_drift_bytes_total")), "drift"),
+               Query(total(some.rate("gomem_resyncs_total")), "resyncs")], unit="short"),
         lines("Discovery", "Processes seen, Go processes among them, targets that ended, errors; a second.",
-              [Query(f"sum({rate('gomem_discovery_processes_total')})", "processes"),
-               Query(f"sum({rate('gomem_discovery_go_processes_total')})", "Go processes"),
-               Query(f"sum({rate('gomem_discovery_ended_targets_total')})", "ended"),
-               Query(f"sum({rate('gomem_discovery_errors_total')})", "errors")], unit="cps"),
+              [Query(rate("gomem_discovery_processes_total"), "processes"),
+               Query(rate("gomem_discovery_go_processes_total"), "Go processes"),
+               Query(rate("gomem_discovery_ended_targets_total"), "ended"),
+               Query(rate("gomem_discovery_errors_total"), "errors")], unit="cps"),
         lines("HTTP", "Requests a second by path and code.",
-              [Query(f"sum by (path, code) ({rate('gomem_http_requests_total')})", "{{path}} {{code}}")], unit="reqps"),
+              [Query(rate("gomem_http_requests_total", "path, code"), "{{path}} {{code}}")], unit="reqps"),
         rows("Tracers", "What each sees by, and why.",
              [Query(f"gomem_tracer_info{TRACERS}"), Query(f"gomem_tracer_open_fds{TRACERS}")],
              renamed={"Value #B": "open files"}, units={}, hidden=("__name__", "Value #A")),

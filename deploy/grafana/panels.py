@@ -104,9 +104,7 @@ def rows(title: str, what: str, queries: Sequence[Query], *, renamed: dict[str, 
         panel.with_target(_target(query, instant=True).ref_id(chr(ord("A") + position)))
     panel.with_transformation(_transformation("merge", {}))
     panel.with_transformation(
-        _transformation(
-            "organize", {"excludeByName": dict.fromkeys(("Time", *hidden), True), "renameByName": renamed}
-        )
+        _transformation("organize", {"excludeByName": dict.fromkeys(("Time", *hidden), True), "renameByName": renamed})
     )
     for column, unit in units.items():
         panel.override_by_name(column, [DynamicConfigValue("unit", unit)])

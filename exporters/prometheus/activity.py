@@ -7,24 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from exporters.prometheus.metric import NOTHING, ProcessMetric, Sample, counted, of_report
-from tracer.report import EventCount, Report
+from gomem.exporters.prometheus.metric import NOTHING, ProcessMetric, Sample, counted, of_report
+from gomem.tracer.report import EventCount, Report
 
-_SYSCALLS = ("mmap", "munmap", "mremap", "mprotect", "brk")
-_USUAL_ADVICE = ("dontneed", "free")
+# The runtime makes these itself (runtime/mem_linux.go); the others come from C, or from a program's own hand.
+_SYSCALLS = ("mmap", "munmap", "mprotect")
+_SYSCALLS_OF_C = ("mremap", "brk")
+_USUAL_ADVICE = ("dontneed",)
 _ROLES = ("grow", "arena")
-_SOURCES = ("background", "allocation", "FreeOSMemory", "other")
+_SOURCES = ("background", "allocation", "FreeOSMemory")
+_SPELT = {"FreeOSMemory": "free_os_memory"}
 
 # runtime/mem.go: what each function does to a region.
 _TRANSITIONS = {
-    "reserve": ("None", "Reserved"),
-    "map": ("Reserved", "Prepared"),
-    "used": ("Prepared", "Ready"),
-    "unused": ("Ready", "Prepared"),
-    "fault": ("Ready", "Reserved"),
-    "alloc": ("None", "Ready"),
-    "free": ("any", "None"),
+    "reserve": ("none", "reserved"),
+    "map": ("reserved", "prepared"),
+    "used": ("prepared", "ready"),
+    "unused": ("ready", "prepared"),
+    "fault": ("ready", "reserved"),
+    "alloc": ("none", "ready"),
+    "free": ("any", "none"),
 }
+_RARE = ("fault",)  # only where the program frees arenas of its own, or debugs the allocator
 
 Read = Callable[[EventCount], int]
 
@@ -45,10 +49,10 @@ def _syscalls(read: Read) -> Callable[[Report], Iterable[Sample]]:
     def samples(report: Report) -> Iterator[Sample]:
         if report.events is None:
             return
-        for name in _SYSCALLS:
-            yield (name, ""), read(report.events.get(name, NOTHING))
-        if "process_madvise" in report.events:
-            yield ("process_madvise", ""), read(report.events["process_madvise"])
+        always = _SYSCALLS if report.process.cgo is False else _SYSCALLS + _SYSCALLS_OF_C
+        for name in (*_SYSCALLS, *_SYSCALLS_OF_C, "process_madvise"):
+            if name in always or name in report.events:
+                yield (name, ""), read(report.events.get(name, NOTHING))
         if report.madvise is None:
             yield ("madvise", ""), read(report.events.get("madvise", NOTHING))
         for advice, row in counted(report.madvise, _USUAL_ADVICE):
@@ -65,16 +69,21 @@ def _transitions(read: Read) -> Callable[[Report], Iterable[Sample]]:
         for row in report.transitions:
             if row.event in sums:
                 sums[row.event] += read(EventCount(row.count, row.bytes))
+        seen = {probe.role for probe in report.overhead.probes}
         for event, value in sums.items():
-            yield (*_TRANSITIONS[event], event), value
+            if value or (event in seen and event not in _RARE):
+                yield (*_TRANSITIONS[event], event), value
 
     return samples
 
 
 def _growth(read: Read) -> Callable[[Report], Iterable[Sample]]:
     def samples(report: Report) -> Iterator[Sample]:
-        for role in _ROLES if report.events is not None and report.transitions is not None else ():
-            yield (role,), read((report.events or {}).get(role, NOTHING))
+        seen = {probe.role for probe in report.overhead.probes}
+        events = report.events
+        for role in _ROLES if events is not None else ():
+            if events is not None and (role in events or role in seen):
+                yield (role,), read(events.get(role, NOTHING))
 
     return samples
 
@@ -82,7 +91,7 @@ def _growth(read: Read) -> Callable[[Report], Iterable[Sample]]:
 def _scavenged(read: Read) -> Callable[[Report], Iterable[Sample]]:
     def samples(report: Report) -> Iterator[Sample]:
         for source, row in counted(report.scavenged_by, _SOURCES):
-            yield (source,), read(row)
+            yield (_SPELT.get(source, source),), read(row)
 
     return samples
 

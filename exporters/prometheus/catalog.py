@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporters.prometheus import activity, compat, heap, identity, memory, scheduler, spans, trust
-from exporters.prometheus.metric import ProcessMetric
+from gomem.exporters.prometheus import activity, compat, heap, identity, memory, scheduler, spans, trust
+from gomem.exporters.prometheus.metric import ProcessMetric
 
 PROCESS_GROUPS: dict[str, tuple[ProcessMetric, ...]] = {
     "Which process it is": identity.METRICS,
@@ -13,7 +13,7 @@ PROCESS_GROUPS: dict[str, tuple[ProcessMetric, ...]] = {
     "The Go heap and its collector": heap.METRICS,
     "Spans": spans.METRICS,
     "What happens": activity.METRICS,
-    "Goroutines, threads, cgroup": scheduler.METRICS,
+    "Goroutines, threads, processors": scheduler.METRICS,
     "Findings, and how far to trust the figures": trust.METRICS,
 }
 

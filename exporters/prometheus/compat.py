@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporters.prometheus.heap import memory_limit
-from exporters.prometheus.identity import text
-from exporters.prometheus.metric import Metric, MetricType, ProcessMetric, Sample, Value, figure, stat
-from exporters.prometheus.trust import started_at
-from tracer.fleet.view import TargetView
-from tracer.report import Report
+from gomem.exporters.prometheus.heap import memory_limit
+from gomem.exporters.prometheus.identity import text
+from gomem.exporters.prometheus.metric import Metric, MetricType, ProcessMetric, Sample, Value, figure
+from gomem.exporters.prometheus.trust import started_at
+from gomem.tracer.fleet.view import TargetView
+from gomem.tracer.report import Report, stat
 
 _NO_LIMIT = (1 << 63) - 1  # what runtime/metrics shows without GOMEMLIMIT
 _GOGC_OFF = (1 << 64) - 1  # -1 as the uint64 that runtime/metrics makes of it

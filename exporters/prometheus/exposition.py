@@ -1,6 +1,6 @@
 """The two text formats: Prometheus' own (0.0.4) and OpenMetrics 1.0, which differ in what stands above the samples.
 
-prometheus_client writes both too (see `collector`), at several times the cost for each line. A test reads what is
+prometheus_client writes both too, at several times the cost for each line. A test reads what is
 written here with prometheus_client's parsers.
 Source: the exposition formats of Prometheus' documentation, and the OpenMetrics 1.0 specification.
 """
@@ -11,9 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
-from exporters.prometheus.families import Family
-from exporters.prometheus.identity import LABELS
-from exporters.prometheus.metric import Metric, MetricType
+from gomem.exporters.prometheus.families import Family
+from gomem.exporters.prometheus.metric import Metric, MetricType
 
 Heading = Callable[[Metric[Any], Collection[str]], str]
 _QUOTED = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
@@ -41,7 +40,7 @@ def samples(family: Family) -> str:
     metric = family.metric
     lines = []
     for owner, values, more, value in family.rows:
-        begin = _owner(owner)
+        begin = _owner(family.owner_labels, owner)
         name, rest = _name_and_labels(metric, values)
         if more:
             rest += "," + _pairs(tuple(more), tuple(more.values()))
@@ -50,9 +49,9 @@ def samples(family: Family) -> str:
     return "".join(lines)
 
 
-@lru_cache(16)  # the lines of a process are written one after the other
-def _owner(values: tuple[str, ...]) -> str:
-    return _pairs(LABELS, values) if values else ""
+@lru_cache(512)  # the lines of a process are written one after the other, those of cgroups are not
+def _owner(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    return _few(names, values)[1:] if values else ""
 
 
 def _name_and_labels(metric: Metric[Any], values: tuple[str, ...]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""From a view of all processes to samples: plain data, which the text formats and the collector share."""
+"""From a view of all processes to samples: plain data, which the text formats share."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from exporters.prometheus import tracer_health
-from exporters.prometheus.catalog import MetricOptions, process_metrics
-from exporters.prometheus.identity import LABELS, label_values
-from exporters.prometheus.metric import Metric, MetricType, ProcessMetric, Value
-from tracer.fleet.view import FleetView, TargetView
+from gomem.exporters.prometheus import cgroups, tracer_health
+from gomem.exporters.prometheus.identity import label_values
+from gomem.exporters.prometheus.metric import Metric, MetricType, ProcessMetric, Sparse, Value
+from gomem.tracer.fleet.view import FleetView, TargetView
 
 NO_OWNER: tuple[str, ...] = ()
 # Who the series is of (the values of LABELS, or none), the values of the metric's own labels, further labels, value.
 Row = tuple[tuple[str, ...], tuple[str, ...], Mapping[str, str] | None, Value]
 
 
-# The highest value seen of each counter, by name and labels.
+# The highest value seen of each counter, and that a sparse gauge was seen, by name and labels.
 Marks = dict[tuple[str, tuple[str, ...]], Value]
 
 
@@ -28,11 +27,7 @@ class Family:
 
     metric: Metric[Any]
     rows: Sequence[Row]
-
-    @property
-    def owner_labels(self) -> tuple[str, ...]:
-        """The names of the first labels: pid and process, or none."""
-        return LABELS if self.rows and self.rows[0][0] else ()
+    owner_labels: tuple[str, ...] = ()  # whose values each row begins with; pid and process, those of a cgroup, or none
 
 
 class HighWater:
@@ -66,9 +61,18 @@ def held(marks: Marks, name: str, values: tuple[str, ...], value: Value) -> Valu
     return value
 
 
+def told(marks: Marks, name: str, values: tuple[str, ...], value: Value, sparse: Sparse | None) -> bool:
+    """Tell whether a gauge is shown: one that is `sparse` is from its first value that is not 0 on."""
+    if sparse is None or not sparse(values):
+        return True
+    if value:
+        marks[name, values] = 1
+    return (name, values) in marks
+
+
 def _life(target: TargetView) -> tuple[object, ...]:
     """Return what is the same as long as the target's counters count on."""
-    return target.pid, target.report.process.start_time if target.report else None, target.followed_since
+    return target.pid, target.report.process.start_time if target.report else None, target.found
 
 
 def distinct(view: FleetView) -> list[TargetView]:
@@ -76,22 +80,7 @@ def distinct(view: FleetView) -> list[TargetView]:
     return list({target.pid: target for target in view.targets}.values())
 
 
-def families(view: FleetView | None, options: MetricOptions, high_water: HighWater) -> list[Family]:
-    """Return all metrics that have samples, in the order of the documentation."""
-    targets = distinct(view) if view is not None else []
-    high_water.forget_others(targets)
-    rows: dict[str, list[Row]] = {}
-    metrics = process_metrics(options)
-    for target in targets:
-        for metric, found in zip(metrics, rows_of_target(metrics, target, high_water), strict=True):
-            rows.setdefault(metric.name, []).extend(found)
-    made = [Family(metric, rows[metric.name]) for metric in metrics if rows.get(metric.name)]
-    return [*made, *tracer_families(view)]
-
-
-def rows_of_target(
-    metrics: Sequence[ProcessMetric], target: TargetView, high_water: HighWater
-) -> Iterator[list[Row]]:
+def rows_of_target(metrics: Sequence[ProcessMetric], target: TargetView, high_water: HighWater) -> Iterator[list[Row]]:
     """Yield the samples of one process, for each metric."""
     owner, marks = label_values(target), high_water.of(target)
     for metric in metrics:
@@ -99,10 +88,21 @@ def rows_of_target(
         rises = metric.type in (MetricType.COUNTER, MetricType.SUMMARY)
         rows: list[Row] = []
         for values, value in metric.read(target):
-            if math.isfinite(value):
+            if math.isfinite(value) and told(marks, metric.name, values, value, metric.sparse):
                 shown = held(marks, metric.name, values, value) if rises else value
                 rows.append((owner, values, more, shown))
         yield rows
+
+
+def cgroup_families(view: FleetView | None) -> list[Family]:
+    """Return what is known of the cgroups."""
+    shown = [(cgroups.label_values(one), one) for one in view.cgroups] if view is not None else []
+    made = []
+    for metric in cgroups.METRICS:
+        rows: list[Row] = [(owner, values, None, value) for owner, one in shown for values, value in metric.read(one)]
+        if rows:
+            made.append(Family(metric, rows, cgroups.LABELS))
+    return made
 
 
 def tracer_families(view: FleetView | None) -> list[Family]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from exporters.prometheus.metric import ProcessMetric, Sample, Value, figure, of_report, stat
-from tracer.report import Heap, Report
+from gomem.exporters.prometheus.metric import ProcessMetric, Sample, Value, figure, of_report
+from gomem.tracer.report import Heap, Report, stat
 
 PAGE_STATES = ("in_use", "stacks", "work_bufs", "free", "scavenged")
 _PHASES = {"off": "off", "mark": "mark", "mark termination": "mark_termination"}
@@ -34,6 +34,15 @@ def _pages(report: Report) -> Iterator[Sample]:
         yield (state, "resident"), resident
         yield (state, "not_resident"), max(size - resident, 0)
     yield ("outside", "resident"), report.heap.resident.outside
+
+
+def _rare_pages(labels: tuple[str, ...]) -> bool:
+    state, residency = labels
+    return state in ("work_bufs", "outside") or (residency == "not_resident" and state != "scavenged")
+
+
+def _rare_phase(labels: tuple[str, ...]) -> bool:
+    return labels == ("mark_termination",)  # the program stands still in it, for some microseconds
 
 
 def _phase(report: Report) -> Iterator[Sample]:
@@ -87,6 +96,7 @@ METRICS: tuple[ProcessMetric, ...] = (
         "does not fall, resident scavenged ones are lazily freed or huge pages; outside is arena memory in no page.",
         _pages,
         ("state", "residency"),
+        _rare_pages,
     ),
     figure(
         "gomem_heap_arenas",
@@ -136,6 +146,7 @@ METRICS: tuple[ProcessMetric, ...] = (
         "mark means that the collector hardly rests.",
         _phase,
         ("phase",),
+        _rare_phase,
     ),
     figure(
         "gomem_gc_cycles_total",

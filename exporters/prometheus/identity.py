@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from exporters.prometheus.metric import Metric, MetricType, ProcessMetric, Sample
-from exporters.units import clean
-from tracer.fleet.view import TargetView
+from gomem.exporters.prometheus.metric import Metric, MetricType, ProcessMetric, Sample
+from gomem.exporters.units import clean
+from gomem.tracer.fleet.cgroups import place_of
+from gomem.tracer.fleet.view import TargetView
 
-LABELS = ("pid", "process")
+LABELS = ("pid", "process")  # of every series of a process
 MOST_POD_LABELS = 32
 _LONGEST = 256  # characters of a label's value
 _LONGEST_NAME = 128  # of a process or a label
@@ -30,18 +31,19 @@ def label_values(target: TargetView) -> tuple[str, str]:
 
 def _facts(target: TargetView) -> dict[str, str | None]:
     process = target.report.process if target.report else None
-    belonging = target.belonging
+    workload = target.workload
     return {
         "exe": process.exe if process else None,
         "go_version": process.go_version if process else None,
         "main_module": process.main_module if process else None,
-        "cgroup": process.cgroup.path if process and process.cgroup else None,
-        "container_id": belonging.container_id or (process.container_id if process else None),
-        "pod_uid": belonging.pod_uid or (process.pod if process else None),
-        "pod": belonging.pod,
-        "namespace": belonging.namespace,
-        "container": belonging.container,
-        "node": belonging.node,
+        "cgroup": place_of(target.cgroup, workload),
+        "container_id": workload.container_id or (process.container_id if process else None),
+        "pod_uid": workload.pod_uid or (process.pod if process else None),
+        "pod": workload.pod,
+        "namespace": workload.namespace,
+        "workload": workload.owner,
+        "container": workload.container,
+        "node": workload.node,
     }
 
 
@@ -56,8 +58,21 @@ def pod_labels(labels: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def who(target: TargetView) -> dict[str, str]:
+    """Return the labels of a process for those who know it by nothing else; without what is not known.
+
+    service_name is what Grafana Pyroscope groups by: the container in its namespace, or the program.
+    """
+    facts = {name: text(value) for name, value in _facts(target).items()}
+    pid, process = label_values(target)
+    service = "/".join(filter(None, (facts["namespace"], facts["container"]))) if facts["container"] else process
+    named = {"pid": pid, "process": process, "service_name": service, **facts, **pod_labels(target.workload.labels)}
+    return {name: value for name, value in named.items() if value}
+
+
 INFO_LABELS = (
-    "exe", "go_version", "main_module", "cgroup", "container_id", "pod_uid", "pod", "namespace", "container", "node",
+    "exe", "go_version", "main_module", "cgroup", "container_id", "pod_uid", "namespace", "workload", "pod",
+    "container", "node",
 )  # fmt: skip
 
 
@@ -72,17 +87,17 @@ METRICS: tuple[ProcessMetric, ...] = (
         MetricType.INFO,
         "",
         "What the process is and belongs to, empty where unknown, and the pod's labels that were asked for as "
-        "label_<name>; join it with `* on (instance, pid, process) group_left (pod) gomem_process_info`.",
+        "label_<name>; join it with `* on (job, instance, pid, process) group_left (pod) gomem_process_info`.",
         INFO_LABELS,
         _info,
-        lambda target: pod_labels(target.belonging.labels),
+        lambda target: pod_labels(target.workload.labels),
     ),
     Metric(
         "gomem_process_state",
         MetricType.GAUGE,
         "",
         "1 for the state that the process is in now, how far gomem can follow it: starting, followed, kernel_only, "
-        "unreadable or waiting.",
+        "unreadable, waiting or shed (it takes the most of gomem's memory budget, and is left alone for a while).",
         ("state",),
         lambda target: (((target.state.value,), 1),),
     ),

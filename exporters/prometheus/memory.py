@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from exporters.prometheus.metric import ProcessMetric, Sample, Value, figure, of_report
-from tracer.report import KindRow, Report, Resident
+from gomem.exporters.prometheus.metric import ProcessMetric, Sample, Value, every, figure, of_report
+from gomem.tracer.report import KindRow, Report, Resident
 
 # Only these hold memory that the runtime manages; for the others, three more series each would always be 0.
 _MANAGED = frozenset({"heap_arena", "heap_metadata", "page_summary", "runtime_other"})
@@ -32,13 +32,18 @@ def _by_state(row: KindRow) -> Iterator[Sample]:
 
 def _resident(report: Report) -> Iterator[Sample]:
     for row in report.kinds or ():
-        yield (row.kind,), row.resident
+        if row.resident is not None:
+            yield (row.kind,), row.resident
 
 
 def _swap(report: Report) -> Iterator[Sample]:
     for row in report.kinds or ():
-        if row.swap:
+        if row.swap is not None:
             yield (row.kind,), row.swap
+
+
+def _not_the_heap(labels: tuple[str, ...]) -> bool:
+    return labels[0] != "heap_arena"
 
 
 def _mappings(report: Report) -> Iterator[Sample]:
@@ -53,22 +58,25 @@ def _smaps(read: Callable[[Resident], Value | None]) -> Callable[[Report], Value
 METRICS: tuple[ProcessMetric, ...] = (
     of_report(
         "gomem_virtual_bytes",
-        "Address space by kind of mapping and by the Go runtime's state of it; reserved and prepared cost no RAM, "
-        "so a high value there is harmless; the sum is VSZ.",
+        "Address space by kind of mapping and by the Go runtime's state of it; a high value of reserved or "
+        "prepared is harmless, as hardly any of it is in RAM, unless RLIMIT_AS is set; the sum is VSZ.",
         _virtual,
         ("kind", "state"),
+        _not_the_heap,
     ),
     of_report(
         "gomem_resident_bytes",
         "RAM by kind of mapping; the kind that is high is where to look; the sum is RSS.",
         _resident,
         ("kind",),
+        _not_the_heap,
     ),
     of_report(
         "gomem_swap_bytes",
-        "Swapped out memory by kind of mapping, kinds without any left out; heap in swap makes every collection slow.",
+        "Swapped out memory by kind of mapping; heap in swap makes every collection slow.",
         _swap,
         ("kind",),
+        every,
     ),
     of_report(
         "gomem_mappings",
@@ -93,13 +101,15 @@ METRICS: tuple[ProcessMetric, ...] = (
     ),
     figure(
         "gomem_process_file_bytes",
-        "Resident pages of mapped files, such as the program itself; the kernel drops them when it needs RAM.",
+        "Resident pages of mapped files, such as the program itself; the kernel drops them when it needs RAM, changed "
+        "ones after writing them.",
         _smaps(lambda resident: resident.file),
     ),
     figure(
         "gomem_process_shmem_bytes",
         "Resident shared memory; it stays until the last process lets go of it.",
         _smaps(lambda resident: resident.shmem),
+        every,
     ),
     figure(
         "gomem_process_pss_bytes",
@@ -111,17 +121,20 @@ METRICS: tuple[ProcessMetric, ...] = (
         "gomem_process_swap_bytes",
         "Memory of the process in swap; anything but 0 makes garbage collections wait for the disk.",
         _smaps(lambda resident: resident.swap),
+        every,
     ),
     figure(
         "gomem_process_lazily_freed_bytes",
         "Memory given back with MADV_FREE that RSS still counts; the kernel takes it as soon as it needs RAM, so a "
         "high value means that RSS overstates.",
         _smaps(lambda resident: resident.lazy_free),
+        every,
     ),
     figure(
         "gomem_process_huge_page_bytes",
         "Resident memory in transparent huge pages; a high value with little heap in use means that huge pages hold "
         "what the runtime has given back.",
         _smaps(lambda resident: resident.huge_pages),
+        every,
     ),
 )

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from tracer.fleet.view import TargetView
-from tracer.report import EventCount, Report
+from gomem.tracer.fleet.view import TargetView
+from gomem.tracer.report import EventCount, Report
 
 Value = int | float
 Sample = tuple[tuple[str, ...], Value]
+Sparse = Callable[[tuple[str, ...]], bool]
 Subject = TypeVar("Subject")
 
 
@@ -35,6 +36,8 @@ class Metric(Generic[Subject]):
     `read` yields a sample for each combination of values of `labels`, in their order; nothing for a figure that could
     not be had. Series of processes have the labels pid and process beside these. For a SUMMARY, which has no labels of
     its own, the one value is the suffix of the sample's name. `more_labels` are those whose names are not known before.
+    `sparse` tells by its labels whether a gauge's sample is left out until it is not 0 for the first time, as it never
+    is for most processes; None: none is.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Metric(Generic[Subject]):
     labels: tuple[str, ...]
     read: Callable[[Subject], Iterable[Sample]]
     more_labels: Callable[[Subject], Mapping[str, str]] | None = None
+    sparse: Sparse | None = None
 
     @property
     def family(self) -> str:
@@ -62,24 +66,33 @@ def _unit(name: str) -> str:
 
 
 def of_report(
-    name: str, help: str, read: Callable[[Report], Iterable[Sample]], labels: tuple[str, ...] = ()
+    name: str,
+    help: str,
+    read: Callable[[Report], Iterable[Sample]],
+    labels: tuple[str, ...] = (),
+    sparse: Sparse | None = None,
 ) -> ProcessMetric:
     """Return the metric with several samples a report; one whose name ends in _total is a counter."""
 
     def samples(target: TargetView) -> Iterable[Sample]:
         return () if target.report is None else read(target.report)
 
-    return Metric(name, _type(name), _unit(name), help, labels, samples)
+    return Metric(name, _type(name), _unit(name), help, labels, samples, sparse=sparse)
 
 
-def figure(name: str, help: str, read: Callable[[Report], Value | None]) -> ProcessMetric:
+def every(labels: tuple[str, ...]) -> bool:
+    """Say that all samples of a metric are sparse."""
+    return True
+
+
+def figure(name: str, help: str, read: Callable[[Report], Value | None], sparse: Sparse | None = None) -> ProcessMetric:
     """Return the metric of one figure of the report; None gives no sample."""
 
     def samples(target: TargetView) -> Iterable[Sample]:
         value = None if target.report is None else read(target.report)
         return () if value is None else (((), value),)
 
-    return Metric(name, _type(name), _unit(name), help, (), samples)
+    return Metric(name, _type(name), _unit(name), help, (), samples, sparse=sparse)
 
 
 def of_view(name: str, help: str, read: Callable[[Subject], Value | None]) -> Metric[Subject]:
@@ -96,15 +109,7 @@ def _type(name: str) -> MetricType:
     return MetricType.COUNTER if name.endswith("_total") else MetricType.GAUGE
 
 
-def stat(report: Report, name: str) -> int | None:
-    """Return one figure of runtime.MemStats, None where it could not be had."""
-    value = (report.memstats or {}).get(name)
-    return value if isinstance(value, int) else None
-
-
-def counted(
-    rows: dict[str, EventCount] | None, always: tuple[str, ...]
-) -> Iterator[tuple[str, EventCount]]:
+def counted(rows: dict[str, EventCount] | None, always: tuple[str, ...]) -> Iterator[tuple[str, EventCount]]:
     """Yield the rows by name, those of `always` also when nothing happened; numbers without a name become "other".
 
     A counter has to be seen at 0, or its first increase is lost to every rate.

@@ -1,11 +1,11 @@
-"""Goroutines and threads, and the cgroup that bounds the process."""
+"""Goroutines, threads and processors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from exporters.prometheus.metric import ProcessMetric, Sample, Value, figure, of_report
-from tracer.report import Cgroup, Report, Scheduler
+from gomem.exporters.prometheus.metric import ProcessMetric, Sample, Value, figure, of_report
+from gomem.tracer.report import Report, Scheduler
 
 
 def _scheduler(read: Callable[[Scheduler], Value]) -> Callable[[Report], Value | None]:
@@ -20,10 +20,6 @@ def _states(report: Report) -> Iterator[Sample]:
     scheduler = report.structure.scheduler if report.structure else None
     for state, count in (scheduler.goroutine_states or {}).items() if scheduler else ():
         yield (state,), count
-
-
-def _cgroup(read: Callable[[Cgroup], int | None]) -> Callable[[Report], Value | None]:
-    return lambda report: None if report.process.cgroup is None else read(report.process.cgroup)
 
 
 METRICS: tuple[ProcessMetric, ...] = (
@@ -58,25 +54,5 @@ METRICS: tuple[ProcessMetric, ...] = (
         "gomem_processors",
         "Ps, which is GOMAXPROCS; with more of them than the cgroup's quota has CPUs, the kernel throttles it.",
         _scheduler(lambda scheduler: scheduler.ps),
-    ),
-    figure(
-        "gomem_cgroup_memory_bytes",
-        "Memory charged to the process's cgroup (memory.current), of all its processes and with page cache.",
-        _cgroup(lambda cgroup: cgroup.memory_current),
-    ),
-    figure(
-        "gomem_cgroup_memory_max_bytes",
-        "The cgroup's hard limit (memory.max), at which the kernel kills; absent when there is none.",
-        _cgroup(lambda cgroup: cgroup.memory_max),
-    ),
-    figure(
-        "gomem_cgroup_memory_high_bytes",
-        "The cgroup's memory.high, above which the kernel slows the process down; absent when there is none.",
-        _cgroup(lambda cgroup: cgroup.memory_high),
-    ),
-    figure(
-        "gomem_cgroup_oom_kills_total",
-        "Processes of the cgroup that the kernel killed for want of memory; any increase is an outage.",
-        _cgroup(lambda cgroup: cgroup.oom_kill),
     ),
 )

@@ -10,12 +10,21 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from exporters.prometheus.catalog import MetricOptions, process_metrics
-from exporters.prometheus.exposition import Heading, classic_heading, openmetrics_heading, samples
-from exporters.prometheus.families import NO_OWNER, Family, HighWater, distinct, rows_of_target, tracer_families
-from exporters.prometheus.metric import Metric, MetricType
-from exporters.prometheus.tracer_health import ERRORS
-from tracer.fleet.view import FleetView, TargetView
+from gomem.exporters.prometheus.catalog import MetricOptions, process_metrics
+from gomem.exporters.prometheus.exposition import Heading, classic_heading, openmetrics_heading, samples
+from gomem.exporters.prometheus.families import (
+    NO_OWNER,
+    Family,
+    HighWater,
+    cgroup_families,
+    distinct,
+    rows_of_target,
+    tracer_families,
+)
+from gomem.exporters.prometheus.identity import LABELS
+from gomem.exporters.prometheus.metric import Metric, MetricType
+from gomem.exporters.prometheus.tracer_health import ERRORS
+from gomem.tracer.fleet.view import FleetView, TargetView
 
 CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -99,7 +108,7 @@ class Scrapes:
         """Write one process's lines; what is wrong with one must not cost the others theirs."""
         found = zip(self._metrics, rows_of_target(self._metrics, target, self._high_water), strict=True)
         try:
-            return [samples(Family(metric, rows)) for metric, rows in found]
+            return [samples(Family(metric, rows, LABELS)) for metric, rows in found]
         except Exception as error:
             self._errors += 1
             self._complain(target.pid, error)
@@ -111,7 +120,8 @@ class Scrapes:
             (metric, "".join(lines)) for metric, lines in zip(self._metrics, texts, strict=bool(self._written))
         ]
         errors = Family(ERRORS, [(NO_OWNER, (), None, self._errors)])
-        parts += [(family.metric, samples(family)) for family in (*tracer_families(view), errors)]
+        beside = (*cgroup_families(view), *tracer_families(view), errors)
+        parts += [(family.metric, samples(family)) for family in beside]
         gauges = {metric.name for metric, lines in parts if lines and metric.type is MetricType.GAUGE}
         heading = _HEADINGS[wanted]
         body = "".join(heading(metric, gauges) + lines for metric, lines in parts if lines)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from exporters.prometheus.metric import ProcessMetric, Sample, figure, of_report
-from tracer.report import Report, SpanClassRow
+from gomem.exporters.prometheus.metric import ProcessMetric, Sample, every, figure, of_report
+from gomem.tracer.report import Report, SpanClassRow
 
 _RUNTIME_PAGE = 8192
 _STATES = ("in_use", "manual", "dead", "free")
@@ -47,6 +47,7 @@ METRICS: tuple[ProcessMetric, ...] = (
         "used again; each costs the runtime a record of some 160 bytes.",
         _spans,
         ("state",),
+        lambda labels: labels[0] not in ("in_use", "manual"),
     ),
     figure(
         "gomem_span_free_slot_bytes",
@@ -87,11 +88,13 @@ SIZE_CLASS_METRICS: tuple[ProcessMetric, ...] = (
         "Slots without an object by size class; many beside few objects mean that this class is fragmented.",
         _by_class(lambda row: row.free_slots),
         _CLASS,
+        every,
     ),
     of_report(
         "gomem_size_class_tail_waste_bytes",
         "Bytes behind the last slot of the spans of a size class.",
         _by_class(lambda row: row.tail_waste),
         _CLASS,
+        every,
     ),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator
 
-from exporters.prometheus.metric import Metric, MetricType, Sample, Value, of_view
-from tracer import __version__
-from tracer.fleet.view import FleetView, Health, TargetState
+from gomem.exporters.prometheus.metric import Metric, MetricType, Sample, Value, of_view
+from gomem.tracer import __version__
+from gomem.tracer.fleet.view import STALE_AFTER, FleetView, Health, TargetState
 
 FleetMetric = Metric[FleetView]
 
@@ -54,6 +54,12 @@ METRICS: tuple[FleetMetric, ...] = (
         _targets,
     ),
     of_view(
+        "gomem_stale_targets",
+        f"Processes that no look has succeeded at for {STALE_AFTER} of their intervals, those that cannot be looked at "
+        "included: their figures are old, or there are none.",
+        lambda view: len(view.stale()),
+    ),
+    of_view(
         "gomem_view_timestamp_seconds",
         "When the figures were last published, in seconds since 1970; an age of several intervals means that gomem is "
         "stuck or short of CPU.",
@@ -73,6 +79,17 @@ METRICS: tuple[FleetMetric, ...] = (
         "gomem_tracer_resident_bytes",
         "RAM of gomem itself; it should be flat.",
         _health(lambda health: health.resident_bytes),
+    ),
+    of_view(
+        "gomem_tracer_memory_budget_bytes",
+        "What gomem_tracer_resident_bytes may come to; beyond it the processes that take most are left alone.",
+        _health(lambda health: health.memory_budget),
+    ),
+    of_view(
+        "gomem_tracer_shed_targets_total",
+        "Times that a process was left alone because gomem's memory budget was used up and it took most of it; "
+        "gomem_process_state with state shed names it.",
+        _health(lambda health: health.shed),
     ),
     of_view(
         "gomem_tracer_open_fds",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from exporters.prometheus.metric import ProcessMetric, Sample, Value, figure, of_report, of_view
-from tracer.report import EventLoss, Report
+from gomem.exporters.prometheus.metric import ProcessMetric, Sample, Value, figure, of_report, of_view
+from gomem.tracer.report import EventLoss, Report
 
 
 def _loss(read: Callable[[EventLoss], int | None]) -> Callable[[Report], Value | None]:
@@ -18,7 +18,8 @@ def _hits(report: Report) -> Iterator[Sample]:
     for probe in report.overhead.probes:
         hits[probe.role] = hits.get(probe.role, 0) + probe.hits
     for role, count in hits.items():
-        yield (role,), count
+        if count:
+            yield (role,), count
 
 
 def _findings(report: Report) -> Iterator[Sample]:
@@ -82,7 +83,8 @@ METRICS: tuple[ProcessMetric, ...] = (
     ),
     of_report(
         "gomem_probe_hits_total",
-        "Times that gomem's probes fired in the process, by role; each costs the process two to five microseconds.",
+        "Times that gomem's probes fired in the process, by role, those that did not left out; each costs the process "
+        "two to five microseconds.",
         _hits,
         ("role",),
     ),
@@ -114,7 +116,7 @@ METRICS: tuple[ProcessMetric, ...] = (
     ),
     of_view(
         "gomem_look_duration_seconds",
-        "How long the last look at the process took; large heaps take longer, and hundreds of milliseconds are dear.",
+        "How long the last look that succeeded took; large heaps take longer, and hundreds of milliseconds are dear.",
         lambda target: target.look_seconds,
     ),
     of_view("gomem_looks_total", "Looks at the process that succeeded.", lambda target: target.looks),

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gomem.tracer.discovery.discovery import Discovery
+from gomem.tracer.discovery.recognition import Recognition
+from gomem.tracer.discovery.scan import executable_key, list_pids
+from gomem.tracer.kernel.process_events import ProcessEvents
 from tests.support.builds import built
 from tests.support.processes import running
-from tracer.discovery.discovery import Discovery
-from tracer.discovery.process_events import ProcessEvents
-from tracer.discovery.recognition import Recognition
-from tracer.discovery.scan import executable_key, list_pids
 
 RELEASE = "1.25.5"
 # Starts so many processes a second that execute a program and end, until its standard input ends.

@@ -1,4 +1,4 @@
-"""How many events a second the model takes, alone and behind the follower that puts them in order.
+"""How many events a second the model takes, alone and behind the reconciler that puts them in order.
 
 `python -m tests.bench.model --events 1000000`; pure, so it needs neither rights nor a target.
 """
@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.unit.model.events import churn
-from tracer.events import EventBatch
-from tracer.model.activity import Activity
-from tracer.model.follower import Follower
-from tracer.model.space import AddressSpaceModel
+from gomem.tracer.events.record import EventBatch
+from gomem.tracer.model.activity import Activity
+from gomem.tracer.model.reconcile.reconciler import Reconciler
+from gomem.tracer.model.space import AddressSpaceModel
+from tests.support.samples.events import churn
 
 BATCH = 10_000  # events, about what a poll returns under load
 
@@ -26,16 +26,16 @@ def symbolize(address: int) -> str:
 
 
 def following() -> tuple[Callable[[EventBatch], None], Callable[[], int]]:
-    """Return what feeds a follower, and what counts the pieces of its model."""
+    """Return what feeds a reconciler, and what counts the pieces of its model."""
     activity = Activity(symbolize)
-    follower = Follower(activity, AddressSpaceModel(callers=activity.callers), follows_states=True)
+    reconciler = Reconciler(activity, AddressSpaceModel(callers=activity.callers), follows_states=True)
 
     def feed(batch: EventBatch) -> None:
-        follower.feed(batch, int(batch["time"][-1]))
+        reconciler.feed(batch, int(batch["time"][-1]))
 
     def pieces() -> int:
-        follower.flush()
-        return len(follower.model.mappings.map) + len(follower.model.states.map)
+        reconciler.flush()
+        return len(reconciler.model.mappings.map) + len(reconciler.model.states.map)
 
     return feed, pieces
 
@@ -61,7 +61,7 @@ def main() -> None:
     print(f"{'part':12} {'places':>8} {'CPU s':>7} {'events/s':>11} {'pieces':>9}")
     for slots in asked.slots:
         events = churn(asked.events, np.random.default_rng(1), slots)
-        for part, make in (("activity", counting), ("model", modelling), ("follower", following)):
+        for part, make in (("activity", counting), ("model", modelling), ("reconciler", following)):
             feed, pieces = make()
             began = time.process_time()
             for start in range(0, len(events), BATCH):

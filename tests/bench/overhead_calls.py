@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bpf import syscalls
-from bpf.bcc_import import RAW_TRACEPOINT, Module
-from bpf.one_target import array_word
+from gomem.bpf import syscalls
+from gomem.bpf.bcc_import import RAW_TRACEPOINT, Module
+from gomem.bpf.one_target import array_word
 from tests.bench.overhead_targets import Ticker, Workload
 from tests.bench.overhead_tracers import Tracer, tracing
 from tests.bench.shared import cost

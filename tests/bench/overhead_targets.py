@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,8 +113,10 @@ class Workload:
 
 
 @contextmanager
-def twins(name: str, release: str) -> Iterator[tuple[Workload, Workload]]:
+def twins(name: str, release: str, flags: Sequence[str] = ()) -> Iterator[tuple[Workload, Workload]]:
     """Run one of TARGETS twice until the block ends, with a load generator each, and all of them on one CPU.
+
+    `flags` are more of go build.
 
     There they take turns every few milliseconds, so whatever the machine does to one it does to the other as well. Each
     has an executable of its own: some tracers put their probes into all processes of a file.
@@ -124,7 +126,9 @@ def twins(name: str, release: str) -> Iterator[tuple[Workload, Workload]]:
     try:
         with ExitStack() as stack:
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="gomem-overhead-")))
-            first, second = (stack.enter_context(_workload(name, release, directory / one)) for one in ("one", "other"))
+            first, second = (
+                stack.enter_context(_workload(name, release, directory / one, flags)) for one in ("one", "other")
+            )
             os.sched_setaffinity(0, cpus)
             stack.callback(_kill, first, second)
             yield first, second
@@ -144,10 +148,10 @@ def _kill(*workloads: Workload) -> None:
 
 
 @contextmanager
-def _workload(name: str, release: str, path: Path) -> Iterator[Workload]:
+def _workload(name: str, release: str, path: Path, flags: Sequence[str]) -> Iterator[Workload]:
     """Run a program from a copy at `path`."""
     program, _, option = name.partition("-")
-    original = built(program, release)
+    original = built(program, release, extra_flags=flags)
     shutil.copy(original, path)
     with ExitStack() as stack:
         process = stack.enter_context(running(path, *([f"-{option}"] if option else [])))

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab import FunctionTable
 from tests.bench.overhead_targets import Workload
 from tests.support.command import executable
-from tracer.binary.executable import Executable
-from tracer.binary.pclntab import FunctionTable
 
 _ATTACHED_BY = 45.0  # seconds
 _ENDED_BY = 60.0
-_LASTING = 2.5  # seconds; bpf/call_tracepoints.py changes over before
+_LASTING = 2.5  # seconds; bpf/probes/call_tracepoints.py changes over before
 _BREAKPOINT = b"\xcc"
 
 _One = TypeVar("_One")

@@ -16,19 +16,20 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
-from bpf import cost
-from bpf.governor import GovernedUprobes
-from bpf.placing import place
-from bpf.source import BpfSource
-from bpf.uprobes import UprobeSpec
+from gomem.bpf import cost
+from gomem.bpf.governor import GovernedUprobes
+from gomem.bpf.probes.placing import place
+from gomem.bpf.source import BpfSource
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab import FunctionTable
+from gomem.tracer.events.optional_roles import OptionalRole
+from gomem.tracer.events.probes import UprobeSpec
+from gomem.tracer.events.record import EventKind
+from gomem.tracer.layout.roles import resolve_roles
 from tests.bench import residency, switches
 from tests.bench.overhead_targets import Rate, Ticker
 from tests.support.builds import built
 from tests.support.processes import running
-from tracer.binary.executable import Executable
-from tracer.binary.pclntab import FunctionTable
-from tracer.events import Kind
-from tracer.layout.roles import resolve_roles
 
 ADVISE = """
 import ctypes, mmap, sys, time
@@ -70,7 +71,7 @@ def allocation_probes(path: str, release: str, *, at_entry: bool) -> list[Uprobe
     exe = Executable.open(path)
     functions = FunctionTable.find(exe)
     roles = resolve_roles(f"go{release}", exe.machine, lambda name: bool(functions.lookup(name)))
-    specs = place(exe, functions, [probe for probe in roles if probe.kind is Kind.MALLOCGC], path)
+    specs = place(exe, functions, [probe for probe in roles if probe.kind is EventKind.MALLOCGC], path)
     if at_entry:
         entries = {spec.symbol: exe.file_offset(functions.lookup(spec.symbol)[0].entry) for spec in specs}
         specs = [
@@ -89,7 +90,7 @@ def allocation_probes(path: str, release: str, *, at_entry: bool) -> list[Uprobe
 def as_span_events(specs: Iterable[UprobeSpec]) -> GovernedUprobes:
     """Return probes of allocations that do what those of spans do: mallocgc's second argument is a pointer, too."""
     reads = ("[rbx+8]", "[rbx+16]*8192", "u8 [rbx+23]", "u8 rcx", "0", "0")
-    of_spans = [replace(spec, kind=Kind.SPAN_FREE, args=(), operands=reads) for spec in specs]
+    of_spans = [replace(spec, kind=EventKind.SPAN_FREE, args=(), operands=reads) for spec in specs]
     return GovernedUprobes(of_spans, budget=1e9)
 
 
@@ -102,7 +103,11 @@ def per_allocation(release: str, seconds: float, *, at_entry: bool = False, as_s
         time.sleep(1)
         without = untraced(ticker, seconds).by_cpu
         specs = allocation_probes(path, release, at_entry=at_entry)
-        source = BpfSource(target.pid, governed=[as_span_events(specs)]) if as_span else BpfSource(target.pid, specs)
+        source = (
+            BpfSource(target.pid, governed=[as_span_events(specs)], optional=[OptionalRole.SPANS])
+            if as_span
+            else BpfSource(target.pid, specs)
+        )
         source.start()
         drain = Drain(source)
         drain.start()

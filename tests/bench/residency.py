@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 
-from bpf import cost
-from bpf.program import target_ids
-from bpf.residency import Residency
+from gomem.bpf import cost
+from gomem.bpf.program import target_ids
+from gomem.bpf.residency_roles import Residency
+from gomem.tracer.events.optional_roles import RESIDENCY_ROLES, OptionalRole
+from gomem.tracer.process.guardian import Guardian
 from tests.bench.rounds import Cost, Rounds, rounds_of
 from tests.support.builds import built
-from tracer.optional_roles import RESIDENCY_ROLES, OptionalRole
 
 _TURNS = 4  # with and without, again and again: what else runs on the machine weighs on both
 FAULTS, RSS = frozenset((OptionalRole.PAGE_FAULTS,)), frozenset((OptionalRole.RSS,))
@@ -18,14 +19,15 @@ FAULTS, RSS = frozenset((OptionalRole.PAGE_FAULTS,)), frozenset((OptionalRole.RS
 
 def per_fault(target: Rounds, pid: int, roles: frozenset[OptionalRole], seconds: float) -> float:
     """Return the CPU seconds that a fault of `target` costs more while `pid` is watched."""
-    without, watched = [], []
+    without, watched, guardian = [], [], Guardian()
     for _ in range(_TURNS):
         without.append(target.best(seconds / _TURNS))
-        residency = Residency(pid, target_ids(pid), roles)
-        if residency.missing:
-            raise SystemExit(f"cannot watch: {residency.missing}")
+        residency = Residency(pid, target_ids(pid), roles, guardian)
+        if missing := residency.limits():
+            raise SystemExit(f"cannot watch: {missing}")
         watched.append(target.best(seconds / _TURNS))
         residency.stop(0, lambda: False)
+    guardian.close()
     return min(watched) - min(without)
 
 

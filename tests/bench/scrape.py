@@ -16,21 +16,23 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 
-from exporters.prometheus import FleetCollector, MetricOptions, Scrapes
+from gomem.exporters.prometheus import MetricOptions, Scrapes
+from gomem.tracer.discovery.workload import Workload
+from gomem.tracer.fleet.view import FleetView, Health, TargetState, TargetView
+from gomem.tracer.report import Report
 from tests.support.builds import built
+from tests.support.client_metrics import ClientCollector
 from tests.support.command import gomem
 from tests.support.parked import parked
 from tests.support.processes import running
 from tests.support.prometheus import running_prometheus
 from tests.support.reports import report_from
 from tests.support.toolchains import RELEASES
-from tracer.fleet.view import Belonging, FleetView, Health, TargetState, TargetView
-from tracer.report import Report
 
 LIMIT = 0.050  # seconds that 99 of 100 scrapes stay under
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.2"
@@ -61,10 +63,10 @@ def watched(pid: int, seconds: float) -> Report:
 
 def view_of(reports: Sequence[Report], count: int, round_number: int) -> FleetView:
     """Return a view of `count` processes, each a bit different from round to round."""
-    belonging = Belonging("ab" * 32, "pod-uid", "orders-7c9f", "shop", "app", "node-1", {"app": "orders"})
+    workload = Workload("ab" * 32, "pod-uid", "orders-7c9f", "shop", "app", "node-1", {"app": "orders"})
     targets = [
         TargetView(
-            10_000 + at, report.process.exe.rpartition("/")[2], TargetState.FOLLOWED, "", belonging,
+            10_000 + at, report.process.exe.rpartition("/")[2], TargetState.FOLLOWED, "", workload,
             replace(report, memstats={**(report.memstats or {}), "TotalAlloc": round_number * 4096 + at}),
             1e9, 1e9 + round_number, 0.005, round_number, 0, True, 1e9,
         )
@@ -167,7 +169,7 @@ def main() -> None:
     print(f"  CPU to write one process's lines {_milliseconds(preparing(reports, given.processes, 20))}")
     print(f"  10 scrapers of one new view   {_milliseconds(crowd(reports, given.processes, 10))}")
     shown, registry = view_of(reports, given.processes, 1), CollectorRegistry()
-    registry.register(FleetCollector(lambda: shown))
+    registry.register(ClientCollector(lambda: shown))
     began = time.perf_counter()
     generate_latest(registry)
     print(f"  by prometheus_client itself   {1e3 * (time.perf_counter() - began):.0f} ms")

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bpf.placement import CODE_LIMIT, probe_site
-from bpf.shared_source import SharedSource
-from bpf.uprobes import UprobeSpec
+from gomem.bpf.probes.placement import CODE_LIMIT, probe_site
+from gomem.bpf.shared_source import SharedSource
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab import FunctionTable
+from gomem.tracer.events.probes import UprobeSpec
+from gomem.tracer.events.record import EventKind
 from tests.support.builds import built
 from tests.support.processes import rss
-from tracer.binary.executable import Executable
-from tracer.binary.pclntab import FunctionTable
-from tracer.events import Kind
 
 ROUNDS = 400
 UNLIMITED = (1 << 32) - 1
@@ -34,7 +34,7 @@ def probe(path: Path) -> UprobeSpec:
     function = FunctionTable.find(exe).lookup(CALLER)[0]
     site = probe_site(exe.read_up_to(function.entry, CODE_LIMIT), function.entry)
     spec = UprobeSpec(
-        "calls", Kind.MALLOCGC, CALLER, str(path), exe.file_offset(site.address),
+        "calls", EventKind.MALLOCGC, CALLER, str(path), exe.file_offset(site.address),
         return_address_offset=site.return_address_offset, emulated=site.emulated,
         skip_if_branch_taken=site.skip_if_branch_taken,
     )  # fmt: skip

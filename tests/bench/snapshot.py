@@ -18,16 +18,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gomem.tracer.process.target import Target
+from gomem.tracer.snapshot.inspection import Inspector
 from tests.support.builds import built
 from tests.support.command import executable
 from tests.support.processes import rss, running, vm_size
-from tracer.inspection import Inspector
-from tracer.target import Target
 
 SIZES = (100, 1024, 4096, 10240)
 # Milliseconds and MB that are not to be exceeded, by MB of heap; the counters' limit holds for all sizes.
 COUNTERS_LIMIT = 1.0
-PAGES_LIMIT = {10240: 100.0}
 FULL_LIMIT = {1024: 150.0, 10240: 1500.0}
 MEMORY_LIMIT = {10240: 400.0}
 
@@ -38,7 +37,6 @@ def measure_here(pid: int, what: str, runs: int) -> None:
         reader, memory = inspector.reader(), inspector.memory()
         kinds: dict[str, Callable[[], object]] = {
             "counters": reader.counters,
-            "pages": reader.heap_pages,
             "full": reader.snapshot,
             "look": inspector.look,
         }
@@ -79,7 +77,6 @@ def _bench_size(binary: Path, megabytes: int, runs: int) -> bool:
     """Print the figures of one heap; return whether all limits hold."""
     limits: dict[str, float | None] = {
         "counters": COUNTERS_LIMIT,
-        "pages": PAGES_LIMIT.get(megabytes),
         "full": FULL_LIMIT.get(megabytes),
         "look": None,
     }

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bpf import syscalls, uprobes
-from bpf.program import Program, TargetIds
-from bpf.uprobes import UprobeSpec, cookie
+from gomem.bpf import syscalls
+from gomem.bpf.probes import uprobes
+from gomem.bpf.probes.uprobes import cookie
+from gomem.bpf.program import target_ids
+from gomem.bpf.shared_program import ONE, SharedProgram
+from gomem.tracer.events.probes import UprobeSpec
 from tests.bench.rounds import Cost, rounds_of
-from tests.live.bpf.tracing import opened
+from tests.support.bpf.tracing import opened
 from tests.support.builds import built
 
 
-def attach_multi(program: Program, specs: list[UprobeSpec], pid: int) -> list[int]:
+def attach_multi(program: SharedProgram, specs: list[UprobeSpec], pid: int) -> list[int]:
     """One link for all probes of one process."""
     return uprobes.attach(program.uprobe("multi"), specs, pid, "multi")[0]
 
 
-def attach_perf(program: Program, specs: list[UprobeSpec], pid: int) -> list[int]:
+def attach_perf(program: SharedProgram, specs: list[UprobeSpec], pid: int) -> list[int]:
     """A perf event for each probe, of the one process, or with -1 of all: then the program filters."""
     pmu = uprobes.uprobe_pmu_type()
     if pmu is None:
@@ -31,7 +34,7 @@ def attach_perf(program: Program, specs: list[UprobeSpec], pid: int) -> list[int
 
 
 _TURNS = 2  # with and without, again and again: what else runs on the machine weighs on both
-WAYS: tuple[tuple[str, Callable[[Program, list[UprobeSpec], int], list[int]], bool], ...] = (
+WAYS: tuple[tuple[str, Callable[[SharedProgram, list[UprobeSpec], int], list[int]], bool], ...] = (
     ("a uprobe_multi link", attach_multi, True),
     ("perf events of the process", attach_perf, True),
     ("perf events of all processes", attach_perf, False),
@@ -45,7 +48,8 @@ def costs(release: str, seconds: float) -> Iterator[Cost]:
         specs = binary.specs()
         yield Cost("two context switches of the target, no probe", target.best(seconds))
         for name, attach, of_the_process in WAYS:
-            program = Program(TargetIds(target.pid), 1 << 16, 1024)
+            program = SharedProgram(1 << 16, 1024, ONE)
+            program.enter(target_ids(target.pid), (1 << 32) - 1)
             without, probed = [], []
             for _ in range(_TURNS):
                 without.append(target.best(seconds / _TURNS))

@@ -31,6 +31,14 @@ def run(module: str, *words: str) -> str:
 
 
 @pytest.mark.bpf
+def test_the_cost_of_counting_allocations_is_a_ratio_and_estimates_are_held_against_the_truth() -> None:
+    said = run("allocs", "--quick")
+    assert re.search(rf"^work per CPU second, counted / not counted: {RATIO}$", said, re.MULTILINE)
+    assert re.search(r"^bytes by size class: \d+ classes, off by \d", said, re.MULTILINE)
+    assert re.search(r"^bytes by type: off by \d", said, re.MULTILINE)
+
+
+@pytest.mark.bpf
 def test_the_table_of_overheads_has_a_ratio_for_every_tracer_and_says_what_it_is_worth() -> None:
     program("strace", "strace")
     build("httpserver", "1.25.5")
@@ -67,3 +75,25 @@ def test_the_soak_loses_no_process_and_prints_how_gomem_fares() -> None:
     assert re.search(r"[1-9]\d* scrapes, the slowest \d+ ms; 0 lacked a long-lived process", said), said
     assert re.search(r"programs seen, 0 of them misattributed", said), said
     assert said.endswith("no fault found\n")
+
+
+@pytest.mark.bpf
+def test_the_attacks_are_made_and_their_table_has_a_row_for_each() -> None:
+    for target in ("steady", "liar"):
+        build(target, "1.25.5")
+    said = run("attack", "--quick")
+    for row in (r"SIGKILL, together +3", r"SIGSTOP, together +2"):
+        assert re.search(rf"^{row} +\d+ +\d+ +\d+ +\d+ +[-\d]+ +\d+$", said, re.MULTILINE), said
+    tried = re.findall(r"^(\S.*?) +25 +\d+ +(\d+) +\d+ ms$", said, re.MULTILINE)
+    assert {"recordings", "DWARF", "/proc/PID/maps", "HTTP requests"} <= {name for name, _ in tried}
+    assert len(re.findall(r"^.*\bclients\b.* +\d+/[1-9]\d* +\d+/[1-9]\d* +\d+ ms +\d+\.\d\d$", said, re.MULTILINE)) == 4
+    assert len(re.findall(r" +[1-9]\d* MiB$", said, re.MULTILINE)) == 5, said
+    assert re.search(r"other processes used \d+\.\d % of one core", said)
+
+
+def test_what_profiles_take_and_cost_is_printed_for_each_format() -> None:
+    said = run("profiles", "--quick")
+    assert re.search(r"300 stacks: [3-9]\d\d buckets, [1-9][\d,]+ calls; the reader alone \d+\.\d ms", said), said
+    shown = re.findall(r"--format (\w+) +\d+\.\d\d s +\d+\.\d\d s CPU +peak +\d+ MB, [+-]\d+\.\d MB", said)
+    assert shown == ["pprof", "top", "html"]
+    assert re.search(rf"^work per CPU second, [1-9]\d* profiles taken / none: {RATIO}$", said, re.MULTILINE), said

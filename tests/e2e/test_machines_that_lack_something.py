@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from gomem.tracer.process.target import Target
 from tests.support.builds import build
 from tests.support.command import gomem
 from tests.support.processes import running
 from tests.support.requirements import absent
 from tests.support.serving import serving
-from tracer.target import Target
 
 pytestmark = [pytest.mark.bpf, pytest.mark.timeout(300)]
 

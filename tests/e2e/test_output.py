@@ -158,3 +158,13 @@ def test_version_and_help() -> None:
     for command in ("trace", "snapshot", "doctor"):
         assert command in text
         assert gomem(command, "--help").status == 0
+
+
+@pytest.mark.parametrize("words", [("snapshot",), ("trace", "--duration", "0.5", "--backend", "procfs")])
+def test_nobody_on_the_terminal_waits_for_the_modules_of_a_server(target: Parked, words: tuple[str, ...]) -> None:
+    done = gomem(*words, "--pid", target.pid, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert done.status == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    packages = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert "rich" in packages
+    assert packages.isdisjoint({"jinja2", "markupsafe", "aiohttp", "prometheus_client", "kubernetes"})

@@ -10,7 +10,7 @@ import urllib.error
 
 import pytest
 
-from exporters.schema import validate
+from gomem.exporters.json.schema import validate
 from tests.support.builds import build
 from tests.support.command import gomem
 from tests.support.parked import parked
@@ -42,9 +42,10 @@ def test_a_process_is_found_followed_and_forgotten() -> None:
 
 
 def test_figures_of_a_parked_process_are_those_that_it_prints() -> None:
-    with parked(build("parked", "1.27.3")) as target, serving(
-        "--pid", target.pid, "--interval", "0.5", "--compat", "go-collector", "--size-classes"
-    ) as served:
+    with (
+        parked(build("parked", "1.27.3")) as target,
+        serving("--pid", target.pid, "--interval", "0.5", "--compat", "go-collector", "--size-classes") as served,
+    ):
         pid = str(target.pid)
         served.until(lambda: served.followed(target.pid), "the process being followed")
         said = target.emitted
@@ -79,9 +80,11 @@ def test_the_report_of_a_process_is_served_only_where_it_is_allowed() -> None:
 
 def test_several_processes_of_one_program_are_told_apart() -> None:
     program = build("parked", "1.23.9")
-    with parked(program, live=8) as small, parked(program, live=64) as large, serving(
-        "--pid", small.pid, "--pid", large.pid, "--interval", "0.5", "--compat", "go-collector"
-    ) as served:
+    with (
+        parked(program, live=8) as small,
+        parked(program, live=64) as large,
+        serving("--pid", small.pid, "--pid", large.pid, "--interval", "0.5", "--compat", "go-collector") as served,
+    ):
         served.until(lambda: served.followed(small.pid) and served.followed(large.pid), "both being followed")
         for target in (small, large):
             value = served.value("go_memstats_heap_alloc_bytes", pid=str(target.pid))

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from gomem.exporters.prometheus.catalog import PROCESS_GROUPS
 from tests.support.builds import build
+from tests.support.dashboards import BOARDS, queries, variable_queries
 from tests.support.debian import program_of, prometheus
 from tests.support.ports import free_port
 from tests.support.processes import running, wait_until
@@ -26,7 +28,6 @@ from tests.support.serving import Serving, serving
 pytestmark = pytest.mark.bpf
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-BOARDS = sorted(path.stem for path in (DEPLOY / "grafana" / "dashboards").glob("*.json"))
 CHURN = ("-mb", "32", "-phase", "100ms", "-seconds", "600")
 
 
@@ -119,20 +120,14 @@ def test_promtool_finds_nothing_to_complain_of(scene: Scene) -> None:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_query_of_a_dashboard_returns_data(scene: Scene, name: str) -> None:
-    board = json.loads((DEPLOY / "grafana" / "dashboards" / f"{name}.json").read_text())
-    variables = {
-        "job": ".*", "instance": ".*", "process": ".*" if name == "overview" else "churn", "pid": str(scene.churn),
-        "__rate_interval": "10s",
-    }  # fmt: skip
-    queries = [(panel["title"], target["expr"]) for panel in board["panels"] for target in panel["targets"]]
-    queries += [(variable["name"], labels_query(str(variable["query"]))) for variable in board["templating"]["list"]
-                if variable["type"] == "query"]  # fmt: skip
-    empty = {(title, filled(query, variables)) for title, query in queries}
+    chosen = {"process": "churn", "pid": str(scene.churn)} if name == "process" else {}
+    asked = {f"{title}: {legend}": query for (title, legend), query in queries(name, **chosen).items()}
+    empty = set((asked | variable_queries(name, **chosen)).items())
     assert len(empty) > 5
 
     def all_answered() -> bool:
         empty.difference_update([one for one in empty if scene.prometheus.query(one[1])])
-        return not {one for one in empty if not needs_a_cgroup_limit(one[1], scene)}
+        return not {one for one in empty if not may_be_absent(one[1], scene)}
 
     try:
         wait_until(all_answered, "all queries returning data", 90)
@@ -140,24 +135,19 @@ def test_every_query_of_a_dashboard_returns_data(scene: Scene, name: str) -> Non
         pytest.fail(f"no data for {sorted(empty)}")
 
 
-def labels_query(query: str) -> str:
-    """Return the selector of Grafana's label_values(selector, label)."""
-    match = re.fullmatch(r"label_values\((.*), \w+\)", query)
-    assert match, query
-    return match[1]
-
-
-def filled(query: str, variables: dict[str, str]) -> str:
-    for name, value in variables.items():
-        query = query.replace(f"${name}", value)
-    assert "$" not in query, query
-    return query
-
-
-def needs_a_cgroup_limit(query: str, scene: Scene) -> bool:
-    """The machine may give this test's cgroup no limit; then there is no such figure, as there should be."""
-    absent = not scene.served.samples("gomem_cgroup_memory_max_bytes")
-    return absent and "gomem_cgroup_memory_max_bytes" in query
+def may_be_absent(query: str, scene: Scene) -> bool:
+    """Tell whether it asks for a limit that this machine's cgroup has not, or for a sparse gauge that is still 0."""
+    if "gomem_cgroup_memory_max_bytes" in query:
+        return not scene.served.samples("gomem_cgroup_memory_max_bytes")
+    asked = re.search(r"(gomem_\w+)\{(.*?)\}", query)
+    assert asked, query
+    wanted = dict(re.findall(r'(\w+)="(.*?)"', asked[2]))
+    metric = next((one for group in PROCESS_GROUPS.values() for one in group if one.name == asked[1]), None)
+    if metric is None or metric.sparse is None:
+        return False
+    sparse = metric.sparse(tuple(wanted.get(label, "") for label in metric.labels))
+    of_it = {label: value for label, value in wanted.items() if label in metric.labels}
+    return sparse and not scene.served.samples(metric.name, **of_it)
 
 
 @pytest.mark.parametrize("name", ["self", "node", "etcd"])
@@ -234,6 +224,22 @@ def test_a_rule_makes_the_series_that_alerts_use(scene: Scene) -> None:
     assert 0 < float(recorded()[0]["value"][1]) < 2
     rules = json.loads(scene.prometheus.get("/api/v1/rules"))["data"]["groups"]
     assert {rule["health"] for group in rules for rule in group["rules"]} == {"ok"}
+
+
+def test_the_names_of_states_are_spelt_in_one_way_and_what_is_always_0_is_left_out(scene: Scene) -> None:
+    text = scene.served.get("/metrics")
+    names = "state|from|to|event|phase|kind|residency|source|syscall|advice|part|role"
+    found = re.findall(rf'[{{,](?:{names})="(.*?)"', text)
+    assert {"ready", "prepared", "free_os_memory"} <= set(found)
+    assert not [value for value in found if not re.fullmatch("[a-z][a-z0-9_]*", value)]
+    # The machine has no swap in use, the program no C, no huge pages and no memory shared with others.
+    own = [line for line in text.splitlines() if f'pid="{scene.churn}"' in line and line.startswith("gomem_")]
+    assert not [line for line in own if re.search("swap|lazily|huge|shmem|mremap|brk|process_madvise|fault", line)]
+    gauges = {name for name, kind in re.findall(r"# TYPE (\w+) (\w+)", text) if kind == "gauge"}
+    zero = {line.partition("{")[0] for line in own if line.endswith(" 0")} & gauges
+    assert zero <= {"gomem_gc_phase", "gomem_consistency_skew_bytes", "gomem_accounting_unexplained_bytes",
+                    "gomem_heap_page_bytes", "gomem_virtual_bytes", "gomem_follows_events",
+                    "gomem_size_class_free_slots"}  # fmt: skip
 
 
 def test_the_server_follows_itself_being_scraped_without_loss(scene: Scene) -> None:

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.bpf.span_rounds import rounds
+from tests.support.bpf.span_rounds import rounds
 from tests.support.builds import Mode, build
 from tests.support.command import Outcome, gomem, obeys_the_rules, outcome, report_of, started
 from tests.support.processes import sleeping
+from tests.support.toolchains import UNMEASURED
 
 pytestmark = pytest.mark.bpf
 
 
-@pytest.mark.parametrize(("release", "mode"), [("1.27.3", "pie"), ("1.23.9", "exe"), ("1.19", "exe")])
+@pytest.mark.parametrize(
+    ("release", "mode"), [("1.27.3", "pie"), ("1.23.9", "exe"), (*UNMEASURED, "exe"), ("1.19", "exe")]
+)
 def test_a_stripped_program_shows_its_spans_and_cycles(release: str, mode: Mode) -> None:
     path = build("rounds", release, stripped=True, mode=mode)
     report = trace_of_rounds(path, "--budget", "100", "--format", "json").report()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from exporters.schema import validate
+from gomem.exporters.json.schema import validate
 from tests.support.builds import build
 from tests.support.command import gomem
 from tests.support.requirements import program
@@ -79,6 +79,6 @@ def test_the_program_writes_and_reads_as_if_it_were_alone() -> None:
     assert done.stdout == "hello\n"
 
 
-def test_a_command_that_is_not_there_is_a_usage_error() -> None:
-    message = gomem("trace", "--", "/nonexistent/program").refusal(2)
+def test_a_command_that_is_not_there_is_told_with_the_code_of_env_and_timeout() -> None:
+    message = gomem("trace", "--", "/nonexistent/program").refusal(127)
     assert "/nonexistent/program" in message

@@ -13,13 +13,11 @@ import pytest
 
 from tests.support.builds import build
 from tests.support.command import obeys_the_rules, outcome, report_of, started
-from tests.support.parked import Parked, parked
+from tests.support.parked import Parked, adopted, parked
 from tests.support.processes import running
 from tests.support.requirements import absent, program
 
-BACKENDS = pytest.mark.parametrize(
-    "backend", [pytest.param("bpf", marks=pytest.mark.bpf), "strace", "procfs"]
-)
+BACKENDS = pytest.mark.parametrize("backend", [pytest.param("bpf", marks=pytest.mark.bpf), "strace", "procfs"])
 
 
 def until_it_watches(trace: subprocess.Popen[str]) -> None:
@@ -55,20 +53,66 @@ def test_a_target_that_exits_while_traced_is_reported_as_far_as_it_was_seen(back
 
 
 @BACKENDS
-def test_a_target_that_executes_another_program_while_traced_is_reported_as_far_as_it_was_seen(backend: str) -> None:
+def test_a_target_that_executes_another_program_is_followed_and_each_program_is_a_chapter(backend: str) -> None:
+    parked_one = build("parked", "1.25.5")
     with (
-        running(build("becomes", "1.25.5"), "/bin/sleep", "600") as process,
-        started("trace", "--pid", process.pid, "--duration", 100, "--backend", backend, "--format", "json") as trace,
+        running(build("becomes", "1.25.5"), parked_one, "-live=24") as process,
+        started("trace", process.pid, "-d", 100, "--backend", backend, "--format", "json") as trace,
     ):
         until_it_watches(trace)
         time.sleep(1)  # for a look at the process
         assert process.stdin is not None
         process.stdin.write(b"x")
         process.stdin.flush()
+        target = adopted(process)
+        assert trace.stderr is not None
+        while "following it" not in trace.stderr.readline():
+            assert trace.poll() is None
+        time.sleep(1)
+        trace.send_signal(signal.SIGINT)
         report = outcome(trace).report()
         assert process.poll() is None, "gomem ended, the target goes on"
-    assert report["duration_seconds"] < 90
-    assert any("exec" in limit["what"] + limit["why"] for limit in report["limits"])
+    (before,) = report["chapters"]
+    assert before["process"]["main_module"] == "example.org/becomes"
+    assert before["memstats"]["HeapSys"] > 0, "its state was seen before it ended"
+    assert before["ending"] is None
+    assert report["process"]["main_module"] == "example.org/parked"
+    assert report["process"]["cmdline"][1] == "-live=24"
+    assert report["memstats"]["HeapInuse"] == target.emitted["HeapInuse"]
+    assert report["ending"] is None
+    for chapter in (before, report):
+        obeys_the_rules(chapter)
+        assert chapter["duration_seconds"] < 60
+    if backend != "procfs":
+        assert report["events"]["mmap"]["bytes"] > 24 << 20, "from its first system call on"
+        assert report["event_loss"] == {"lost": 0, "resyncs": 0, "drift_bytes": 0}
+
+
+@pytest.mark.bpf
+def test_a_program_that_is_go_only_after_the_exec_gets_the_probes_of_its_runtime() -> None:
+    churn = build("churn", "1.25.5")
+    with (
+        running("/bin/sh", "-c", f"read x; exec {churn} -mb 32 -phase 100ms") as process,
+        started("trace", process.pid, "-d", 100, "--format", "json") as trace,
+    ):
+        until_it_watches(trace)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"x\n")
+        process.stdin.flush()
+        assert trace.stderr is not None
+        while "following it" not in trace.stderr.readline():
+            assert trace.poll() is None
+        for _ in range(12):
+            process.stdout.readline()
+        trace.send_signal(signal.SIGINT)
+        report = outcome(trace).report()
+    assert report["chapters"][0]["process"]["go_version"] is None
+    assert report["process"]["go_version"] == "go1.25.5"
+    assert report["events"]["unused"]["bytes"] > 20 << 20, "sysUnused was probed"
+    assert report["events"]["gc_start"]["count"] >= 2
+    assert report["event_loss"]["drift_bytes"] == 0
+    obeys_the_rules(report)
 
 
 @pytest.mark.bpf
@@ -134,7 +178,7 @@ def test_an_executable_in_another_mount_namespace(tmp_path: Path) -> None:
     start = tmp_path / "start"
     binary = build("parked", "1.25.5", stripped=True)
     start.write_text(
-        f"#!/bin/sh\nset -e\nmount -t tmpfs none {inner}\ncp {binary} {inner}/program\nexec {inner}/program \"$@\"\n"
+        f'#!/bin/sh\nset -e\nmount -t tmpfs none {inner}\ncp {binary} {inner}/program\nexec {inner}/program "$@"\n'
     )
     wrapper = tmp_path / "wrapper"
     wrapper.write_text(f'#!/bin/sh\nexec {unshare} --mount --propagation private /bin/sh {start} "$@"\n')

@@ -14,6 +14,7 @@ from tests.support.builds import build
 from tests.support.command import gomem, obeys_the_rules, report_of
 from tests.support.parked import parked
 from tests.support.processes import rss, running, wait_until
+from tests.support.toolchains import UNMEASURED
 
 SHAPE: dict[str, Any] = {"live": 16, "garbage": 0.5, "goroutines": 20, "big": 4, "bigdrop": 2, "dirty": 200}
 
@@ -29,19 +30,41 @@ def renamed(path: Path, real: str, claimed: str, directory: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("claimed", "layout"),
-    [("go1.99.1", "nearest"), ("go1.28.0", "nearest"), ("go1.27.9", "table"), ("go1.27-f", "table")],
+    ("claimed", "layout", "certain"),
+    [
+        ("go1.99.1", "nearest", False),
+        ("go1.28.0", "nearest", False),
+        ("go1.27.9", "table", True),
+        ("go1.27-f", "table", False),
+    ],
 )
-def test_a_newer_release_that_kept_its_structs_is_read_exactly_and_said_to_be_unmeasured(
-    claimed: str, layout: str, tmp_path: Path
+def test_a_newer_release_that_kept_its_structs_is_read_exactly(
+    claimed: str, layout: str, certain: bool, tmp_path: Path
 ) -> None:
+    """A patch release needs nothing from anybody; of a fork and another minor it is noted that nobody measured it."""
     binary = renamed(build("parked", "1.27.3", stripped=True), "go1.27.3", claimed, tmp_path)
     with parked(binary, SHAPE, env={"GOMAXPROCS": "3"}) as target:
         report = report_of("snapshot", "--pid", target.pid)
         truth = target.memstats()
     assert report["process"]["go_version"] == claimed
     assert report["process"]["layout"] == layout
-    assert [limit["what"] for limit in report["limits"]] == [f"certainty about {claimed}"]
+    doubts = [] if certain else [(f"certainty about {claimed}", "note")]
+    assert [(limit["what"], limit["kind"]) for limit in report["limits"]] == doubts
+    assert "python" not in str(report["limits"])
+    told = {name: value for name, value in report["memstats"].items() if name != "BySize"}
+    assert told == {name: truth[name] for name in told}
+    obeys_the_rules(report)
+
+
+def test_a_patch_release_between_measured_ones_that_differ_is_read_by_that_which_fits() -> None:
+    """Go 1.23.3, of which no table was made: m and work differ between 1.23.2 and 1.23.4."""
+    (release,) = UNMEASURED
+    with parked(build("parked", release, stripped=True), SHAPE, env={"GOMAXPROCS": "3"}) as target:
+        report = report_of("snapshot", "--pid", target.pid)
+        truth = target.memstats()
+    assert report["process"]["go_version"] == f"go{release}"
+    assert report["limits"] == []
+    assert report["structure"]["scheduler"]["ms"] > 0
     told = {name: value for name, value in report["memstats"].items() if name != "BySize"}
     assert told == {name: truth[name] for name in told}
     obeys_the_rules(report)
@@ -84,7 +107,7 @@ def test_an_unknown_release_with_dwarf_is_read_by_it(tmp_path: Path) -> None:
 def test_a_layout_that_fits_proves_itself_on_a_heap_that_never_rests(
     release: str, claimed: str, tmp_path: Path
 ) -> None:
-    """For go1.19.4 and go1.23.5, between measured patches that differ, only the fields that agree are known."""
+    """For go1.19.4 and go1.23.5 there are two measured patches that differ, of which one fits."""
     real = {"1.19": "go1.19.8"}.get(release, f"go{release}")
     binary = renamed(build("churn", release, stripped=True), real, claimed, tmp_path)
     with running(binary, "-phase=300ms", "-mb=64") as process:
@@ -92,5 +115,5 @@ def test_a_layout_that_fits_proves_itself_on_a_heap_that_never_rests(
         reports = [report_of("snapshot", "--pid", process.pid) for _ in range(4)]
     for report in reports:
         assert report["memstats"] is not None, report["limits"]
-        assert f"certainty about {claimed}" in {limit["what"] for limit in report["limits"]}
+        assert [limit["what"] for limit in report["limits"] if limit["kind"] == "gap"] == []
         assert report["consistency"]["exact"] or report["consistency"]["skew_bytes"] > 0

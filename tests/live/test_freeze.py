@@ -17,22 +17,22 @@ from typing import Any
 
 import pytest
 
+from gomem.tracer.errors import TargetError, TargetGone
+from gomem.tracer.process.target import Target
+from gomem.tracer.snapshot.freeze import LONGEST, Freeze, Thaw
+from gomem.tracer.snapshot.inspection import FREEZES, Inspector
+from gomem.tracer.snapshot.join import accounting
 from tests.support.builds import build
 from tests.support.command import executable, gomem
 from tests.support.parked import parked
 from tests.support.processes import running, state, wait_until
 from tests.support.requirements import absent, program
-from tracer.errors import TargetError, TargetGone
-from tracer.freeze import LONGEST, Freeze, Thaw
-from tracer.inspection import FREEZES, Inspector
-from tracer.join import accounting
-from tracer.target import Target
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
 import sys, time
-from tracer.freeze import Freeze
-from tracer.target import Target
+from gomem.tracer.snapshot.freeze import Freeze
+from gomem.tracer.process.target import Target
 with Target.open(int(sys.argv[1])) as target, Freeze(target, 600) as freeze:
     print("frozen", flush=True)
     time.sleep(600)
@@ -245,14 +245,21 @@ class TestDisturbingNothing:
         script = tmp_path / "again.sh"
         script.write_text(f"echo x >> {tmp_path}/rounds\nexec sh {script}\n")
         with running("sh", script) as process:
+            rounds = tmp_path / "rounds"
+            wait_until(rounds.exists, "the first round")
+            still, refused = 0, []
             for _ in range(30):
+                before = rounds.stat().st_size
                 try:
-                    with Target.open(process.pid) as held, Freeze(held):
-                        pass
-                except TargetError as error:
-                    print(error)
-            rounds = (tmp_path / "rounds").stat().st_size
-            wait_until(lambda: (tmp_path / "rounds").stat().st_size > rounds, "going on")
+                    with Target.open(process.pid) as held, frozen(held):
+                        stopped_at = rounds.stat().st_size
+                        time.sleep(0.01)
+                        assert rounds.stat().st_size == stopped_at
+                        still += 1
+                except TargetError as error:  # it executed between two steps of ours
+                    refused.append(str(error))
+                wait_until(lambda then=before: rounds.stat().st_size > then, "going on")  # type: ignore[misc]
+            assert still > len(refused), refused
             runs_on(process.pid)
 
 
@@ -327,11 +334,11 @@ class TestRefusals:
     def test_without_the_permission_it_says_so(self) -> None:
         if os.geteuid() != 0:
             absent("this test gives up being root")
-        helper = ROOT / "tracer" / "freezer.py"
+        helper = ROOT / "tracer" / "snapshot" / "freezer.py"
         with waits() as target:
             directory = os.open(f"/proc/{target.pid}", os.O_RDONLY)
             nobody: Sequence[str] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
-            command = [*nobody, "/usr/bin/python3", "-I", "-S", "-", str(directory), str(target.pid), "1"]
+            command = [*nobody, "/usr/bin/python3", "-I", "-S", "-", str(directory), str(target.pid), "1", "0"]
             done = subprocess.run(command, input=helper.read_bytes(), capture_output=True, pass_fds=(directory,))
             os.close(directory)
             assert json.loads(done.stdout)["error"] == "not permitted"
@@ -373,6 +380,4 @@ class TestReading:
             assert stopped["memstats"]["HeapAlloc"] == target.emitted["HeapAlloc"]
             running_on = gomem("snapshot", "--pid", target.pid, "--format", "json").report()
             assert running_on["overhead"]["frozen_seconds"] is None
-            assert "target stopped for" in gomem("snapshot", "--freeze", "--pid", target.pid).stdout
-
-
+            assert "stopped the process for" in gomem("snapshot", "--freeze", "--pid", target.pid).stdout

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
+from gomem.tracer.process.target import Target
+from gomem.tracer.runtime.self_checks import contradictions
+from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.watch.snapshot_report import snapshot_target
 from tests.support.builds import Mode, build
 from tests.support.parked import Flag, parked
 from tests.support.processes import rss, vm_size
 from tests.support.rules import broken_rules
 from tests.support.summary import note
 from tests.support.toolchains import ALL_RELEASES
-from tracer.inspection import Inspector
-from tracer.runtime.self_checks import contradictions
-from tracer.session import snapshot_target
-from tracer.target import Target
 
 SHAPE: dict[str, Flag] = {
     "live": 12, "garbage": 0.5, "goroutines": 30, "depth": 10, "ended": 50, "big": 4, "bigdrop": 2, "release": True,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.watch.backend import TraceRequest
+from gomem.tracer.watch.plugins import Plugin, Plugins, shares_packages
 from tests.live.recording.test_recording_live import both, differences
-from tests.live.recording.until import LIMIT, Until
 from tests.support.builds import build
 from tests.support.processes import running, wait_until
-from tracer.binary.executable import Executable
-from tracer.cli.watching import Wish
-from tracer.plugins import Plugin, Plugins, shares_packages
+from tests.support.recording_until import LIMIT, Until
 
 pytestmark = [pytest.mark.bpf, pytest.mark.timeout(180)]
 
@@ -49,7 +49,7 @@ def test_a_running_programs_plugin_is_probed_and_named_also_in_a_recording(
         maps = Path(f"/proc/{process.pid}/maps")
         wait_until(lambda: str(plugin) in maps.read_text(), "the loading of the plugin")
         recorder = Until(tmp_path / "recording", lambda recorder: recorder.looks > 2 and all(recorder.hits("used")))
-        traced, replayed = both(Wish(process.pid, (), LIMIT, "bpf", True), recorder)
+        traced, replayed = both(TraceRequest(process.pid, (), LIMIT, "bpf", True), recorder)
     assert loaded == [str(plugin)]
     assert [row.hits > 0 for row in traced.overhead.probes if row.role == "used"] == [True, True]
     assert traced.drift is not None

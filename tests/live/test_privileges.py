@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from gomem.tracer.machine.privileges import Task, held, needed_for
 from tests.support.builds import build
 from tests.support.processes import running
 from tests.support.requirements import absent, program
-from tracer.privileges import Task, held, needed_for
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -40,7 +40,7 @@ def child(code: str, *before: object, **environment: str) -> Any:
 
 LOOK_AROUND = """
 import json, os, subprocess
-from tracer import privileges
+from gomem.tracer.machine import privileges
 privileges.drop(frozenset({keep!r}))
 def status(text):
     return dict(line.split(":\\t", 1) for line in text.splitlines() if line.startswith(("Cap", "NoNewPrivs")))
@@ -100,8 +100,8 @@ def test_dropping_what_is_not_there_does_nothing() -> None:
 def test_a_thread_that_still_has_more_is_noticed() -> None:
     found = child("""
 import json, threading
-from tracer import privileges
-from tracer.errors import GomemError
+from gomem.tracer.machine import privileges
+from gomem.tracer.errors import GomemError
 release = threading.Event()
 thread = threading.Thread(target=release.wait)
 thread.start()
@@ -122,7 +122,7 @@ print(json.dumps(said))
 def test_threads_started_afterwards_have_no_more() -> None:
     found = child("""
 import json, threading
-from tracer import privileges
+from gomem.tracer.machine import privileges
 privileges.drop(frozenset({"CAP_SYS_PTRACE"}))
 found = []
 thread = threading.Thread(target=lambda: found.append(sorted(privileges.held().permitted)))
@@ -135,7 +135,7 @@ print(json.dumps(found[0]))
 
 LOOK_AT = """
 import json
-from tracer import privileges
+from gomem.tracer.machine import privileges
 privileges.drop(frozenset({keep!r}))
 found = {{}}
 for name in ("maps", "mem", "pagemap", "smaps_rollup"):
@@ -163,9 +163,9 @@ def test_another_users_process_can_be_looked_at_with_the_capabilities_named_and_
 
 FOLLOW = """
 import json, sys, time
-from tracer import privileges
-from bpf.shared_source import SharedSource
-from tests.live.bpf.tracing import opened
+from gomem.tracer.machine import privileges
+from gomem.bpf.shared_source import SharedSource
+from tests.support.bpf.tracing import opened
 (first, one), (second, other) = (sys.argv[1], int(sys.argv[2])), (sys.argv[3], int(sys.argv[4]))
 with opened(first, "1.25.5") as early, opened(second, "1.27.3") as late:
     source = SharedSource()
@@ -175,9 +175,10 @@ with opened(first, "1.25.5") as early, opened(second, "1.27.3") as late:
         privileges.drop(frozenset())
         source.add(other, late.specs())
         end = time.monotonic() + 60
-        while time.monotonic() < end and not all(sum(p.hits for p in source.probes(pid)) for pid in (one, other)):
+        hits = lambda pid: sum(probe.hits for probe in source.target(pid).probes())
+        while time.monotonic() < end and not all(map(hits, (one, other))):
             source.poll(0.1)
-        found = [sum(probe.hits for probe in source.probes(pid)) for pid in (one, other)]
+        found = [hits(pid) for pid in (one, other)]
         source.remove(one)
     finally:
         source.stop()
@@ -190,9 +191,10 @@ def test_once_programs_are_loaded_events_and_probes_on_other_programs_need_no_ca
     programs = [build("churn", release) for release in ("1.25.5", "1.27.3")]
     if not _uprobe_multi():
         absent("this kernel has no uprobe_multi links (Linux 6.6)")
-    with running(programs[0], "-mb", "48", "-phase", "200ms") as one, running(
-        programs[1], "-mb", "48", "-phase", "200ms"
-    ) as other:
+    with (
+        running(programs[0], "-mb", "48", "-phase", "200ms") as one,
+        running(programs[1], "-mb", "48", "-phase", "200ms") as other,
+    ):
         code = [sys.executable, "-c", FOLLOW, programs[0], one.pid, programs[1], other.pid]
         env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         done = subprocess.run([str(word) for word in code], capture_output=True, text=True, env=env, timeout=200)
@@ -210,7 +212,7 @@ def test_limits_leave_no_core_dump_and_allow_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     found = child("""
 import json, resource
-from tracer import privileges
+from gomem.tracer.machine import privileges
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
 privileges.limit_resources(5000)
@@ -223,7 +225,7 @@ print(json.dumps([first, resource.getrlimit(resource.RLIMIT_NOFILE), resource.ge
 
 
 def test_a_crash_after_limiting_leaves_no_core() -> None:
-    code = "from tracer import privileges; privileges.limit_resources(100); import os; os.abort()"
+    code = "from gomem.tracer.machine import privileges; privileges.limit_resources(100); import os; os.abort()"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", code], env=env)
     _, ended = os.waitpid(process.pid, 0)
@@ -233,7 +235,7 @@ def test_a_crash_after_limiting_leaves_no_core() -> None:
 
 
 def test_an_unknown_capability_is_a_mistake_of_ours() -> None:
-    from tracer.privileges import drop
+    from gomem.tracer.machine.privileges import drop
 
     with pytest.raises(ValueError, match="CAP_NONSENSE"):
         drop(frozenset({"CAP_NONSENSE"}))

@@ -5,14 +5,15 @@ import shutil
 import sys
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from gomem.tracer.errors import EXIT_NOT_PERMITTED, NotPermitted, TargetError, TargetGone
+from gomem.tracer.process.target import Target
 from tests.support.occupant import occupant
 from tests.support.processes import running, state, wait_until
-from tracer.errors import EXIT_NOT_PERMITTED, NotPermitted, TargetError, TargetGone
-from tracer.target import Target
 
 KTHREADD = 2
 NOBODY = 65534
@@ -48,7 +49,8 @@ def test_exit_is_noticed_by_every_read() -> None:
     with running("/bin/sleep", "100") as process, Target.open(process.pid) as target:
         process.kill()
         process.wait()
-        for look in (target.check_alive, target.check_same_program, target.stat, target.status, target.open_exe):
+        opened = partial(target.open_file, "exe")
+        for look in (target.check_alive, target.check_same_program, target.stat, target.status, opened):
             with pytest.raises(TargetGone, match="has exited"):
                 look()
         with pytest.raises(TargetGone, match="has exited"):
@@ -150,17 +152,17 @@ def test_who_is_opened_in_the_middle_of_its_execve_has_executed_nothing_else() -
                 target.check_same_program()
 
 
-def test_a_deleted_executable_is_still_found_and_said_to_be_deleted(tmp_path: Path) -> None:
+def test_a_deleted_executable_is_still_found_by_the_name_that_it_had(tmp_path: Path) -> None:
     copy = tmp_path / "pro gram"
     shutil.copy("/bin/sleep", copy)
     with running(str(copy), "100") as process:
         wait_until(lambda: os.readlink(f"/proc/{process.pid}/exe") == str(copy), "the exec")
         with Target.open(process.pid) as before:
-            assert (before.exe, before.exe_deleted) == (str(copy), False)
+            assert (before.exe, before.readlink("exe")) == (str(copy), str(copy))
         copy.unlink()
         copy.write_bytes(b"a new release")
         with Target.open(process.pid) as target:
-            assert (target.exe, target.exe_deleted) == (str(copy), True)
+            assert (target.exe, target.readlink("exe")) == (str(copy), f"{copy} (deleted)")
             assert Path(target.exe_file).read_bytes() == Path("/bin/sleep").read_bytes()
             target.check_same_program()
 
@@ -171,7 +173,7 @@ def test_a_program_whose_name_ends_in_deleted_is_not_deleted(tmp_path: Path) -> 
     with running(str(copy), "100") as process:
         wait_until(lambda: os.readlink(f"/proc/{process.pid}/exe") == str(copy), "the exec")
         with Target.open(process.pid) as target:
-            assert (target.exe, target.exe_deleted) == (str(copy), False)
+            assert (target.exe, target.readlink("exe")) == (str(copy), str(copy))
 
 
 def test_arguments_without_end_are_cut() -> None:

@@ -35,6 +35,7 @@ def build(
     mode: Mode = "exe",
     extra_ldflags: str = "",
     extra_flags: Sequence[str] = (),
+    goarch: str = "amd64",
 ) -> Path:
     """Return the executable of tests/targets/`target` built with Go `release`; `extra_flags` are those of go build.
 
@@ -42,8 +43,9 @@ def build(
     """
     toolchain(release)
     return built(
-        target, release, stripped=stripped, mode=mode, extra_ldflags=extra_ldflags, extra_flags=extra_flags
-    )
+        target, release, stripped=stripped, mode=mode, extra_ldflags=extra_ldflags, extra_flags=extra_flags,
+        goarch=goarch,
+    )  # fmt: skip
 
 
 def built(
@@ -54,6 +56,7 @@ def built(
     mode: Mode = "exe",
     extra_ldflags: str = "",
     extra_flags: Sequence[str] = (),
+    goarch: str = "amd64",
 ) -> Path:
     """Like `build`, outside of a test: raises ToolchainMissing and BuildFailed."""
     root = goroot(release)
@@ -64,13 +67,14 @@ def built(
         flags.append(f"-ldflags={ldflags}")
     if mode.endswith("pie"):
         flags.append("-buildmode=pie")
-    shape = "-".join([target, release, mode, *(["stripped"] if stripped else [])])
-    key = _key(sources, root, mode, flags)
+    other = [goarch] if goarch != "amd64" else []
+    shape = "-".join([target, release, mode, *(["stripped"] if stripped else []), *other])
+    key = _key(sources, root, mode, flags + other)
 
     def make(directory: Path) -> None:
         command = [str(root / "bin/go"), "build", *flags, "-o", str(directory / target), "."]
         done = subprocess.run(
-            command, cwd=sources, env=_environment(root, mode), capture_output=True, text=True, check=False
+            command, cwd=sources, env=_environment(root, mode, goarch), capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             raise BuildFailed(f"{shape}: {done.stderr.strip()}")
@@ -87,12 +91,13 @@ def _key(sources: Path, root: Path, mode: Mode, flags: list[str]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _environment(root: Path, mode: Mode) -> dict[str, str]:
+def _environment(root: Path, mode: Mode, goarch: str) -> dict[str, str]:
     cache = cache_dir()
     return {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
         "HOME": os.environ.get("HOME", "/"),
         "GOROOT": str(root),
+        "GOARCH": goarch,
         "GOTOOLCHAIN": "local",
         "GOFLAGS": "-mod=mod",
         "GOPROXY": "off",

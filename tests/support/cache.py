@@ -12,7 +12,12 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """Return ${XDG_CACHE_HOME:-~/.cache}/gomem, created if absent."""
+    """Return ${XDG_CACHE_HOME:-~/.cache}/gomem, created if absent.
+
+    Unit tests get none: what is downloaded or built has its tests in tests/live and tests/e2e.
+    """
+    running = os.environ.get("PYTEST_CURRENT_TEST", "")
+    assert not running.startswith("tests/unit/"), f"{running.split()[0]} needs what is downloaded or built"
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     path = Path(base) / "gomem"
     path.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from exporters.schema import validate
+from gomem.exporters.json.schema import validate
 from tests.support.rules import broken_rules
 
 GOMEM = Path(sys.executable).parent / "gomem"
@@ -73,14 +73,9 @@ def report_of(*words: object) -> dict[str, Any]:
     return gomem(command, "--format", "json", *rest).report()
 
 
-def obeys_the_rules(
-    report: dict[str, Any], *, rss: int | None = None, vm_size: int | None = None, moving: bool = False
-) -> None:
-    """Fail the test with every rule that the report breaks; `rss` and `vm_size` are the kernel's figures in bytes.
-
-    `moving`: the process grows and shrinks all the time.
-    """
-    broken = broken_rules(report, smaps_rollup_rss=rss, vm_size=vm_size, moving=moving)
+def obeys_the_rules(report: dict[str, Any], *, rss: int | None = None, vm_size: int | None = None) -> None:
+    """Fail the test with every rule that the report breaks; `rss` and `vm_size` are the kernel's figures in bytes."""
+    broken = broken_rules(report, smaps_rollup_rss=rss, vm_size=vm_size)
     if broken:
         pytest.fail("the report breaks its rules:\n  " + "\n  ".join(broken), pytrace=False)
 

@@ -6,8 +6,9 @@ import struct
 
 import numpy as np
 
-from tracer.errors import SnapshotError
-from tracer.runtime.memory import LARGEST_READ, Bytes, Memory
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.machine.room import Room
+from gomem.tracer.process.memory import LARGEST_READ, Bytes, Memory
 
 PAGE = 4096
 
@@ -17,6 +18,7 @@ class Image:
 
     def __init__(self, pages: dict[int, bytearray] | None = None) -> None:
         self.pages = {} if pages is None else pages
+        self.room = Room(1 << 30)
         self.bytes_read = 0
         self._shared: set[int] = set()  # pages that belong to another image, too
 
@@ -84,6 +86,7 @@ class Recorder:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
+        self.room = memory.room
         self.image = Image()
         self.reads: list[tuple[int, int]] = []  # address and size of each
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from gomem.tracer.addresses.ranges import Ranges
+from gomem.tracer.kernel.cgroup import MemoryCgroup
+from gomem.tracer.kernel.mapping_kinds import Program
+from gomem.tracer.kernel.maps import Mappings, parse_maps
+from gomem.tracer.kernel.residency import Page, Residency
+from gomem.tracer.kernel.smaps import parse_rollup
+from gomem.tracer.kernel.view import KernelView
+from gomem.tracer.proc.small_files import parse_status
+from gomem.tracer.report import Cgroup, Limit, ProcessFacts
+from gomem.tracer.runtime.snapshot import RuntimeSnapshot
+from gomem.tracer.runtime.spans import MANUAL
+from gomem.tracer.snapshot.inspection import Snapshot
+from gomem.tracer.snapshot.join import join
 from tests.support.runtime_image import ARENA, CHUNK, PAGE, RuntimeImage
-from tracer.inspection import Look
-from tracer.join import join
-from tracer.kernel.cgroup import MemoryCgroup
-from tracer.kernel.maps import Mappings, parse_maps
-from tracer.kernel.procfs import parse_status
-from tracer.kernel.ranges import Ranges
-from tracer.kernel.residency import Page, Residency
-from tracer.kernel.smaps import parse_rollup
-from tracer.kernel.view import KernelView
-from tracer.mapping_kinds import Program
-from tracer.report import Cgroup, Limit, ProcessFacts
-from tracer.runtime.snapshot import RuntimeSnapshot
-from tracer.runtime.spans import MANUAL
 
 ARENA_BYTES = 64 << 20
 OS_PAGE = 4096
@@ -66,7 +66,7 @@ def residency() -> Residency:
     return Residency(Ranges(start, start + size), flags, size, zero, "pagemap_scan", True)
 
 
-def look(taken_at: str = "2026-03-01T12:00:00.000Z", at: int = 1_000_000_000) -> Look:
+def look(taken_at: str = "2026-03-01T12:00:00.000Z", at: int = 1_000_000_000) -> Snapshot:
     """Return the look, taken at a moment of both clocks."""
     maps, resident, state = mappings(), residency(), runtime()
     group = MemoryCgroup(Cgroup("/srv", 1 << 20, None, None, 0), 2, "/srv", 1 << 30, "/")
@@ -86,7 +86,9 @@ def look(taken_at: str = "2026-03-01T12:00:00.000Z", at: int = 1_000_000_000) ->
     )
     object.__setattr__(state, "read_at", (at - 200_000, at - 150_000))
     place = Program(int(maps.device[0]), 77, ((BINARY, BINARY + 0x100000),))
-    return Look(kernel, state, join(maps, resident, state, place), (Limit("a thing", "a reason", ""),))
+    return Snapshot(
+        kernel, state, join(maps, resident, state, place), (Limit("some-limit", "a thing", "a reason", ""),)
+    )
 
 
 def facts() -> ProcessFacts:

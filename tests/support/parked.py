@@ -121,12 +121,17 @@ def parked(
         [str(binary), *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment
     )
     try:
-        description = json.loads(_read_line(process))
-        target = Parked(process, description["release"], description)
-        target.receive()
-        yield target
+        yield adopted(process)
     finally:
         ended(process)
+
+
+def adopted(process: subprocess.Popen[bytes]) -> Parked:
+    """Return the parked target that a process is about to be, of whose output nothing has been read yet."""
+    description = json.loads(_read_line(process))
+    target = Parked(process, description["release"], description)
+    target.receive()
+    return target
 
 
 def ended(process: subprocess.Popen[bytes]) -> None:

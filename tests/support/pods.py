@@ -23,10 +23,7 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[2]
 _LINKS = ("bin", "lib", "lib64", "sbin")
 # Brings up the loopback interface of a new network namespace (SIOCSIFFLAGS: IFF_UP, IFF_RUNNING), then waits.
-_LOOPBACK_UP = (
-    "import fcntl, socket, struct; "
-    "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 0x41))"
-)
+_LOOPBACK_UP = "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 0x41))"
 _INIT = f"{_LOOPBACK_UP}; print(flush=True); import signal; signal.pause()"
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -47,8 +48,8 @@ METRICS = {
 QUERIES = (
     "up",
     "rate(go_memstats_alloc_bytes_total[5s])",
-    "sum by (__name__) ({__name__=~\"go_.*\"})",
-    "topk(50, {job=\"self\"})",
+    'sum by (__name__) ({__name__=~"go_.*"})',
+    'topk(50, {job="self"})',
 )
 
 
@@ -60,10 +61,14 @@ class Prometheus:
     url: str
 
     def get(self, path: str) -> str:
+        """Return the body of a GET, which is text."""
+        return self.fetch(path).decode()
+
+    def fetch(self, path: str) -> bytes:
         """Return the body of a GET."""
         with urllib.request.urlopen(self.url + path, timeout=20) as response:
             body: bytes = response.read()
-        return body.decode()
+        return body
 
     def memstats(self) -> dict[str, int]:
         """Return the MemStats fields that it exports of itself now.
@@ -75,9 +80,20 @@ class Prometheus:
         samples = dict(line.split(" ", 1) for line in self.get("/metrics").splitlines() if line.startswith("go_"))
         return {name: int(float(samples[metric])) for name, metric in METRICS.items()}
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the result of an instant query now; raises AssertionError for one that is refused."""
-        answer = json.loads(self.get("/api/v1/query?" + urllib.parse.urlencode({"query": expression})))
+    def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
+        """Return the result of a query now, or `at` another time; raises AssertionError for one that is refused."""
+        return self._ask("query", {"query": expression, **({} if at is None else {"time": at})})
+
+    def course(self, expression: str, seconds: float) -> list[dict[str, Any]]:
+        """Return the result of a query over the last `seconds`, one value a second."""
+        now = time.time()
+        return self._ask("query_range", {"query": expression, "start": now - seconds, "end": now, "step": 1})
+
+    def _ask(self, kind: str, about: Mapping[str, object]) -> list[dict[str, Any]]:
+        try:
+            answer = json.loads(self.get(f"/api/v1/{kind}?{urllib.parse.urlencode(about)}"))
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{about}: {error.read().decode()}") from None
         assert answer["status"] == "success", answer
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
@@ -103,13 +119,25 @@ class Prometheus:
                 asker.join(timeout=30)
 
 
+def promtool(*words: object) -> str:
+    """Return what promtool says of what it accepts; fail the test with its words if it does not."""
+    command = [str(prometheus().with_name("promtool")), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 @contextmanager
 def running_prometheus(
-    directory: Path, scrape_interval: str = "1s", jobs: Mapping[str, str] | None = None, rules: Sequence[Path] = ()
+    directory: Path,
+    scrape_interval: str = "1s",
+    jobs: Mapping[str, str] | None = None,
+    rules: Sequence[Path] = (),
+    scrape_configs: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[Prometheus]:
     """Run prometheus in `directory`, on a free port of this machine's loopback interface.
 
-    It scrapes itself as the job "self", and `jobs`: an address for each name.
+    It scrapes itself as the job "self", `jobs`: an address for each name, and what `scrape_configs` say.
     """
     address = f"127.0.0.1:{free_port()}"
     config = directory / "prometheus.yml"
@@ -119,7 +147,8 @@ def running_prometheus(
         "rule_files": [str(path) for path in rules],
         "scrape_configs": [
             {"job_name": name, "static_configs": [{"targets": [where]}]} for name, where in scraped.items()
-        ],
+        ]
+        + list(scrape_configs),
     }
     config.write_text(json.dumps(configuration))  # JSON is YAML
     with open(directory / "prometheus.log", "w") as log:

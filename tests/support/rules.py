@@ -24,31 +24,46 @@ def broken_rules(
     vm_size: int | None = None,
     mapped_ready: int | None = None,
     ready_rounding: int = MB,
-    *,
-    moving: bool = False,
 ) -> list[str]:
     """Return every rule that the JSON object of a report breaks, in words and with the figures.
 
     smaps_rollup_rss, vm_size and mapped_ready (gcController.mappedReady) are bytes that the caller
     took of the same, quiet process; ready_rounding is what page rounding may add to the last.
-    A report that says it is inexact may miss the runtime's identities by its own skew; one of a process whose memory
-    is `moving` may say 10 % else of its RAM in one of the two files that the kernel tells it in than in the other.
+    A report that says it is inexact may miss the runtime's identities by its own skew, and its RAM by OS page misses
+    the sums of smaps_rollup by no more than it says.
     """
     consistency = report["consistency"]
     skew = 0 if consistency is None or consistency["exact"] else consistency["skew_bytes"]
     broken: list[str] = []
     broken += _negative_figures(report)
     broken += _address_space(report, vm_size)
-    broken += _residency(report, smaps_rollup_rss, moving=moving)
+    broken += _residency(report, smaps_rollup_rss)
+    broken += _between_looks(report)
     broken += _heap(report, skew)
     broken += _memstats(report, skew)
     broken += _spans(report, skew)
     broken += _ready(report, mapped_ready, ready_rounding, skew)
     broken += _events(report)
     broken += _span_events(report)
+    broken += _allocations(report)
     broken += _cycles(report)
     broken += _gaps_are_explained(report)
+    broken += _texts(report)
     return broken
+
+
+def _texts(report: Object) -> Iterator[str]:
+    """No text tells of what did not happen, or asks for what its reader cannot do."""
+    limits, findings = report["limits"], report.get("findings") or []
+    said = [f"{limit['what']}: {limit['why']} -> {limit['fix']}" for limit in limits]
+    said += [f"{finding['title']}: {finding['explanation']} -> {finding['action']}" for finding in findings]
+    for text in said:
+        if "python -m" in text or "tracer." in text:
+            yield f"asks for a Python module of ours: {text}"
+        if report["heap"] is not None and "only the kernel's view is reported" in text:
+            yield f"the runtime's figures are there: {text}"
+        if f"use --backend {report['backend']}" in text:
+            yield f"that backend is in use: {text}"
 
 
 def _equal(name: str, got: int, want: int, slack: float = 0) -> Iterator[str]:
@@ -95,7 +110,7 @@ def _address_space(report: Object, vm_size: int | None) -> Iterator[str]:
     for row in kinds:
         managed = sum(row[name] or 0 for name in REGION_STATES)
         yield from _at_most(f"kind {row['kind']}: reserved + prepared + ready", managed, row["virtual"])
-        yield from _at_most(f"kind {row['kind']}: resident", row["resident"], row["virtual"])
+        yield from _at_most(f"kind {row['kind']}: resident", row["resident"] or 0, row["virtual"])
     if virtual is not None:
         yield from _equal("sum(kinds.virtual)", _total(kinds, "virtual"), virtual["total"])
         for name in REGION_STATES:
@@ -103,26 +118,72 @@ def _address_space(report: Object, vm_size: int | None) -> Iterator[str]:
                 yield from _equal(f"sum(kinds.{name})", _total(kinds, name), virtual[name])
 
 
-def _residency(report: Object, smaps_rollup_rss: int | None, *, moving: bool) -> Iterator[str]:
+def _residency(report: Object, smaps_rollup_rss: int | None) -> Iterator[str]:
     resident, kinds, virtual = report["resident"], report["kinds"], report["virtual"]
     if resident is None:
         return
     total = resident["total"]
     one_percent = total / 100
-    if kinds is not None:
+    if kinds is not None and report["between_looks"] is None:
         yield from _equal("sum(kinds.resident)", _total(kinds, "resident"), total)
     if virtual is not None:
         yield from _at_most("resident.total against VmSize", total, virtual["total"])
     if smaps_rollup_rss is not None:
         yield from _equal("resident.total against smaps_rollup's Rss", total, smaps_rollup_rss, smaps_rollup_rss / 100)
-    slack = total / 10 if moving else max(one_percent, MB)
+        # The kernel batches its Rss counters per CPU: a small process may be off by more than 1 %.
+        yield from _at_most("resident.skew of a quiet process", resident["skew"] or 0, max(one_percent, MB))
+    skew = resident["skew"]
+    slack = max(one_percent, MB) if skew is None else skew
     parts = [resident[name] for name in ("anonymous", "file", "shmem")]
     if None not in parts:
-        # The kernel batches its Rss counters per CPU: a small process may be off by more than 1 %.
         yield from _equal("anonymous + file + shmem", sum(parts), total, slack)
+    yield from _page_kinds(report, max(one_percent, MB) + (skew or 0))
     for name in ("lazy_free", "huge_pages", "pss"):
         if resident[name] is not None:
             yield from _at_most(f"resident.{name}", resident[name], total, slack)
+
+
+def _page_kinds(report: Object, slack: float) -> Iterator[str]:
+    """What pages are adds up too: by the kernel, by kind of mapping, by state of address space, and for stacks."""
+    resident, kinds, virtual, stacks = (report[name] for name in ("resident", "kinds", "virtual", "thread_stacks"))
+    file = [resident[name] for name in ("file_clean", "file_dirty", "file_locked")]
+    if None not in (*file, resident["file"]):
+        yield from _equal("file_clean + file_dirty + file_locked", sum(file), resident["file"], slack)
+    for name in ("anonymous", "shmem"):
+        if kinds and resident[name] is not None and all(row[name] is not None for row in kinds):
+            yield from _equal(f"sum(kinds.{name})", _total(kinds, name), resident[name], slack)
+    for row in kinds or ():
+        parts = (row["anonymous"] or 0) + (row["shmem"] or 0)
+        yield from _at_most(f"kind {row['kind']}: anonymous + shmem", parts, row["resident"] or 0)
+    if virtual is not None and virtual["resident"] is not None:
+        in_ram = sum(virtual["resident"][name] for name in (*REGION_STATES, "unmanaged"))
+        yield from _equal("sum of virtual.resident's four parts", in_ram, resident["total"])
+        yield from _at_most("virtual.unmanaged_no_access", virtual["unmanaged_no_access"], virtual["unmanaged"])
+    if kinds and stacks is not None:
+        row = next((row for row in kinds if row["kind"] == "thread_stack"), {"resident": 0, "virtual": 0})
+        for name in ("resident", "virtual"):
+            yield from _equal(f"thread_stacks.{name} against kind thread_stack", stacks[name], row[name])
+        yield from _at_most("thread_stacks.largest", stacks["largest"], stacks["resident"])
+
+
+def _between_looks(report: Object) -> Iterator[str]:
+    """Of two looks' figures and a moment's states, no report joins anything: it has one or the other."""
+    between, kinds = report["between_looks"], report["kinds"] or ()
+    unknown = [row["kind"] for row in kinds if row["resident"] is None or row["swap"] is None]
+    if between is None:
+        if unknown:
+            yield f"what is in RAM of {unknown} is null, and between_looks does not say why"
+        return
+    if len(unknown) < len(kinds):
+        yield "between two looks, what is in RAM is said by kind"
+    looked = ("heap", "memstats", "spans", "span_states", "caches", "accounting", "structure", "thread_stacks")
+    said = [name for name in looked if report[name] is not None]
+    if said or report["process"]["cgroup"] is not None:
+        yield f"between two looks, a look's figures are there: {said}, cgroup {report['process']['cgroup']}"
+    if (report["resident"] is None) != (between["resident_age"] is None):
+        yield "between two looks, resident and its age are not there together"
+    if between["look_after"] is not None:
+        yield from _at_most("the look before", between["look_before"], between["look_after"])
 
 
 def _heap(report: Object, skew: int) -> Iterator[str]:
@@ -137,6 +198,12 @@ def _heap(report: Object, skew: int) -> Iterator[str]:
     yield from _equal("sum(heap.resident) against sum(arenas.resident)", in_ram, _total(arenas, "resident"), skew)
     for arena in arenas:
         yield from _arena(arena, skew)
+    use = heap.get("limit_use")
+    if use is not None:
+        parts = [use[name] for name in use if name not in ("limit", "total")]
+        yield from _equal("sum of limit_use against its total", sum(parts), use["total"])
+        memstats = report["memstats"]
+        yield from _equal("limit_use.total", use["total"], memstats["Sys"] - memstats["HeapReleased"])
     bases = [arena["base"] for arena in arenas]
     if len(set(bases)) != len(bases):
         yield "an arena stands twice"
@@ -263,6 +330,29 @@ def _span_events(report: Object) -> Iterator[str]:
     yield from _at_most("span_events.stops", churn["stops"], churn["windows"])
     watched, seconds = churn["watched_seconds"], report["duration_seconds"]
     yield from _at_most("span_events.watched_seconds", watched, seconds, slack=0.001)
+
+
+def _allocations(report: Object) -> Iterator[str]:
+    """Classes and types add up to what was seen, and what the runtime counted to its own sums."""
+    found = report.get("allocations")
+    if found is None:
+        return
+    classes, types = found["classes"], found["types"]
+    seen = sum(_total(classes, column) for column in ("scan", "noscan", "tiny"))
+    yield from _equal("sum of allocations.classes", seen, found["objects"])
+    yield from _equal("sum of allocations.classes.asked", _total(classes, "asked"), found["asked"])
+    of_types = _total(types, "objects") + found["more_objects"] + found["untold_objects"]
+    yield from _equal("sum of allocations.types", of_types, found["objects"])
+    if found["runtime_objects"] is not None:
+        yield from _equal("allocations.runtime_objects", _total(classes, "runtime_objects"), found["runtime_objects"])
+        yield from _equal("allocations.runtime_bytes", _total(classes, "runtime_bytes"), found["runtime_bytes"])
+    estimates = [row[name] for row in types for name in ("estimated_objects", "estimated_bytes")]
+    for estimate in [*(row["estimated_objects"] for row in classes), *estimates]:
+        if estimate is not None and found["complete"]:
+            yield "an estimate, where all was counted"
+        if estimate is not None and estimate["low"] is not None:
+            yield from _at_most("low end of an estimate", estimate["low"], estimate["value"])
+            yield from _at_most("an estimate", estimate["value"], estimate["high"])
 
 
 def _cycles(report: Object) -> Iterator[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.layout.tables import table_for
+from gomem.tracer.runtime.regions import Roots
+from gomem.tracer.runtime.snapshot import RuntimeReader
+from gomem.tracer.runtime.spans import IN_USE
+from gomem.tracer.runtime.structs import Record, read_record
 from tests.support.image import Image
-from tracer.layout.layout import Layout
-from tracer.layout.tables import table_for
-from tracer.runtime.regions import Roots
-from tracer.runtime.snapshot import RuntimeReader
-from tracer.runtime.spans import IN_USE
-from tracer.runtime.structs import Record, read_record
 
 PAGE = 8192
 CHUNK = 4 << 20

@@ -25,9 +25,7 @@ def install(profile: dict[str, object]) -> None:
     assert isinstance(rules, list)
     for rule in rules:
         assert rule["action"] == "SCMP_ACT_ALLOW"
-        conditions = [
-            pyseccomp.Arg(one["index"], _OPERATORS[one["op"]], one["value"]) for one in rule.get("args", [])
-        ]
+        conditions = [pyseccomp.Arg(one["index"], _OPERATORS[one["op"]], one["value"]) for one in rule.get("args", [])]
         for name in rule["names"]:
             made.add_rule(pyseccomp.ALLOW, name, *conditions)
     made.load()

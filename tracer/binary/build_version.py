@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 
-from tracer.binary.code import references
-from tracer.binary.executable import Executable
-from tracer.binary.pclntab import FunctionTable
-from tracer.errors import BinaryError
+from gomem.tracer.binary.code import references
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab import FunctionTable
+from gomem.tracer.errors import BinaryError
 
 _VERSION = re.compile(rb"(?:go\d{1,3}\.\d{1,4}[ -~]{0,100}|devel [ -~]{1,120})")
 _LONGEST = 128

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tracer.binary.elf import PF_W, SHT_NOBITS
-from tracer.binary.executable import Executable
-from tracer.errors import BinaryError
+from gomem.tracer.binary.elf import PF_W, SHT_NOBITS
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.errors import BinaryError
 
 MAGIC = b"\xff Go buildinf:"
 _ALIGN = 16

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 import capstone
 from capstone import x86
 
-from tracer.binary.executable import Executable
-from tracer.binary.pclntab import Function
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab import Function
 
 Access = Literal["address", "read", "write", "call"]
 

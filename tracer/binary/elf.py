@@ -15,7 +15,7 @@ from elftools.elf.enums import ENUM_E_MACHINE
 ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
 PF_X, PF_W, PF_R = 1, 2, 4
-SHT_SYMTAB, SHT_NOTE, SHT_NOBITS = 2, 7, 8
+SHT_SYMTAB, SHT_NOTE, SHT_NOBITS, SHT_DYNSYM = 2, 7, 8, 11
 SHF_COMPRESSED = 0x800
 
 # Far above what any linker writes, low enough that a made-up count costs nothing.

@@ -1,6 +1,7 @@
 """An executable file, held open: its segments, sections, notes, symbols and relocated pointers.
 
-The file is read by pread, never mapped: a mapped file that somebody truncates kills the reader with SIGBUS.
+The file is read by pread, never mapped: a mapped file that somebody truncates kills the reader with SIGBUS. Where its
+file system is served by others, who may never answer, it is read apart from this process.
 """
 
 from __future__ import annotations
@@ -8,20 +9,23 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.binary import elf
-from tracer.binary.elf import Malformed, Section, Segment
-from tracer.binary.names import rows_named
-from tracer.errors import BinaryError, NotPermitted
-
-if TYPE_CHECKING:
-    from elftools.elf.elffile import ELFFile
+from gomem.tracer.binary import elf
+from gomem.tracer.binary.elf import Malformed, Section, Segment
+from gomem.tracer.binary.elf32 import thirty_two_bit
+from gomem.tracer.binary.names import rows_named
+from gomem.tracer.errors import BinaryError, NoAnswer, NotPermitted
+from gomem.tracer.machine.rights import remedy_for, remedy_for_file
+from gomem.tracer.proc.served import server_of
+from gomem.tracer.proc.unasked import status, status_of
+from gomem.tracer.process.guardian import described
+from gomem.tracer.process.served_file import ServedFile
 
 __all__ = ["Executable", "Section", "Segment"]
 
@@ -29,7 +33,7 @@ _DT_RELA, _DT_RELASZ = 7, 8
 # R_X86_64_RELATIVE and R_AARCH64_RELATIVE: base address plus addend.
 _RELATIVE = {"amd64": 8, "arm64": 1027}
 _RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
-_SYMBOL = np.dtype(
+SYMBOL = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
 )
 _NT_GNU_BUILD_ID, _NT_GO_BUILD_ID = 3, 4
@@ -48,48 +52,68 @@ class Executable:
     Every method raises BinaryError where the file is truncated or corrupt.
     """
 
-    def __init__(self, path: str, fd: int) -> None:
-        """Take over `fd` (closed by `close`); BinaryError when it is no usable ELF file."""
+    def __init__(self, path: str, fd: int, served: str | None = None) -> None:
+        """Take over `fd` (closed by `close`); BinaryError when it is no usable ELF file, NoAnswer.
+
+        `served`: the kind of its file system if others serve that; `fd` may be opened with O_PATH then.
+        """
         self.path = path
         self.fd = fd
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise self.error("not a regular file")
-        self.file_size = status.st_size
+        self.served = served
+        self.no_answer: NoAnswer | None = None  # when a read had to be given up
+        try:
+            self.status = status_of(fd)
+            if not stat.S_ISREG(self.status.st_mode):
+                raise self.error("not a regular file")
+            self._apart = ServedFile(fd, _pid_in(path)) if served else None
+        except OSError as why:
+            raise self.error(f"looking at it failed: {why.strerror}") from why
+        self.file_size = self.status.st_size
+        try:
+            self._read_headers()
+        except BaseException:
+            if self._apart is not None:
+                self._apart.close()
+            raise
+
+    def _read_headers(self) -> None:
         try:
             self._header = elf.read_header(self._pread, self.file_size)
             self._program_headers = elf.read_segments(self._pread, self._header, self.file_size)
             self.sections: tuple[Section, ...] = elf.read_sections(self._pread, self._header, self.file_size)
         except Malformed as why:
-            raise self.error(str(why)) from why
+            other = self.no_answer or thirty_two_bit(self.path, self._pread, self.file_size)
+            raise other or self.error(str(why)) from why
         loads = (segment for segment in self._program_headers if segment.type == elf.PT_LOAD)
         self.segments: tuple[Segment, ...] = tuple(sorted(loads, key=lambda segment: segment.address))
         self.machine: str = self._header.machine
         self.pie: bool = self._header.type == elf.ET_DYN
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Executable:
+    def open(cls, path: str | os.PathLike[str], pid: int = 0) -> Executable:
         """Open `path`, usually /proc/PID/exe: the descriptor keeps a deleted or replaced file readable.
 
-        Raises NotPermitted where the kernel refuses, BinaryError for everything else.
+        `pid`: a process that sees the file system, where the path does not name one.
+
+        Raises NotPermitted where the kernel refuses, NoAnswer where its file system does not answer, BinaryError for
+        everything else.
         """
         text = os.fspath(path)
         try:
-            # Opening a FIFO would block for ever without O_NONBLOCK.
-            fd = os.open(text, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd, served = _opened(text, pid or _pid_in(text))
         except PermissionError as why:
             raise NotPermitted(
                 f"cannot read the executable {text}: {why.strerror}",
-                "needs read permission, for /proc/PID/exe of another user's process CAP_SYS_PTRACE",
+                _remedy(text),
             ) from why
         except OSError as why:
             raise BinaryError(f"cannot read the executable {text}: {why.strerror}") from why
         except ValueError as why:
             raise BinaryError(f"cannot read the executable {text!r}: {why}") from why
         try:
-            return cls(text, fd)
+            return cls(text, fd, served)
         except BaseException:
-            os.close(fd)
+            _close(fd)
             raise
 
     def forget_tables(self) -> None:
@@ -100,7 +124,9 @@ class Executable:
     def close(self) -> None:
         """Close the file; idempotent."""
         if self.fd >= 0:
-            os.close(self.fd)
+            if self._apart is not None:
+                self._apart.close()
+            _close(self.fd)
             self.fd = -1
 
     def __enter__(self) -> Executable:
@@ -115,7 +141,7 @@ class Executable:
         """Return (not raise) the BinaryError that names this file."""
         return BinaryError(
             f"cannot use the executable {self.path}: {why}",
-            "is the file intact, and a Go program for 64-bit Linux? Without it only the kernel's view can be reported",
+            "compare the file with the one that was built (sha256sum): it may be cut, packed or damaged",
         )
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -207,7 +233,7 @@ class Executable:
     @property
     def stripped(self) -> bool:
         """Whether there is no symbol table (.symtab)."""
-        return self._symbol_table is None
+        return all(section.type != elf.SHT_SYMTAB for section in self.sections)
 
     @property
     def has_dwarf(self) -> bool:
@@ -240,16 +266,10 @@ class Executable:
 
     def symbols(self, names: Collection[str]) -> dict[str, int]:
         """Return the values of the symbols that .symtab defines, of those asked for; {} when stripped."""
-        table = self._symbol_table
-        if table is None or not names:
+        table = self.symbol_table(elf.SHT_SYMTAB) if names else None
+        if table is None:
             return {}
-        strings = self.sections[table.link] if table.link < len(self.sections) else None
-        if strings is None or strings.type in (0, elf.SHT_NOBITS):
-            raise self.error("the symbol table has no string table")
-        if table.size > _MAX_TABLE or strings.size > _MAX_TABLE:
-            raise self.error(f"a symbol table of {table.size} bytes with names of {strings.size}")
-        rows = np.frombuffer(self.read_at(table.offset, table.size - table.size % _SYMBOL.itemsize), dtype=_SYMBOL)
-        rows = rows[rows["shndx"] != 0]
+        rows, strings = table
         blob = np.frombuffer(self.read_at(strings.offset, strings.size), dtype=np.uint8)
         offsets = np.ascontiguousarray(rows["name"])
         found = {}
@@ -259,19 +279,21 @@ class Executable:
                 found[name] = int(rows["value"][hits[0]])
         return found
 
-    @cached_property
-    def elf(self) -> ELFFile:
-        """The file as pyelftools sees it (for DWARF). What that raises on a corrupt file is its own."""
-        from elftools.elf.elffile import ELFFile
+    def symbol_table(self, kind: int) -> tuple[NDArray[np.void], Section] | None:
+        """Return the symbols that the file defines, rows of SYMBOL, and the section with their names; None without.
 
-        try:
-            return ELFFile(os.fdopen(os.dup(self.fd), "rb"))
-        except Exception as why:
-            raise self.error(f"pyelftools cannot read it: {why}") from why
-
-    @property
-    def _symbol_table(self) -> Section | None:
-        return next((section for section in self.sections if section.type == elf.SHT_SYMTAB), None)
+        `kind`: SHT_SYMTAB or SHT_DYNSYM.
+        """
+        table = next((section for section in self.sections if section.type == kind), None)
+        if table is None:
+            return None
+        strings = self.sections[table.link] if table.link < len(self.sections) else None
+        if strings is None or strings.type in (0, elf.SHT_NOBITS):
+            raise self.error("the symbol table has no string table")
+        if table.size > _MAX_TABLE or strings.size > _MAX_TABLE:
+            raise self.error(f"a symbol table of {table.size} bytes with names of {strings.size}")
+        rows = np.frombuffer(self.read_at(table.offset, table.size - table.size % SYMBOL.itemsize), dtype=SYMBOL)
+        return rows[rows["shndx"] != 0], strings
 
     @cached_property
     def _relocations(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -319,11 +341,70 @@ class Executable:
         try:
             # The kernel reads at most 2 GB at once.
             while wanted:
-                part = os.pread(self.fd, wanted, offset + size - wanted)
+                part = self._read(wanted, offset + size - wanted)
                 if not part:
                     raise Malformed("it became shorter while it was read")
                 parts.append(part)
                 wanted -= len(part)
+        except TimeoutError as why:
+            self.no_answer = _no_answer(self.path, self.served)
+            raise Malformed(self.no_answer.what) from why
+        except MemoryError as why:
+            raise Malformed("gomem may not hold more of it: give gomem more memory") from why
         except OSError as why:
             raise Malformed(f"reading failed: {why.strerror}") from why
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read(self, size: int, offset: int) -> bytes:
+        return os.pread(self.fd, size, offset) if self._apart is None else self._apart.pread(size, offset)
+
+
+def _opened(path: str, pid: int) -> tuple[int, str | None]:
+    """Open a file that `pid` sees; return the descriptor, and the kind of its file system if others serve that.
+
+    Then it is opened as O_PATH, for which nobody is asked where `path` is /proc/PID/exe. Raises OSError, ValueError.
+    """
+    found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        served = server_of(found, f"/proc/{pid or 'self'}")
+        # Opening a FIFO would block for ever without O_NONBLOCK.
+        fd = found if served else os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except BaseException:
+        os.close(found)
+        raise
+    if not served:
+        os.close(found)
+    return fd, served
+
+
+def _close(fd: int) -> None:
+    # What a file system says of that (ENOTCONN: the server of a FUSE file system has gone) concerns who has written.
+    with suppress(OSError):
+        os.close(fd)
+
+
+def _pid_in(path: str) -> int:
+    """Return the pid in /proc/PID/exe, 0 for another path."""
+    words = path.split("/")
+    return int(words[2]) if words[:2] == ["", "proc"] and len(words) > 2 and words[2].isdigit() else 0
+
+
+def _no_answer(path: str, served: str | None) -> NoAnswer:
+    pid = _pid_in(path)
+    whose = f"of {described(pid)}" if pid else path
+    return NoAnswer(
+        f"cannot read the executable {whose}: its file system ({served}) is served by others, who do not answer",
+        "see who serves it (/proc/PID/mountinfo); look again when they answer, or end the process",
+    )
+
+
+def _remedy(path: str) -> str:
+    """Return what is missing to read a file. Of the link /proc/PID/exe either the process or its file refuses us."""
+    pid = _pid_in(path)
+    if not pid:
+        return remedy_for_file()
+    try:
+        status(path)
+    except OSError:
+        return remedy_for(pid, "exe")
+    return remedy_for_file()

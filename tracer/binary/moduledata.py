@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from tracer.binary.executable import Executable
-from tracer.binary.pclntab_format import Table
-from tracer.errors import BinaryError
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab_format import Table
+from gomem.tracer.errors import BinaryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class ModuleData:
 _FTAB = {"1.2": 3}
 _FTAB_SINCE_1_16 = 16
 _WORDS_FROM_FTAB = 8
+# Behind these, the fields up to gofunc; no release has had more of them.
+_WORDS_TO_GOFUNC = 24
 
 
 def find_moduledata(exe: Executable, pclntab: int, table: Table) -> ModuleData | None:
@@ -53,3 +55,9 @@ def find_moduledata(exe: Executable, pclntab: int, table: Table) -> ModuleData |
         ):
             return ModuleData(place, text, etext)
     return None
+
+
+def words_behind(exe: Executable, moduledata: int) -> tuple[int, ...]:
+    """Return the words of moduledata behind etext, of Go 1.16 and later: gofunc is one of them, where there is one."""
+    first = moduledata + 8 * (_FTAB_SINCE_1_16 + _WORDS_FROM_FTAB)
+    return struct.unpack(f"<{_WORDS_TO_GOFUNC}Q", exe.read_relocated(first, 8 * _WORDS_TO_GOFUNC))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_NAME = 1 << 16
+_USUAL_NAME = 128
 
 
 def rows_named(blob: NDArray[np.uint8], offsets: NDArray[np.uint32], name: str) -> NDArray[np.intp]:
@@ -36,3 +39,12 @@ def name_at(blob: bytes, offset: int) -> str | None:
         return None
     end = blob.find(b"\0", offset, offset + MAX_NAME)
     return None if end < 0 else blob[offset:end].decode("utf-8", "replace")
+
+
+def read_name(read: Callable[[int, int], bytes], at: int, most: int) -> str:
+    """Return the string at `at`, "" where it has no end within `most` bytes; `read` takes a place and a size."""
+    for size in sorted({min(_USUAL_NAME, most), most}):
+        found = name_at(read(at, size), 0)
+        if found is not None:
+            return found
+    return ""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracer.binary.elf import PF_X, SHT_NOBITS, Malformed
-from tracer.binary.executable import Executable
-from tracer.binary.moduledata import find_moduledata
-from tracer.binary.names import MAX_NAME, name_at, rows_named
-from tracer.binary.pclntab_format import MAGICS, QUANTA, Table, decode, read_header
-from tracer.errors import BinaryError
+from gomem.tracer.binary.elf import PF_X, SHT_NOBITS, Malformed
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.moduledata import find_moduledata
+from gomem.tracer.binary.names import MAX_NAME, name_at, read_name, rows_named
+from gomem.tracer.binary.pclntab_format import MAGICS, QUANTA, Table, decode, read_header
+from gomem.tracer.errors import BinaryError
 
 _SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
 # The size of the smallest instruction, where it is known: it stands in the header behind the magic.
@@ -36,13 +36,14 @@ class Function:
 class FunctionTable:
     """Lookup of functions by name and by address; all addresses are link-time addresses.
 
-    `version` is the format's ("1.2", "1.16", "1.18", "1.20"), `text_start` the address of runtime.text, `count`
-    the number of functions, `address` where the table is, `moduledata` where runtime.firstmoduledata is
-    (None where it was not found).
+    `version` is the format's ("1.2", "1.16", "1.18", "1.20"), `header` where the table's parts are, `text_start` the
+    address of runtime.text, `count` the number of functions, `address` where the table is, `moduledata` where
+    runtime.firstmoduledata is (None where it was not found).
     """
 
     def __init__(self, table: Table, address: int, text_start: int, moduledata: int | None) -> None:
         self.version = table.header.version
+        self.header = table.header
         self.address = address
         self.text_start = text_start
         self.moduledata = moduledata
@@ -95,31 +96,49 @@ class FunctionTable:
 
     def at(self, address: int) -> Function | None:
         """Return the function that the address lies in, None outside of Go's text."""
+        row = self.row(address)
+        return None if row is None else self.function(row)
+
+    def row(self, address: int) -> int | None:
+        """Return the row (from 0, in address order) of the function that the address lies in, None outside of them."""
         if not int(self._entries[0]) <= address < int(self._entries[-1]):
             return None
-        return self._function(int(np.searchsorted(self._entries, np.uint64(address), side="right")) - 1)
+        return int(np.searchsorted(self._entries, np.uint64(address), side="right")) - 1
+
+    def extent(self, row: int) -> tuple[int, int]:
+        """Return the entry of a row's function and its end, as those of Function."""
+        return int(self._entries[row]), int(self._entries[row + 1])
+
+    def record_address(self, exe: Executable, row: int) -> int:
+        """Return where the _func of a row is, as the program's file has it. Raises BinaryError."""
+        field = 4 if self.header.relative else self.header.pointer_size
+        at = self.address + self.header.functab + (2 * row + 1) * field
+        return self.address + self.header.functions + int.from_bytes(exe.read(at, field), "little")
+
+    def name(self, offset: int) -> str:
+        """Return the name at an offset of the table of names, "" where none is."""
+        if not 0 <= offset < self._names_size:
+            return ""
+        if self._names is not None or self._exe is None:
+            return name_at(self._all_names(), offset) or ""
+        return read_name(self._exe.read_up_to, self._names_at + offset, min(MAX_NAME, self._names_size - offset))
+
+    def starts_name(self, offset: int) -> bool:
+        """Tell whether a name begins at an offset of the table of names."""
+        return bool(self.name(offset)) and (offset == 0 or not self.name(offset - 1))
 
     @property
     def bounds(self) -> tuple[int, int]:
         """The first function's entry and the last one's end."""
         return int(self._entries[0]), int(self._entries[-1])
 
-    def names(self) -> Iterator[str]:
-        """Yield every function's name, in address order."""
-        return (self._name(row) for row in range(self.count))
-
     def __iter__(self) -> Iterator[Function]:
         """Yield every function, in address order."""
-        return (self._function(row) for row in range(self.count))
+        return (self.function(row) for row in range(self.count))
 
-    def _function(self, row: int) -> Function:
-        return Function(self._name(row), int(self._entries[row]), int(self._entries[row + 1]))
-
-    def _name(self, row: int) -> str:
-        offset = int(self._offsets[row])
-        if self._names is not None or self._exe is None:
-            return name_at(self._all_names(), offset) or ""
-        return name_at(self._exe.read_up_to(self._names_at + offset, min(MAX_NAME, self._names_size - offset)), 0) or ""
+    def function(self, row: int) -> Function:
+        """Return the function of a row."""
+        return Function(self.name(int(self._offsets[row])), *self.extent(row))
 
     def _all_names(self) -> bytes:
         if self._names is not None or self._exe is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.binary.elf import Malformed
+from gomem.tracer.binary.elf import Malformed
 
 Words = NDArray[np.uint64]
 
@@ -35,6 +35,9 @@ class Header:
     text_start: int | None  # runtime.text; None where the version has no such field, 0 from Go 1.26 on
     names: int  # funcnametab
     names_end: int | None
+    units: int | None  # cutab; None where a _func's file numbers count in the whole program's filetab
+    files: int | None  # filetab; None where it is behind functab (1.2)
+    pctab: int  # what a _func's pc-value tables count from
     functions: int  # what functab's function offsets count from
     functab: int
 
@@ -57,10 +60,13 @@ def read_header(raw: bytes) -> Header:
         raise Malformed("truncated in the header")
     words = struct.unpack_from(f"<{fields}{'Q' if pointer_size == 8 else 'I'}", raw, 8)
     if version == "1.2":
-        return Header(version, quantum, pointer_size, words[0], None, 0, None, 0, 8 + pointer_size)
+        return Header(version, quantum, pointer_size, words[0], None, 0, None, None, None, 0, 0, 8 + pointer_size)
     text_start = words[2] if fields == 8 else None
-    names, names_end, *_, functions = words[fields - 5 :]
-    return Header(version, quantum, pointer_size, words[0], text_start, names, names_end, functions, functions)
+    names, units, files, pctab, functions = words[fields - 5 :]
+    # The table of names goes up to cutab, the next part.
+    return Header(
+        version, quantum, pointer_size, words[0], text_start, names, units, units, files, pctab, functions, functions
+    )
 
 
 @dataclass(frozen=True, slots=True)

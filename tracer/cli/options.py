@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
 import sys
 import threading
@@ -13,32 +14,40 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from exporters.json_report import render_json
-from exporters.output import write_output
-from exporters.text import render_for, render_text
-from tracer.errors import TargetError
-from tracer.freeze import LONGEST
-from tracer.optional_roles import DESCRIPTIONS, OptionalRole
-from tracer.program import GoProgram
-from tracer.report import Report
+from gomem.exporters.json.report import render_json
+from gomem.exporters.output import write_output
+from gomem.exporters.text.report import render_for, render_text
+from gomem.tracer.cli.durations import parse_duration
+from gomem.tracer.cli.speech import tell
+from gomem.tracer.errors import TargetError
+from gomem.tracer.events.optional_roles import DESCRIPTIONS, ROLES_OF_WITH
+from gomem.tracer.program.go_program import GoProgram
+from gomem.tracer.report import Report
+from gomem.tracer.snapshot.freeze import LONGEST
+
+_SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(?:([kKmMgG])(?:i?[bB])?)?")
 
 Format = Literal["text", "json"]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Seconds(click.FloatRange):
-    """A number of seconds, 0 or more: neither "nan" nor "inf", which a plain FloatRange lets pass."""
+    """Seconds, 0 or more, as people type them: 10, 0.5, 10s, 2m, 1h30m; neither "nan" nor "inf"."""
 
-    name = "seconds"
+    name = "duration"
 
     def __init__(self) -> None:
         super().__init__(min=0)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; ends with a usage error if it is none."""
-        number = float(super().convert(value, param, ctx))
+        """Return the number of seconds; ends with a usage error if it is none."""
+        with_units = parse_duration(value) if isinstance(value, str) else None
+        try:
+            number = float(super().convert(value if with_units is None else with_units, param, ctx))
+        except click.BadParameter:
+            number = math.nan
         if not math.isfinite(number):
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+            self.fail(f"{value!r} is not a time: give seconds, or 10s, 2m, 1h30m", param, ctx)
         return number
 
 
@@ -69,13 +78,38 @@ def freeze_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+def stop_filtered_option(command: Command) -> Command:
+    """Add --stop-filtered."""
+    return click.option(
+        "--stop-filtered", is_flag=True,
+        help="Let --freeze and --backend strace stop a process under a seccomp filter, too. The filter must allow "
+        "restart_syscall, by which the kernel resumes a sleep after a stop, else the process ends or its sleep fails. "
+        "The default profiles of Docker, containerd, CRI-O and systemd allow it.",
+    )(command)  # fmt: skip
+
+
 def with_option(command: Command) -> Command:
     """Add --with, which may come more than once: `optional` is a tuple of the names of OptionalRoles."""
-    told = "; ".join(f"{role}: {DESCRIPTIONS[role]}" for role in OptionalRole)
+    told = "; ".join(f"{role}: {DESCRIPTIONS[role]}" for role in ROLES_OF_WITH)
     return click.option(
-        "--with", "optional", multiple=True, type=click.Choice([role.value for role in OptionalRole]),
+        "--with", "optional", multiple=True, type=click.Choice([role.value for role in ROLES_OF_WITH]),
         help=f"Watch this, too; needs BPF, and costs the target more than the default does. May be repeated. {told}.",
     )(command)  # fmt: skip
+
+
+class Size(click.ParamType[int]):
+    """Bytes as people type them: 170M, 2G, 180MiB or a plain number; K, M and G are powers of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes; ends with a usage error if it is none."""
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is not a size: give 170M, 2G, 180MiB or bytes", param, ctx)
+        return int(float(match[1]) * 1024 ** " KMG".index((match[2] or " ").upper()))
 
 
 class Percent(click.FloatRange):
@@ -98,9 +132,9 @@ def budget_option(command: Command) -> Command:
     """Add --budget."""
     return click.option(
         "--budget", type=Percent(), default="1", show_default=True, metavar="PERCENT",
-        help="How much of the target's time the probes of --with spans may take, and an eighth of that the probe that "
-        "tells when the heap takes back scavenged pages. They are taken off when they have used it up, and come back "
-        "when it has recovered; the report says for how long they were on.",
+        help="How much of the target's time the probes of --with spans may take, those of --allocs as much again, and "
+        "an eighth of that the probe that tells when the heap takes back scavenged pages. They are taken off when they "
+        "have spent it, and come back when it has recovered; the report says for how long they were on.",
     )(command)  # fmt: skip
 
 
@@ -124,7 +158,7 @@ def write_report(report: Report, form: Format, output: str | None) -> None:
 
 def say(text: str) -> None:
     """Tell progress on stderr."""
-    click.echo(f"gomem: {text}", err=True)
+    tell(f"gomem: {text}")
 
 
 @contextmanager

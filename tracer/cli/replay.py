@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from exporters.output import check_output
-from tracer.cli.options import Format, report_options, say, write_report
-from tracer.replay import replay_file
+from gomem.exporters.output import check_output
+from gomem.exporters.text.progress import reading
+from gomem.tracer.cli.options import Format, report_options, say, write_report
+from gomem.tracer.replay.file import replay_file
 
 
 @click.command()
 @click.argument("file", type=click.Path())
 @click.option(
     "--at", metavar="TIME",
-    help="The moment to report: seconds since the beginning, or a time as 2026-03-01T12:00:00Z. [default: the end]",
+    help="The moment to report: seconds since the beginning, or a time as 2026-03-01T12:00:00Z. The whole state is "
+    "known where a look was taken; 0 is the first of them. [default: the end]",
 )  # fmt: skip
 @report_options
 def replay(file: str, at: str | None, form: Format, output: str | None) -> None:
@@ -24,8 +28,9 @@ def replay(file: str, at: str | None, form: Format, output: str | None) -> None:
     reported, and what is missing is said.
     """
     check_output(output)
-    report = replay_file(file, at)
+    with reading(sys.stderr) as tick:
+        report = replay_file(file, at, tick)
     for limit in report.limits:
-        if limit.what == "a part of the recording":
+        if limit.id == "recording-damaged":
             say(f"{file}: {limit.why}")
     write_report(report, form, output)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,31 +10,34 @@ from typing import Literal
 
 import click
 
-from bpf.governor import OF_USED
-from bpf.shared_source import SharedSource
-from bpf.syscalls import use_one_heap
-from bpf.uprobes import kernel_release
-from exporters.otlp_push import PushCollector, open_push
-from exporters.prometheus.catalog import MetricOptions
-from exporters.prometheus.scrape import Scrapes
-from exporters.web.addresses import DEFAULT_PORT, Address, exposure_warning, parse_address
-from exporters.web.server import Server
-from exporters.web.statistics import WebCollector
-from exporters.web.webconfig import WebConfig, load_web_config
-from tracer.cli.options import Command, Percent, Seconds, say, stop_signals
-from tracer.discovery.belonging import Belongings
-from tracer.discovery.discovery import Discovery
-from tracer.discovery.selection import parse_selection
-from tracer.errors import BackendUnavailable, NotPermitted, UsageError
-from tracer.fleet.fleet import Fleet, Settings
-from tracer.fleet.view import FleetView
-from tracer.privileges import Task, drop, limit_resources, needed_for
-from tracer.report import Limit
+from gomem.bpf.governor import SHARE_FOR_USED
+from gomem.bpf.probes.uprobes import MULTI_SINCE, kernel_release
+from gomem.bpf.shared_source import SharedSource
+from gomem.bpf.syscalls import use_one_heap
+from gomem.exporters.http.addresses import DEFAULT_PORT, Address, exposure_warning, parse_address
+from gomem.exporters.http.profiling import USUAL_SHARE, Profiling
+from gomem.exporters.http.server import Server
+from gomem.exporters.http.statistics import WebCollector
+from gomem.exporters.http.webconfig import WebConfig, load_web_config
+from gomem.exporters.otlp.push import PushCollector, open_push
+from gomem.exporters.prometheus.catalog import MetricOptions
+from gomem.exporters.prometheus.scrape import Scrapes
+from gomem.tracer.cli.options import Command, Percent, Seconds, Size, say, stop_signals
+from gomem.tracer.cli.speech import tell_trace
+from gomem.tracer.discovery.discovery import Discovery
+from gomem.tracer.discovery.selection import parse_selection
+from gomem.tracer.discovery.workloads import Workloads
+from gomem.tracer.errors import BackendUnavailable, NotPermitted, UsageError
+from gomem.tracer.fleet.fleet import Fleet, Settings
+from gomem.tracer.fleet.programs import Programs
+from gomem.tracer.fleet.view import FleetView
+from gomem.tracer.machine.privileges import Task, drop, limit_resources, needed_for
+from gomem.tracer.machine.room import keep_to, usual_budget
+from gomem.tracer.report import Limit
 
 Backend = Literal["auto", "bpf", "procfs"]
 _CONDITIONS = ("exe", "container", "cgroup", "uid", "label")
 _FEWEST_SECONDS = 0.1
-_UPROBE_MULTI = (6, 6)  # the first Linux with uprobe_multi links
 _OPEN_FILES = 1 << 16
 
 
@@ -83,12 +84,19 @@ def _selection_options(command: Command) -> Command:
 )  # fmt: skip
 @click.option(
     "--cpu-budget", type=click.FloatRange(0.001, 64), default=0.05, show_default=True, metavar="CPUS",
-    help="How much of one CPU gomem may use, all told.",
+    help="How much of one CPU gomem may use. Answers to HTTP have 0.05 of their own.",
 )  # fmt: skip
 @click.option(
     "--budget", type=Percent(), default="1", show_default=True, metavar="PERCENT",
-    help="An eighth of this share of a process's time is what the probe may take that tells when the heap takes back "
-    "scavenged pages. It is taken off when it has used that up, and comes back when it has recovered.",
+    help="How much of a process's time gomem's probes may take. One probe needs a limit: it tells when the heap takes "
+    "back scavenged pages. It gets an eighth of this share; it is taken off when that is spent, and put on again "
+    "later.",
+)  # fmt: skip
+@click.option(
+    "--memory-budget", type=Size(), metavar="SIZE",
+    help="How much RAM (RSS) gomem may have, such as 170M. Beyond it the processes that take most of that are left "
+    "alone for a while, and it says which. By default two thirds of the memory limit that it runs under (cgroup or "
+    "machine), at most 2G.",
 )  # fmt: skip
 @click.option(
     "--max-targets", type=click.IntRange(1, 10_000), default=500, show_default=True,
@@ -109,6 +117,14 @@ def _selection_options(command: Command) -> Command:
 @click.option(
     "--reports/--no-reports", default=False, show_default=True,
     help="Serve each process's whole report, with its command line, as JSON at /targets/PID/report.json.",
+)  # fmt: skip
+@click.option(
+    "--profiles/--no-profiles", default=False, show_default=True,
+    help="Serve profiles of each process at /targets/PID/debug/pprof/, for pprof, Pyroscope and Parca; /sd lists them.",
+)  # fmt: skip
+@click.option(
+    "--profile-cpu-budget", type=click.FloatRange(0.001, 64), default=USUAL_SHARE, show_default=True, metavar="CPUS",
+    help="How much of one CPU --profiles may use, beside --cpu-budget; beyond it the answer is 503.",
 )  # fmt: skip
 @click.option(
     "--pod-label", "pod_labels", multiple=True, metavar="KEY",
@@ -136,11 +152,14 @@ def serve(
     interval: float,
     cpu_budget: float,
     budget: float,
+    memory_budget: int | None,
     max_targets: int,
     backend: Backend,
     compat: str | None,
     size_classes: bool,
     reports: bool,
+    profiles: bool,
+    profile_cpu_budget: float,
     pod_labels: tuple[str, ...],
     kubernetes: bool,
     otlp_endpoint: str | None,
@@ -148,7 +167,7 @@ def serve(
     web_config: str | None,
     **conditions: tuple[str, ...],
 ) -> None:
-    r"""Follow Go processes and export what is known of them to Prometheus.
+    """Follow Go processes and export what is known of them to Prometheus.
 
     With no choice, all Go processes that can be seen are followed: of a node, or of a pod whose containers share
     their PID namespace. They need no change and no restart.
@@ -157,7 +176,7 @@ def serve(
         gomem serve --pid 4711
         gomem serve --exe 'checkout*' --listen :9469 --web-config web.yml
         gomem serve --exclude-uid 0 --compat go-collector
-    """
+    """  # noqa: D301, the mark that click keeps lines by is the character
     if interval < _FEWEST_SECONDS:
         raise UsageError(f"--interval {interval:g}: too often", f"give at least {_FEWEST_SECONDS:g} seconds")
     selection = parse_selection(
@@ -169,11 +188,13 @@ def serve(
     config = load_web_config(web_config) if web_config is not None else None
     metric_options = MetricOptions(size_classes=size_classes, go_collector=compat is not None)
     newest = _Newest()
-    belongings = Belongings.here(api=kubernetes, label_keys=[*pod_labels, *selection.label_keys])
-    discovery = Discovery(selection, belongings=belongings, most_targets=4 * max_targets)
+    workloads = Workloads.here(api=kubernetes, label_keys=[*pod_labels, *selection.label_keys])
+    discovery = Discovery(selection, workloads=workloads, most_targets=4 * max_targets)
     scrapes = Scrapes(newest.view, metric_options, _complain)
     newest.then += [scrapes.prepare, _Told(discovery).tell_changes]
-    server = Server(addresses, newest.view, scrapes.answer, config, reports, log=say)
+    programs = Programs()
+    profiling = Profiling(programs, _complain, profile_cpu_budget) if profiles else None
+    server = Server(addresses, newest.view, scrapes.answer, config, reports, profiling=profiling, log=say)
     scrapes.add(WebCollector(server.statistics))
     push = None
     if otlp_endpoint is not None:
@@ -192,9 +213,12 @@ def serve(
         events = stack.enter_context(_events(backend, budget))
         _give_up_privileges(events)
         discovery.start()
+        if profiling is not None:
+            profiling.start()
+            stack.callback(profiling.stop)
         server.start()
-        belongings.start()
-        stack.callback(belongings.stop)
+        workloads.start()
+        stack.callback(workloads.stop)
         if push is not None:
             push.start()
             stack.callback(push.stop)
@@ -203,9 +227,19 @@ def serve(
         for warning in filter(None, (_exposure(addresses, config), _reason(discovery))):
             say(warning)
         say(f"events: {'bpf' if events.source else 'none'} ({events.reason}); processes by {discovery.mode}")
-        settings = Settings(interval, cpu_budget, max_targets)
+        settings = Settings(interval, cpu_budget, max_targets, memory_budget=_keep_to(memory_budget))
         fleet = Fleet(
-            discovery, events.source, events.reason, settings, newest.publish, events.limits, complain=_complain
+            discovery,
+            events.source,
+            events.reason,
+            settings,
+            newest.publish,
+            events.limits,
+            complain=_complain,
+            serving=lambda: server.cpu_seconds() + (profiling.cpu_seconds() if profiling is not None else 0.0),
+            tell=say,
+            programs=programs,
+            passing=lambda: profiling is not None and profiling.busy,
         )
         newest.at_first = lambda: _tell_unreadable(discovery)
         # What is there now stays. Looked at again and again it would be most of what collecting garbage costs, and for
@@ -215,18 +249,22 @@ def serve(
     say("stopped")
 
 
+def _keep_to(budget: int | None) -> int:
+    budget = usual_budget() if budget is None else budget
+    keep_to(budget)
+    return budget
+
+
 def _tell_unreadable(discovery: Discovery) -> None:
     if discovery.unreadable:
-        say(
-            f"processes that may not be looked at, Go programs or not: {discovery.unreadable}; "
-            "needs CAP_SYS_PTRACE, or the user of those processes"
-        )
+        count, why = discovery.unreadable, discovery.why_unreadable
+        say(f"processes that may not be looked at, Go programs or not: {count}; {why}")
 
 
 def _give_up_privileges(events: _Events) -> None:
     """Keep only the capabilities that looking at processes takes; uprobes of loaded programs need none since 6.6."""
     tasks = [Task.LOOK]
-    if events.source is not None and kernel_release() < _UPROBE_MULTI:
+    if events.source is not None and kernel_release() < MULTI_SINCE:
         tasks.append(Task.ATTACH_BY_PERF_EVENTS)
     limit_resources(_OPEN_FILES)
     drop(needed_for(*tasks))
@@ -253,8 +291,10 @@ class _Told:
         for limit in limits:
             if limit not in self._last:
                 say(f"{limit.what}: {limit.why}; {limit.fix}")
-        for what in {limit.what for limit in self._last} - {limit.what for limit in limits}:
-            say(f"{what}: known now")
+        still = {limit.id for limit in limits}
+        for limit in self._last:
+            if limit.id not in still:
+                say(f"{limit.what}: known now")
         self._last = limits
 
 
@@ -289,7 +329,7 @@ def _events(backend: Backend, budget: float) -> Iterator[_Events]:
     if backend == "procfs":
         yield _Events(None, "asked for", (_no_events("asked for: --backend procfs", "use --backend auto"),))
         return
-    source = SharedSource(used_budget=budget * OF_USED)
+    source = SharedSource(share_for_used=budget * SHARE_FOR_USED)
     try:
         source.start()
     except (BackendUnavailable, NotPermitted) as error:
@@ -306,11 +346,9 @@ def _events(backend: Backend, budget: float) -> Iterator[_Events]:
 
 
 def _no_events(why: str, fix: str) -> Limit:
-    return Limit("what happens between two looks", why, fix)
+    return Limit("no-events-between-looks", "what happens between two looks", why, fix)
 
 
 def _complain(pid: int, error: Exception) -> None:
     say(f"failed at process {pid}, which is left alone for a while; please report this:")
-    traceback.print_exception(error, file=sys.stderr)
-
-
+    tell_trace(error)

@@ -4,38 +4,72 @@ from __future__ import annotations
 
 import click
 
-from exporters.output import check_output
-from tracer.cli.options import Format, freeze_option, report_options, write_report
-from tracer.cli.watching import Wish, check_wish, optional_roles, watch, watch_options
-from tracer.session import Choice
+from gomem.exporters.output import check_output, goes_to_stdout
+from gomem.tracer.cli.options import Format, freeze_option, report_options, say, stop_filtered_option, write_report
+from gomem.tracer.cli.watching import exit_as, optional_roles, watch, watch_options
+from gomem.tracer.cli.whom import StartingCommand, Whom
+from gomem.tracer.watch.backend import Backend, TraceRequest
 
 DEFAULT_SECONDS = 10.0
 
 
-@click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.command(cls=StartingCommand)
 @watch_options(f"{DEFAULT_SECONDS:g}, for a command: until it ends")
+@click.option(
+    "--allocs", is_flag=True,
+    help="Also count allocations by size class and by type; needs BPF. There are so many that this is done in short "
+    "bursts within --budget, from which the whole is estimated. --budget 100 counts all, and slows the process.",
+)  # fmt: skip
 @freeze_option
+@stop_filtered_option
+@click.option(
+    "--follow-children", is_flag=True,
+    help="Also watch the Go processes that it starts, each with a report of its own in this one (`children`).",
+)  # fmt: skip
 @report_options
 def trace(
-    pid: int | None,
+    whom: Whom,
     duration: float | None,
-    backend: Choice,
+    backend: Backend,
     require_go: bool,
     optional: tuple[str, ...],
     budget: float,
+    allocs: bool,
     freeze: bool,
+    stop_filtered: bool,
+    follow_children: bool,
     form: Format,
     output: str | None,
-    command: tuple[str, ...],
 ) -> None:
     """Watch a process for a while, then report its memory.
 
-    Either a running process (--pid), or a COMMAND behind "--", which is started and watched from its very first
-    mmap on. Ctrl-C ends the watching early and still reports. A command that still runs then is left alone.
+    Either a running process (its PID, or --exe NAME), or a COMMAND behind "--", which is started and watched from its
+    very first mmap on. Ctrl-C ends the watching early and still reports. A command that still runs then is left alone.
     With --freeze the process is stopped for the last reading only.
+
+    What the process executes in its own stead is followed; each program is a chapter of the report. gomem exits as a
+    COMMAND did, or with 125, 126 or 127 if gomem could not do its part. With --format json and no -o the COMMAND's
+    standard output goes to standard error: standard output has the report alone.
     """
-    check_wish(pid, command, "gomem trace --pid 4711")
     check_output(output)
-    seconds = DEFAULT_SECONDS if duration is None and pid is not None else duration
-    wish = Wish(pid, command, seconds, backend, require_go, freeze, optional_roles(optional, backend), budget)
-    write_report(watch(wish), form, output)
+    roles = optional_roles(optional, backend, allocs=allocs)
+    seconds = DEFAULT_SECONDS if duration is None and not whom.command else duration
+    aside = form == "json" and goes_to_stdout(output) and bool(whom.command)
+    request = TraceRequest(
+        whom.find(),
+        whom.command,
+        seconds,
+        backend,
+        require_go,
+        freeze,
+        roles,
+        budget,
+        follow_children,
+        aside,
+        stop_filtered,
+    )
+    if aside:
+        say("the command's standard output goes to standard error: the report has standard output (else: -o FILE)")
+    report = watch(request)
+    write_report(report, form, output)
+    exit_as(whom, report)

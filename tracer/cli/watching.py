@@ -1,16 +1,16 @@
-"""What the commands that watch a process share: their options, and the way from a pid or a command to the report."""
+"""What the commands that watch a process share: their options, and what they tell whoever typed them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
-from bpf.governor import DEFAULT_BUDGET
-from tracer.cli.options import (
+from gomem.exporters.text.progress import Figures, progress
+from gomem.tracer.cli.exit_codes import command_code
+from gomem.tracer.cli.options import (
     Command,
     Seconds,
     budget_option,
@@ -20,36 +20,22 @@ from tracer.cli.options import (
     stop_signals,
     with_option,
 )
-from tracer.errors import TargetError, TargetGone, UsageError
-from tracer.inspection import Inspector
-from tracer.optional_roles import OptionalRole
-from tracer.program import GoProgram, load_program
-from tracer.recording.recorder import Recorder
-from tracer.report import ProcessFacts, Report
-from tracer.session import Choice, Plan, report_of_the_ended, start_source, watch_target
-from tracer.sources.launch import Launched
-from tracer.target import Target
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What to watch and how; `seconds` None: until the target ends or Ctrl-C comes."""
-
-    pid: int | None
-    command: tuple[str, ...]
-    seconds: float | None
-    backend: Choice
-    require_go: bool
-    freeze: bool = False
-    optional: frozenset[OptionalRole] = frozenset()
-    budget: float = DEFAULT_BUDGET  # share of the target's time
+from gomem.tracer.cli.whom import Whom, whom_options
+from gomem.tracer.errors import NotPermitted, TargetError, UsageError
+from gomem.tracer.events.optional_roles import OptionalRole
+from gomem.tracer.program.go_program import GoProgram
+from gomem.tracer.report import Report
+from gomem.tracer.snapshot.glance import glance
+from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.watch.backend import Backend, TraceRequest
+from gomem.tracer.watch.process import NextRecorder, Person, trace
+from gomem.tracer.watch.trace import Tick
 
 
 def watch_options(duration_default: str) -> Callable[[Command], Command]:
-    """Add --pid, --duration, --backend, --require-go and the COMMAND to a command that watches."""
+    """Add whom to watch, --duration, --backend, --require-go and --with to a command that watches."""
 
     def add(command: Command) -> Command:
-        command = click.argument("command", nargs=-1, type=click.UNPROCESSED)(command)
         command = with_option(budget_option(require_go_option(command)))
         command = click.option(
             "--backend", type=click.Choice(["auto", "bpf", "strace", "procfs"]), default="auto", show_default=True,
@@ -57,102 +43,47 @@ def watch_options(duration_default: str) -> Callable[[Command], Command]:
             "the target at each; procfs sees states only. auto takes bpf, else strace for a command, else procfs.",
         )(command)  # fmt: skip
         command = click.option(
-            "--duration", type=Seconds(), metavar="SECONDS",
-            help=f"How long to watch. [default: {duration_default}]",
+            "-d", "--duration", type=Seconds(), metavar="DURATION",
+            help=f"How long to watch: 10s, 2m, 1h30m; a plain number is seconds. [default: {duration_default}]",
         )(command)  # fmt: skip
-        return click.option("--pid", type=click.IntRange(min=1), metavar="PID", help="The process to watch.")(command)
+        return whom_options(command)
 
     return add
 
 
-def optional_roles(names: tuple[str, ...], backend: Choice) -> frozenset[OptionalRole]:
-    """Return the roles of --with; raises UsageError for a backend that sees none of them."""
-    if names and backend in ("strace", "procfs"):
-        raise UsageError(f"--with {names[0]} needs BPF, not --backend {backend}", "leave --backend out, or name bpf")
-    return frozenset(map(OptionalRole, names))
+def optional_roles(names: tuple[str, ...], backend: Backend, *, allocs: bool = False) -> frozenset[OptionalRole]:
+    """Return the roles of --with and --allocs; raises UsageError for a backend that sees none of them."""
+    asked = [f"--with {name}" for name in names] + ["--allocs"] * allocs
+    if asked and backend in ("strace", "procfs"):
+        raise UsageError(f"{asked[0]} needs BPF, not --backend {backend}", "leave --backend out, or name bpf")
+    return frozenset([*map(OptionalRole, names), *[OptionalRole.ALLOCATIONS] * allocs])
 
 
-def check_wish(pid: int | None, command: tuple[str, ...], example: str) -> None:
-    """Raise UsageError unless exactly one of pid and command is given."""
-    if (pid is None) == (not command):
-        raise UsageError("give either --pid PID or -- COMMAND", f"for example: {example}")
+def watch(request: TraceRequest, next_recorder: NextRecorder | None = None) -> Report:
+    """Watch, and return the report; Ctrl-C ends the watching early. Recorders get all that is seen."""
+
+    def check(program: GoProgram, who: str) -> None:
+        check_go(program, who, required=request.require_go)
+
+    return trace(request, Person(say, stop_signals, _countdown, check), next_recorder)
 
 
-def watch(wish: Wish, recorder: Recorder | None = None) -> Report:
-    """Watch, and return the report; Ctrl-C ends the watching early. A `recorder` gets all that is seen."""
-    if wish.pid is not None:
-        return _watch_pid(wish.pid, wish, recorder)
-    return _watch_command(wish, recorder)
+@contextmanager
+def _countdown(inspector: Inspector) -> Iterator[Tick]:
+    """Within the block a terminal shows the time that is left, and what the process uses meanwhile."""
 
-
-def _watch_pid(pid: int, wish: Wish, recorder: Recorder | None) -> Report:
-    with Target.open(pid) as target, Inspector.open(target) as inspector, stop_signals() as stop:
-        check_go(inspector.program, f"process {pid} ({target.exe})", required=wish.require_go)
-        inspector.freeze_last = wish.freeze
-        facts = inspector.facts()
-        plan = start_source(wish.backend, pid, inspector.program, None, wish.optional, wish.budget)
-        how_long = "until it ends" if wish.seconds is None else f"for {wish.seconds:g} s"
-        _announce(plan, f"watching process {pid} ({target.comm}) {how_long}")
-        return watch_target(inspector, plan, wish.seconds, stop, facts=facts, recorder=recorder)
-
-
-def _watch_command(wish: Wish, recorder: Recorder | None) -> Report:
-    with Launched(wish.command) as launched, stop_signals() as stop:
-        program = load_program(launched.image)
-        check_go(program, launched.image, required=wish.require_go)
+    def figures() -> Figures:
         try:
-            plan = start_source(wish.backend, launched.pid, program, launched, wish.optional, wish.budget)
-        except BaseException:
-            launched.abandon()
-            program.close()
-            raise
-        _announce(plan, f"started {wish.command[0]} (process {launched.pid})")
-        try:
-            launched.resume()
-            report = _watch_launched(launched, program, plan, wish, stop, recorder)
-        finally:
-            if plan.source is not None:
-                plan.source.stop()
-            program.close()
-        if launched.poll() is None:
-            say(f"process {launched.pid} is still running, and is left running")
-        return report
+            now = glance(inspector)
+        except (TargetError, NotPermitted):  # the watch will say so
+            return None, None, None
+        return now.rss, now.in_use, now.live
+
+    with progress(sys.stderr) as show:
+        yield lambda watched, left: show(watched, left, figures)
 
 
-def _watch_launched(
-    launched: Launched,
-    program: GoProgram,
-    plan: Plan,
-    wish: Wish,
-    stop: Callable[[], bool],
-    recorder: Recorder | None,
-) -> Report:
-    """Watch the program that has just been let go; it may be over before anybody could look at it."""
-    facts = _facts_of(launched, program)
-    try:
-        target = Target.open(launched.pid)
-    except TargetGone:
-        return report_of_the_ended(facts, program, plan, recorder)
-    with target:
-        inspector = Inspector(target, program)
-        with suppress(TargetError):
-            inspector.prepare()
-        inspector.freeze_last = wish.freeze
-        return watch_target(inspector, plan, wish.seconds, stop, launched, facts, recorder)
-
-
-def _facts_of(launched: Launched, program: GoProgram) -> ProcessFacts:
-    """Return who a launched program is, without asking the process: it may be gone."""
-    return program.describe(
-        ProcessFacts(
-            pid=launched.pid,
-            ns_pid=launched.pid,
-            start_time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            exe=launched.image,
-            cmdline=launched.argv,
-        )
-    )
-
-
-def _announce(plan: Plan, what: str) -> None:
-    say(f"{what}; backend {plan.backend} ({plan.reason})")
+def exit_as(whom: Whom, report: Report) -> None:
+    """End gomem as the command ended that it started, if it did."""
+    if whom.command and (code := command_code(report.ending)):
+        raise SystemExit(code)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tracer.discovery.recognition import Kind
-from tracer.discovery.sighting import Identity
-from tracer.fleet.view import Belonging
+from gomem.tracer.discovery.process_info import Identity
+from gomem.tracer.discovery.recognition import ProgramKind
+from gomem.tracer.discovery.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class Found:
     exe: str  # path in its own mount namespace; "" where it may not be read
     uid: int | None  # real user id
     cgroups: tuple[str, ...]
-    belonging: Belonging
-    kind: Kind
+    workload: Workload
+    kind: ProgramKind
     build_id: str | None
 
     @property
@@ -38,7 +38,7 @@ class Changes:
     """What happened since the last poll, in the order in which to follow it: first `gone`, then the others.
 
     Who is `gone` has ended, has executed another program, or is not wanted any more (its pod's labels have changed).
-    `changed` are known processes of which something is known now that was not, or that were moved to another cgroup.
+    `changed`: known processes about which something new is known, or that moved to another cgroup.
     """
 
     appeared: tuple[Found, ...] = ()

@@ -16,27 +16,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from tracer.discovery.pods import Pod, Pods, parse_pod
-from tracer.errors import BackendUnavailable
-from tracer.report import Limit
+from gomem.tracer.discovery.pods import Pod, Pods, parse_pod
+from gomem.tracer.errors import BackendUnavailable
+from gomem.tracer.report import Limit
 
-_PAGE = 250  # pods in one answer
+_PAGE = 100  # pods in one answer
 _MOST_PAGES = 64
-MOST_BYTES = 64 << 20  # of one answer
+MOST_BYTES = 16 << 20  # of one answer
+MOST_PARTS = 500_000  # of one answer: what is parsed takes some 100 bytes each, however short it is written
 MOST_LINE = 4 << 20  # of one event
 _CHUNK = 1 << 16
 _CONNECT, _READ = 5.0, 30.0  # seconds
+_ANSWER = 120.0  # seconds for a whole list, however often a byte comes
 _WATCH_SECONDS = 300  # the server ends a watch then; bookmarks come once a minute
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+_MOST_LISTS = 3  # in a row that are too old to be watched from, before we wait longer and longer
 _GONE = 410
 
 
 class Response(Protocol):
     """What is used of urllib3's HTTPResponse."""
-
-    def read(self, amt: int) -> bytes:
-        """Return at most `amt` bytes, none at the end."""
-        ...
 
     def read1(self, amt: int) -> bytes:
         """Return what is there, at most `amt` bytes, none at the end."""
@@ -138,7 +137,8 @@ class Cluster:
         """What cannot be shown now, if the API does not answer."""
         if not self.why:
             return None
-        return Limit("pod names and labels", self.why, "grant get, list and watch on pods (see docs/discovery.md)")
+        fix = "grant get, list and watch on pods (see docs/discovery.md)"
+        return Limit("pod-names", "pod names and labels", self.why, fix)
 
     def _try_to_connect(self) -> PodApi | None:
         if self._api is None:
@@ -160,6 +160,7 @@ class Cluster:
                     self._follow(api)
                 except Exception as why:  # the client raises what its HTTP and TLS libraries do, too
                     self._failed(_short(why))
+                    self._api = None  # token, certificates and address may be others by now
             # A server that answered for a while and fails then has earned a fresh start.
             wait = self._first_wait if time.monotonic() - began > _LONGEST_WAIT else wait
             self._stopped.wait(wait)
@@ -173,14 +174,16 @@ class Cluster:
     def _follow(self, api: PodApi) -> None:
         """List, then watch until something fails; raises what failed."""
         version = self._list(api)
+        listed = 1  # times in a row, without a watch that told something
         while not self._stopped.is_set():
             try:
-                version = self._watch(api, version)
+                seen, version = version, self._watch(api, version)
+                listed = 0 if version != seen else listed
             except ClusterError as why:
-                if not why.gone:
+                if not why.gone or listed > _MOST_LISTS:
                     raise
                 self._stopped.wait(self._first_wait)
-                version = self._list(api)
+                version, listed = self._list(api), listed + 1
             # A server that ends each watch at once must not keep us, or itself, busy.
             self._stopped.wait(self._first_wait)
 
@@ -192,7 +195,7 @@ class Cluster:
             if token:
                 options["_continue"] = token
             with self._asked(api, _READ, options) as response:
-                answer = _parsed(_whole(response))
+                answer = _parsed(_whole(response, self._stopped))
             items = answer.get("items")
             for item in items if isinstance(items, list) else []:
                 pod = parse_pod(item, self._label_keys)
@@ -273,13 +276,15 @@ def _interrupt(response: Response) -> None:
         response.shutdown()
 
 
-def _whole(response: Response) -> bytes:
-    parts, size = [], 0
-    while part := response.read(_CHUNK):
+def _whole(response: Response, stopped: threading.Event) -> bytes:
+    parts, size, deadline = [], 0, time.monotonic() + _ANSWER
+    while part := response.read1(_CHUNK):
         parts.append(part)
         size += len(part)
         if size > MOST_BYTES:
             raise ClusterError(f"the Kubernetes API sent more than {MOST_BYTES} bytes in one answer")
+        if time.monotonic() > deadline or stopped.is_set():
+            raise ClusterError(f"the Kubernetes API took more than {_ANSWER:g} s for one answer")
     return b"".join(parts)
 
 
@@ -298,6 +303,8 @@ def _lines(response: Response) -> Iterator[bytes]:
 
 
 def _parsed(raw: bytes) -> dict[str, object]:
+    if sum(map(raw.count, (b",", b"[", b"{"))) > MOST_PARTS:
+        raise ClusterError(f"the Kubernetes API sent an answer of more than {MOST_PARTS} parts")
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError) as why:

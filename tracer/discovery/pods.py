@@ -6,6 +6,7 @@ of another shape is skipped, and there are never more pods, containers or labels
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=dict)  # those that were asked for
     containers: Mapping[str, str] = field(default_factory=dict)  # id, without the runtime's prefix -> name
     config_hash: str | None = None  # of a static pod
+    workload: str | None = None
 
 
 def parse_pod(described: object, label_keys: Iterable[str] = ()) -> Pod | None:
@@ -37,9 +39,41 @@ def parse_pod(described: object, label_keys: Iterable[str] = ()) -> Pod | None:
     if not uid or not name or not namespace:
         return None
     labels = _object(metadata.get("labels"))
+    workload = _controller(metadata.get("ownerReferences"), labels) or workload_by_labels(name, labels)
     chosen = {key: value for key in label_keys if (value := _text(labels.get(key))) is not None}
     config_hash = _text(_object(metadata.get("annotations")).get(_CONFIG_HASH))
-    return Pod(uid, name, namespace, chosen, _containers(_object(described).get("status")), config_hash)
+    return Pod(uid, name, namespace, chosen, _containers(_object(described).get("status")), config_hash, workload)
+
+
+def workload_by_labels(pod: str, labels: Mapping[str, object]) -> str | None:
+    """Return the workload that the name of a pod has in front, told by the labels that its controller gave it.
+
+    None for a pod without such labels, as that of a Job. Source: kubernetes/kubernetes, pkg/controller: a Deployment's
+    pods are NAME-HASH-XXXXX, a DaemonSet's NAME-XXXXX, a StatefulSet's NAME-NUMBER.
+    """
+    template = _text(labels.get("pod-template-hash"))
+    if template:
+        return _before(pod, rf"-{re.escape(template)}-[a-z0-9]+")
+    if _text(labels.get("statefulset.kubernetes.io/pod-name")) == pod:
+        return _before(pod, r"-[0-9]+")
+    if "controller-revision-hash" in labels and "pod-template-generation" in labels:
+        return _before(pod, r"-[a-z0-9]+")
+    return None
+
+
+def _controller(references: object, labels: Mapping[str, object]) -> str | None:
+    """Return the name of the object that made the pod; of a ReplicaSet of a Deployment, the Deployment's."""
+    for one in map(_object, references if isinstance(references, list) else []):
+        name, template = _text(one.get("name")), _text(labels.get("pod-template-hash"))
+        if one.get("controller") is True and name:
+            by_deployment = one.get("kind") == "ReplicaSet" and template
+            return (_before(name, f"-{re.escape(template or '')}") if by_deployment else None) or name
+    return None
+
+
+def _before(name: str, ending: str) -> str | None:
+    found = re.fullmatch(f"(.+){ending}", name)
+    return found[1] if found else None
 
 
 def _containers(status: object) -> dict[str, str]:

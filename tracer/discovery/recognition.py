@@ -2,7 +2,8 @@
 
 What decides is what cmd/link leaves in every program: the section .go.buildinfo (Go 1.13 and later), .gopclntab or the
 note of the Go build id (all releases); in a file without section headers the note, or the build information's magic
-in the data segment (debug/buildinfo/buildinfo.go).
+in the data segment (debug/buildinfo/buildinfo.go). That decides of 32-bit programs, too: gomem does not read them, and
+whoever looks for one shall find that out.
 
 The answer is remembered by the file's identity, also "no", and by its build id: one image on many layers or nodes of
 a file system is many files and one program.
@@ -10,7 +11,6 @@ a file system is many files and one program.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
-from tracer.binary.buildinfo import MAGIC
-from tracer.binary.elf import PF_W, SHT_NOBITS
-from tracer.binary.executable import Executable
-from tracer.errors import BinaryError, NotPermitted
+from gomem.tracer.binary.buildinfo import MAGIC
+from gomem.tracer.binary.elf import PF_W, SHT_NOBITS
+from gomem.tracer.binary.elf32 import ThirtyTwoBit
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.errors import BinaryError, NoAnswer, NotPermitted
+from gomem.tracer.proc.unasked import FileStatus, status
 
 MOST_FILES = 4096
 _SECTIONS = frozenset((".go.buildinfo", ".gopclntab", ".note.go.buildid"))
@@ -31,19 +33,20 @@ _ALIGN = 16
 _LONGEST_ID = 256
 
 
-class Kind(StrEnum):
+class ProgramKind(StrEnum):
     """What an executable is to discovery."""
 
     GO = "go"
     NOT_GO = "not_go"
     UNREADABLE = "unreadable"  # the kernel does not let us look
+    SILENT = "silent"  # its file system does not answer
 
 
 @dataclass(frozen=True, slots=True)
 class Recognized:
     """What was found out about an executable; `why` says in a few words what decided."""
 
-    kind: Kind
+    kind: ProgramKind
     why: str
     build_id: str | None = None  # of Go, else of the GNU linker
 
@@ -58,8 +61,8 @@ class FileKey(NamedTuple):
     ctime_ns: int
 
 
-def file_key(status: os.stat_result) -> FileKey:
-    """Return the key of the file that stat(2) described."""
+def file_key(status: FileStatus) -> FileKey:
+    """Return the key of the file that was described."""
     return FileKey(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -102,6 +105,7 @@ class Recognition:
         self._files: Latest[FileKey, Recognized] = Latest(most)
         self._programs: Latest[str, Recognized] = Latest(most)
         self.files_read = 0  # how many executables had to be opened
+        self.times_silent = 0  # how often one could not be read because its file system does not answer
 
     def __len__(self) -> int:
         """Return how many files are remembered."""
@@ -129,14 +133,22 @@ class Recognition:
         try:
             exe = Executable.open(path)
         except NotPermitted as why:
-            return None, Recognized(Kind.UNREADABLE, why.what)
+            return None, Recognized(ProgramKind.UNREADABLE, why.what)
+        except NoAnswer as why:
+            return None, self._silent(why)
         except BinaryError as why:
             return self._unusable(path, why)
         with exe:
-            key = file_key(os.fstat(exe.fd))
+            key = file_key(exe.status)
             recognized = self._by_build_id(exe)
+        if exe.no_answer is not None:
+            return None, self._silent(exe.no_answer)
         self._files.put(key, recognized)
         return key, recognized
+
+    def _silent(self, why: NoAnswer) -> Recognized:
+        self.times_silent += 1
+        return Recognized(ProgramKind.SILENT, why.what)
 
     def _by_build_id(self, exe: Executable) -> Recognized:
         build_id = _build_id(exe)
@@ -150,9 +162,10 @@ class Recognition:
 
     def _unusable(self, path: str, why: BinaryError) -> tuple[FileKey | None, Recognized]:
         """Answer for a file that is no ELF file that gomem reads, or that is gone by now."""
-        recognized = Recognized(Kind.NOT_GO, why.what)
+        is_go = isinstance(why, ThirtyTwoBit) and why.go_version
+        recognized = Recognized(ProgramKind.GO if is_go else ProgramKind.NOT_GO, why.what)
         try:
-            key = file_key(os.stat(path))
+            key = file_key(status(path))
         except OSError:
             return None, recognized
         self._files.put(key, recognized)
@@ -172,13 +185,13 @@ def examine(exe: Executable, build_id: str | None) -> Recognized:
     """Tell what an open executable is; reads only its headers, and the data segment if it has no sections."""
     plain = build_id.partition(":")[2] if build_id else None
     if build_id is not None and build_id.startswith("go:"):
-        return Recognized(Kind.GO, "it has a Go build id", plain)
+        return Recognized(ProgramKind.GO, "it has a Go build id", plain)
     for section in exe.sections:
         if section.name in _SECTIONS and section.type != SHT_NOBITS and section.size:
-            return Recognized(Kind.GO, f"it has a section {section.name}", plain)
+            return Recognized(ProgramKind.GO, f"it has a section {section.name}", plain)
     if not exe.sections and _has_magic(exe):
-        return Recognized(Kind.GO, "its data holds Go build information", plain)
-    return Recognized(Kind.NOT_GO, "it has neither Go sections nor build information", plain)
+        return Recognized(ProgramKind.GO, "its data holds Go build information", plain)
+    return Recognized(ProgramKind.NOT_GO, "it has neither Go sections nor build information", plain)
 
 
 def _has_magic(exe: Executable) -> bool:

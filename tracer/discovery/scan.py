@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from tracer.discovery.recognition import FileKey, file_key
+from gomem.tracer.discovery.recognition import FileKey, file_key
+from gomem.tracer.proc.unasked import status
 
 
 def list_pids() -> set[int]:
@@ -22,8 +23,31 @@ def executable_key(pid: int) -> FileKey | None:
     Raises PermissionError.
     """
     try:
-        return file_key(os.stat(f"/proc/{pid}/exe"))
+        return file_key(status(f"/proc/{pid}/exe"))
     except PermissionError:
         raise
     except OSError:
         return None
+
+
+class ProcessList:
+    """The pids that /proc shows, scan by scan, and how many processes were met."""
+
+    def __init__(self) -> None:
+        self.seen = 0  # processes
+        self.scans = 0
+        self.errors = 0  # scans that failed
+        self._pids: set[int] = set()
+
+    def scan(self, *, events_count: bool) -> set[int] | None:
+        """Return all pids; None if that fails. With `events_count` others count the new ones after the first scan."""
+        try:
+            pids = list_pids()
+        except OSError:
+            self.errors += 1
+            return None
+        if not events_count or not self.scans:
+            self.seen += len(pids - self._pids)
+            self._pids = pids
+        self.scans += 1
+        return pids

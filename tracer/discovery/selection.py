@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
-from tracer.discovery.sighting import Sighting
-from tracer.errors import UsageError
-from tracer.fleet.view import Belonging
+from gomem.tracer.discovery.process_info import ProcessInfo
+from gomem.tracer.discovery.workload import Workload
+from gomem.tracer.errors import UsageError
 
 # A container id is shown cut to 12 digits by most tools; fewer than this would match by chance.
 SHORTEST_ID = 4
@@ -24,7 +24,7 @@ _MOST_UID = (1 << 32) - 2
 _LONGEST = 4096
 
 # What --label can ask for besides the pod's own labels.
-_FIELDS: Mapping[str, Callable[[Belonging], str | None]] = MappingProxyType(
+_FIELDS: Mapping[str, Callable[[Workload], str | None]] = MappingProxyType(
     {
         "namespace": lambda one: one.namespace,
         "pod": lambda one: one.pod,
@@ -69,45 +69,45 @@ class Selection:
         asked = {key for conditions in (self.include, self.exclude) for key, _ in conditions.label}
         return frozenset(asked - set(_FIELDS))
 
-    def wants(self, sighting: Sighting, belonging: Belonging) -> bool:
+    def wants(self, info: ProcessInfo, workload: Workload) -> bool:
         """Tell whether the conditions ask for this Go process; whether its pid is given is another question."""
-        if self.only_pids or any(met(self.exclude, sighting, belonging)):
+        if self.only_pids or any(met(self.exclude, info, workload)):
             return False
-        return all(met(self.include, sighting, belonging))
+        return all(met(self.include, info, workload))
 
 
-def met(conditions: Conditions, sighting: Sighting, belonging: Belonging) -> list[bool]:
+def met(conditions: Conditions, info: ProcessInfo, workload: Workload) -> list[bool]:
     """Return for each kind of condition that is given whether one of it is met."""
     answers: list[bool] = []
     if conditions.exe:
-        answers.append(any(matches_exe(glob, sighting) for glob in conditions.exe))
+        answers.append(any(matches_exe(glob, info) for glob in conditions.exe))
     if conditions.container:
-        answers.append(any(matches_container(word, belonging) for word in conditions.container))
+        answers.append(any(matches_container(word, workload) for word in conditions.container))
     if conditions.cgroup:
-        answers.append(any(fnmatchcase(path, glob) for glob in conditions.cgroup for path in sighting.cgroups))
+        answers.append(any(fnmatchcase(path, glob) for glob in conditions.cgroup for path in info.cgroups))
     if conditions.uid:
-        answers.append(sighting.uid in conditions.uid)
+        answers.append(info.uid in conditions.uid)
     if conditions.label:
-        answers.append(any(matches_label(key, glob, belonging) for key, glob in conditions.label))
+        answers.append(any(matches_label(key, glob, workload) for key, glob in conditions.label))
     return answers
 
 
-def matches_exe(glob: str, sighting: Sighting) -> bool:
+def matches_exe(glob: str, info: ProcessInfo) -> bool:
     """Match an executable's name, or its path if the glob has a slash."""
-    return fnmatchcase(sighting.exe if "/" in glob else sighting.name, glob)
+    return fnmatchcase(info.exe if "/" in glob else info.name, glob)
 
 
-def matches_container(word: str, belonging: Belonging) -> bool:
+def matches_container(word: str, workload: Workload) -> bool:
     """Match the beginning of a container's id, or its name."""
-    if belonging.container_id is not None and _HEX.fullmatch(word) and belonging.container_id.startswith(word):
+    if workload.container_id is not None and _HEX.fullmatch(word) and workload.container_id.startswith(word):
         return True
-    return belonging.container is not None and fnmatchcase(belonging.container, word)
+    return workload.container is not None and fnmatchcase(workload.container, word)
 
 
-def matches_label(key: str, glob: str, belonging: Belonging) -> bool:
-    """Match a field of the belonging ("namespace", "pod", ...), or a label of the pod."""
+def matches_label(key: str, glob: str, workload: Workload) -> bool:
+    """Match a field of the workload ("namespace", "pod", ...), or a label of the pod."""
     field = _FIELDS.get(key)
-    value = field(belonging) if field else belonging.labels.get(key)
+    value = field(workload) if field else workload.labels.get(key)
     return value is not None and fnmatchcase(value, glob)
 
 
@@ -133,9 +133,7 @@ def _conditions(words: Mapping[str, Iterable[str]], prefix: str) -> Conditions:
     for kind, values in given.items():
         for value in values:
             if not value or len(value) > _LONGEST or "\0" in value:
-                raise UsageError(
-                    f"--{prefix}{kind} {value[:40]!r}: not a value", f"give 1 to {_LONGEST} characters"
-                )
+                raise UsageError(f"--{prefix}{kind} {value[:40]!r}: not a value", f"give 1 to {_LONGEST} characters")
     option = f"--{prefix}"
     return Conditions(
         exe=given.get("exe", ()),

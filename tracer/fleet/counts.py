@@ -6,10 +6,11 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from bpf.shared_source import SharedSource
-from tracer import usage
-from tracer.discovery.discovery import Discovery
-from tracer.fleet.view import Health
+from gomem.bpf.shared_source import SharedSource
+from gomem.tracer.discovery.discovery import Discovery
+from gomem.tracer.fleet.memory import MemoryBudget
+from gomem.tracer.fleet.view import Health
+from gomem.tracer.machine import usage
 
 
 @dataclass(slots=True)
@@ -49,7 +50,9 @@ class Counts:
         """Begin anew to wait for a round without anybody."""
         self._empty_since = time.monotonic()
 
-    def health(self, source: SharedSource | None, discovery: Discovery, reason: str, interval: float) -> Health:
+    def health(
+        self, source: SharedSource | None, discovery: Discovery, reason: str, interval: float, memory: MemoryBudget
+    ) -> Health:
         """Return how we are doing; `interval`: seconds between looks; `reason`: why there are events, or none."""
         return Health(
             started_at=self.started_at,
@@ -69,4 +72,6 @@ class Counts:
             go_processes_seen=discovery.go_processes_seen,
             discovery_errors=discovery.errors + self.errors,
             targets_ended=self.ended,
+            memory_budget=memory.limit,
+            shed=memory.shed,
         )

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bpf.shared_source import SharedSource
-from tracer.discovery.discovery import Found
-from tracer.errors import BackendUnavailable
-from tracer.events import EventBatch
-from tracer.fleet.following import EventFeed, Following
-from tracer.fleet.programs import Programs, Shared
-from tracer.fleet.view import TargetView
-from tracer.inspection import Inspector
-from tracer.report import Limit
-from tracer.session import sees_all_states, skipped_limits
-from tracer.target import Target
+from gomem.bpf.shared_source import SharedSource
+from gomem.bpf.shared_target import SharedTarget
+from gomem.tracer.discovery.discovery import Found
+from gomem.tracer.errors import BackendUnavailable
+from gomem.tracer.events.record import EventBatch
+from gomem.tracer.fleet.programs import Programs, Shared
+from gomem.tracer.fleet.session import FleetSession
+from gomem.tracer.fleet.view import TargetState, TargetView
+from gomem.tracer.kernel.cgroup_memory import OpenCgroup, open_memory_cgroup
+from gomem.tracer.process.target import Target
+from gomem.tracer.report import Limit
+from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.watch.backend import StartedBackend
+
+# To see 32-bit system calls costs all others of the machine more (bpf/probes/call_tracepoints.py).
+_FOREIGN = Limit(
+    "no-events-between-looks",
+    "what happens between two looks",
+    "the events of 32-bit programs are not followed",
+    "gomem trace PID sees the system calls of one",
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +39,7 @@ class Member:
     found: Found
     view: TargetView
     due: float  # time.monotonic() of the next look, or of the next try to follow it
-    following: Following | None = None
+    following: FleetSession | None = None
     shared: Shared | None = None
     failures: int = 0
     pauses: int = 0  # of its events, those counted already
@@ -37,11 +48,36 @@ class Member:
     at_executable: bool = False  # what is under way waits for the file system of its executable, if it does
     held: bool = False  # its events are counted and no more, because nobody can take them
     inbox: list[EventBatch] = field(default_factory=list)  # what came while it was visited
+    shed: int = 0  # times that it was left alone because of the memory that it took
+    held_bytes: int = 0  # our memory that it takes, as it was measured last
+    measured_at: int = -1  # after so many looks
+    cgroup: str = ""  # path of the cgroup that its memory is charged to
+    opened: OpenCgroup | None = None  # that cgroup, until somebody takes it
+    membership: str | None = None  # where /proc/PID/cgroup put it when that was opened
+
+    def forget_cgroup(self) -> None:
+        """Let go of the cgroup, if nobody has taken it."""
+        if self.opened is not None:
+            self.opened.close()
+        self.opened, self.membership, self.cgroup = None, None, ""
+
+    @property
+    def in_sight(self) -> bool:
+        """Whether the last try to look at it succeeded."""
+        return self.following is not None and self.view.state in (TargetState.FOLLOWED, TargetState.KERNEL_ONLY)
 
     @property
     def device(self) -> int:
         """The file system of its executable; 0 if that is not known."""
         return self.found.identity.exe.device
+
+
+def view_of(found: Found, state: TargetState, why: str) -> TargetView:
+    """Return what can be told of a process that is not followed."""
+    return TargetView(
+        pid=found.pid, name=found.name, state=state, why=why, workload=found.workload, report=None,
+        followed_since=time.time(), start_ticks=found.start_ticks,
+    )  # fmt: skip
 
 
 class Visitor:
@@ -75,6 +111,17 @@ class Visitor:
         member.at_executable = False
         if member.following is not None:
             member.following.look()
+            self._find_cgroup(member, member.following)
+
+    def _find_cgroup(self, member: Member, following: FleetSession) -> None:
+        """Open the memory cgroup that the process is in, when that has become another one."""
+        report = following.view.report
+        path = report.process.cgroup.path if report is not None and report.process.cgroup is not None else None
+        if path != member.membership:
+            member.forget_cgroup()
+            member.membership = path
+            member.opened = open_memory_cgroup(following.inspector.target)
+            member.cgroup = member.opened.path if member.opened is not None else path or ""
 
     def _follow(self, member: Member) -> None:
         found = member.found
@@ -82,9 +129,12 @@ class Visitor:
         try:
             shared = member.shared = self._programs.take(target)
             inspector = Inspector(target, shared.program, owns_program=False)
-            feed, reason, limits = self._events_of(found.pid, shared)
+            backend, events = self._backend(found.pid, shared)
             member.at_executable = False
-            member.following = Following(inspector, found.belonging, feed, reason, limits, self._limits_now)
+            member.following = FleetSession(
+                inspector, found.workload, backend, events,
+                loads_plugins=events is not None and shared.loads_plugins, limits_now=self._limits_now,
+            )  # fmt: skip
         except BaseException:
             target.close()
             if member.shared is not None:
@@ -92,22 +142,26 @@ class Visitor:
                 member.shared = None
             raise
 
-    def _events_of(self, pid: int, shared: Shared) -> tuple[EventFeed | None, str, list[Limit]]:
-        """Return the events of a process, why there are some or none, and what cannot be seen for that."""
+    def _backend(self, pid: int, shared: Shared) -> tuple[StartedBackend, SharedTarget | None]:
+        """Return where the events of a process come from, and their source; None, and why, where there are none."""
+        if self._source is None:
+            return StartedBackend("procfs", self._reason, limits=self._limits), None
+        if shared.program.foreign_goarch:
+            return StartedBackend("procfs", _FOREIGN.why, limits=[*self._limits, _FOREIGN]), None
+        planned = shared.planned
         try:
-            return self._feed(pid, shared), self._reason, self._limits
+            skipped = self._source.add(pid, planned.specs, has_int_0x80=shared.has_int_0x80)
         except BackendUnavailable as error:
-            return None, error.what, [*self._limits, Limit("what happens between two looks", error.what, error.fix)]
-
-    def _feed(self, pid: int, shared: Shared) -> EventFeed | None:
-        source = self._source
-        if source is None:
-            return None
-        skipped = source.add(pid, shared.uprobes)
-        return EventFeed(
-            target=source.target(pid),
-            uprobes=shared.uprobes,
-            sees_states=sees_all_states(shared.uprobes, skipped, shared.limits),
-            limits=[*shared.limits, *skipped_limits(skipped)],
-            probe_plugins=(lambda specs: source.add_uprobes(pid, specs)) if shared.loads_plugins else None,
+            unseen = Limit("no-events-between-looks", "what happens between two looks", error.what, error.fix)
+            limits = [*self._limits, unseen]
+            return StartedBackend("procfs", error.what, limits=limits), None
+        events = self._source.target(pid)
+        backend = StartedBackend(
+            name="bpf",
+            reason=self._reason,
+            source=events,
+            uprobes=planned.specs,
+            limits=[*self._limits, *planned.limits, *(one.limit() for one in skipped)],
+            sees_states=planned.sees_states(skipped),
         )
+        return backend, events

@@ -10,13 +10,11 @@ import threading
 import time
 from dataclasses import dataclass
 
-from bpf.uprobes import UprobeSpec
-from tracer.errors import BinaryError
-from tracer.plugins import shares_packages
-from tracer.program import GoProgram, load_program
-from tracer.report import Limit
-from tracer.session import uprobes_for
-from tracer.target import Target
+from gomem.tracer.errors import BinaryError
+from gomem.tracer.process.target import Target
+from gomem.tracer.program.go_program import GoProgram, load_program
+from gomem.tracer.watch.plugins import shares_packages
+from gomem.tracer.watch.probes import PlannedProbes, plan_probes
 
 IDLE = 30.0  # seconds
 MOST_IDLE = 16
@@ -26,16 +24,16 @@ _Key = tuple[int, int, int]
 
 @dataclass(slots=True)
 class Shared:
-    """One executable and the default uprobes in it; `limits` say what cannot be probed.
+    """One executable and the default uprobes in it.
 
     The uprobes lie in the file that `program` holds open.
     """
 
     key: _Key
     program: GoProgram
-    uprobes: list[UprobeSpec]
-    limits: list[Limit]
+    planned: PlannedProbes
     loads_plugins: bool
+    has_int_0x80: bool
     users: int = 0
     idle_since: float = 0.0  # time.monotonic()
 
@@ -104,10 +102,10 @@ class Programs:
         except BaseException:
             program.close()
             raise
-        limits: list[Limit] = []
-        uprobes = uprobes_for(program, limits)
+        planned = plan_probes(program)
         slim(program)
-        return Shared(key, program, uprobes, limits, bool(uprobes) and _loads_plugins(program))
+        loads_plugins = bool(planned.specs) and _loads_plugins(program)
+        return Shared(key, program, planned, loads_plugins, program.may_make_compat_calls())
 
 
 def slim(program: GoProgram) -> None:

@@ -4,12 +4,38 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 LOOK_SHARE = 0.02  # of one CPU at the most, for one process
 SOON = 0.05  # seconds until a look that differed from the model is repeated
 _RETRY = 1.0  # seconds until a process that could not be followed is tried again; twice as long each time
 _LONGEST_RETRY = 60.0
 _MOST_STRETCH = 40.0
+
+_MOST_PASSED_OVER = 4  # times in a row
+
+_Who = TypeVar("_Who")
+
+
+@dataclass(slots=True)
+class Turns:
+    """Whose turn it is of two kinds of processes that are due: those that answered last time go first.
+
+    Each look at one of the others may cost all our patience, and they may be many. They come when nobody else is due,
+    and after that many others in any case.
+    """
+
+    _passed_over: int = 0
+
+    def choose(self, known: _Who | None, doubtful: _Who | None) -> _Who | None:
+        """Return which of two to look at now; None: there is none that is due."""
+        if known is not None and doubtful is not None and self._passed_over < _MOST_PASSED_OVER:
+            self._passed_over += 1
+            return known
+        if doubtful is None:
+            return known
+        self._passed_over = 0
+        return doubtful
 
 
 @dataclass(slots=True)

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from tracer.errors import GomemError
-from tracer.kernel.mounts import Mount, parse_mountinfo
-from tracer.kernel.procfs import decimal, printable, read_bounded
-from tracer.report import Cgroup
-from tracer.target import Target
+from msgspec.structs import replace
+
+from gomem.tracer.errors import GomemError
+from gomem.tracer.proc.beneath import open_mount_point, open_within
+from gomem.tracer.proc.mounts import MOUNTINFO_BYTES, Mount, parse_mountinfo
+from gomem.tracer.proc.small_files import decimal, printable, read_bounded
+from gomem.tracer.process.target import Target
+from gomem.tracer.report import Cgroup
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 # v1 has no word for "no limit": it is the highest multiple of the page size below 2**63.
 _V1_UNLIMITED = (2**63 - 1) // _PAGE * _PAGE
-_MOUNTINFO_BYTES = 16 << 20
 _FILE_BYTES = 1 << 20
 _MAX_DEPTH = 64
 
@@ -46,6 +48,9 @@ class Membership:
 
     version: Literal[1, 2]
     path: str
+
+
+Place = tuple[Membership, Mount, str]  # the arguments of `read_figures`
 
 
 def memory_membership(text: str) -> Membership | None:
@@ -90,24 +95,34 @@ def read_memory_cgroup(target: Target) -> MemoryCgroup | None:
     Where its directory can't be reached (another cgroup namespace, nothing mounted) all figures are None.
     Raises TargetGone.
     """
+    found = find_memory_cgroup(target)
+    return found[0] if found else None
+
+
+def find_memory_cgroup(target: Target) -> tuple[MemoryCgroup, Place | None] | None:
+    """Return what `read_memory_cgroup` does, and the place to read it again from when the target is gone."""
     membership = memory_membership(printable(target.read("cgroup")))
     if membership is None:
         return None
-    for mount, directory in _places(target, membership):
+    for mount, directory in places(target, membership):
         try:
-            return read_figures(membership, mount, directory)
+            return read_figures(membership, mount, directory), (membership, mount, directory)
         except OSError:
             continue
-    return MemoryCgroup(Cgroup(membership.path, None, None, None, None), membership.version, None, None, None)
+    nothing = Cgroup(membership.path, None, None, None, None)
+    return MemoryCgroup(nothing, membership.version, None, None, None), None
 
 
-def _places(target: Target, membership: Membership) -> Iterator[tuple[Mount, str]]:
-    """Yield (mount, mount point as we can open it) through our own mounts, then through the target's."""
+def places(target: Target, membership: Membership) -> Iterator[tuple[Mount, str]]:
+    """Yield (mount, mount point as we can open it) through our own mounts, then through the target's.
+
+    Raises TargetGone.
+    """
     tables: list[tuple[str, str]] = []
     with open("/proc/self/mountinfo", "rb") as file:
-        tables.append(("", printable(file.read(_MOUNTINFO_BYTES))))
+        tables.append(("", printable(file.read(MOUNTINFO_BYTES))))
     try:
-        tables.append((f"/proc/{target.pid}/root", printable(target.read("mountinfo", _MOUNTINFO_BYTES))))
+        tables.append((f"/proc/{target.pid}/root", printable(target.read("mountinfo", MOUNTINFO_BYTES))))
     except (GomemError, FileNotFoundError):
         target.check_alive()
     for prefix, text in tables:
@@ -126,10 +141,10 @@ def read_figures(membership: Membership, mount: Mount, point: str) -> MemoryCgro
     version = membership.version
     cgroups: list[Cgroup] = []
     limits: list[tuple[int, str]] = []
-    for part in _upwards(relative):
+    for part in upwards(relative):
         path = (mount.root.rstrip("/") + part) or "/"
         try:
-            files = _Directory(point + part, mount.device)
+            files = Directory.of_mount(point, part, mount.device)
         except OSError:
             if part == relative:
                 raise
@@ -147,8 +162,8 @@ def read_figures(membership: Membership, mount: Mount, point: str) -> MemoryCgro
     return MemoryCgroup(own, version, charged.path if charged else None, effective, limited_by)
 
 
-def _upwards(relative: str) -> Iterator[str]:
-    """Yield "/a/b", "/a" and "" for "/a/b"."""
+def upwards(relative: str) -> Iterator[str]:
+    """Yield the cgroup and its ancestors: "/a/b", "/a" and "" for "/a/b"."""
     for _ in range(_MAX_DEPTH):
         yield relative
         if not relative:
@@ -156,28 +171,66 @@ def _upwards(relative: str) -> Iterator[str]:
         relative = relative.rpartition("/")[0]
 
 
-class _Directory:
-    """A cgroup's directory, opened once and known to lie on the cgroup file system.
+class Directory:
+    """A cgroup's directory, opened once and known to lie on the cgroup file system, as all that is opened in it.
 
     The target's own mounts are its to change: a path through them could lead to any file system by now.
     """
 
-    def __init__(self, path: str, device: int) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        if os.fstat(self._fd).st_dev != device:
-            os.close(self._fd)
-            raise FileNotFoundError(path)
+    def __init__(self, opened: int) -> None:
+        """Take its descriptor over, which is closed with this."""
+        self._fd = opened
 
-    def __enter__(self) -> _Directory:
+    @classmethod
+    def of_mount(cls, point: str, part: str, device: int) -> Directory:
+        """Open the cgroup `part` ("" or "/a/b") of the hierarchy that is mounted at `point`.
+
+        Raises OSError where there is no such directory on that device.
+        """
+        root = open_mount_point(point, device)
+        try:
+            return cls(open_within(root, f".{part}", os.O_RDONLY | os.O_DIRECTORY))
+        finally:
+            os.close(root)
+
+    def __enter__(self) -> Directory:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it."""
         os.close(self._fd)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What no other cgroup has, also not one of the same path after this was removed: (device, inode)."""
+        found = os.fstat(self._fd)
+        return found.st_dev, found.st_ino
+
+    def up(self, levels: int) -> Directory:
+        """Open the ancestor that is so many levels up; raises OSError when it is gone."""
+        return Directory(open_within(self._fd, "../" * levels or ".", os.O_RDONLY | os.O_DIRECTORY))
+
+    @property
+    def removed(self) -> bool:
+        """Whether the cgroup has been removed since; its files are gone then, and this directory is still open."""
+        try:
+            os.close(open_within(self._fd, "cgroup.procs", os.O_PATH))
+        except OSError:
+            return True
+        return False
+
+    def numbers(self, name: str) -> dict[str, int]:
+        """Return a file of "key number" lines."""
+        pairs = (line.partition(" ") for line in self.text(name).split("\n"))
+        return {word: number for word, _, value in pairs if (number := decimal(value)) is not None}
 
     def text(self, name: str) -> str:
         """Return the file's text, "" where this cgroup has none (as the root) or it may not be read."""
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._fd)
+            fd = open_within(self._fd, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return ""
         try:
@@ -193,14 +246,10 @@ class _Directory:
 
     def keyed(self, name: str, key: str) -> int | None:
         """Return the number behind `key` in a file of "key number" lines."""
-        for line in self.text(name).split("\n"):
-            word, _, value = line.partition(" ")
-            if word == key:
-                return decimal(value)
-        return None
+        return self.numbers(name).get(key)
 
 
-def _read_v2(files: _Directory, path: str) -> Cgroup:
+def _read_v2(files: Directory, path: str) -> Cgroup:
     return Cgroup(
         path=path,
         memory_current=files.number("memory.current"),
@@ -210,20 +259,21 @@ def _read_v2(files: _Directory, path: str) -> Cgroup:
     )
 
 
-def _read_v1(files: _Directory, path: str) -> Cgroup:
+def _read_v1(files: Directory, path: str) -> Cgroup:
     return Cgroup(
         path=path,
         memory_current=files.number("memory.usage_in_bytes"),
-        memory_max=_v1_limit(files.number("memory.limit_in_bytes")),
+        memory_max=v1_limit(files.number("memory.limit_in_bytes")),
         memory_high=None,
         oom_kill=files.keyed("memory.oom_control", "oom_kill"),
     )
 
 
-def _v1_hierarchical(files: _Directory) -> int | None:
+def _v1_hierarchical(files: Directory) -> int | None:
     """Return the smallest limit among the cgroup and its ancestors, also those that are hidden from us."""
-    return _v1_limit(files.keyed("memory.stat", "hierarchical_memory_limit"))
+    return v1_limit(files.keyed("memory.stat", "hierarchical_memory_limit"))
 
 
-def _v1_limit(limit: int | None) -> int | None:
+def v1_limit(limit: int | None) -> int | None:
+    """Return a limit of v1 in bytes, None for its way to say that there is none."""
     return None if limit is None or limit >= _V1_UNLIMITED else limit

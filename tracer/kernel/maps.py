@@ -1,6 +1,7 @@
 """The mappings of a process: /proc/PID/maps as columns.
 
-The parser is pure and works on the whole file at once: 100,000 mappings are not rare in a large process.
+The parser is pure and works on many lines at once: 100,000 mappings are not rare in a large process. A hostile one has
+as many with a path of four kilobytes each, so the file is parsed as it is read, and no path is kept twice.
 """
 
 from __future__ import annotations
@@ -9,19 +10,28 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import TargetError
-from tracer.kernel.ranges import Addresses, Ranges, addresses, normalise
-from tracer.target import Target
+from gomem.tracer.addresses.ranges import Addresses, Ranges, addresses, normalise
+from gomem.tracer.errors import SnapshotError, TooLarge
+from gomem.tracer.machine.room import room_for_one
+from gomem.tracer.process.target import Target
 
 # The gate page that the kernel shows in every process: not in its mm, so VmSize does not count it.
 GATE = "[vsyscall]"
 MAX_MAPS_BYTES = 512 << 20
+# A list that takes the kernel this many bytes of text is not asked for again only because it was torn.
+_LARGE = 16 << 20
+_PIECE = 1 << 20
+# What we hold of a mapping: its columns, as often again while they are put together, and what the join makes of them.
+_MAPPING_HELD = 512
+# Of all paths together; once that many are kept, only the ends of further ones are.
+_NAMES_HELD = 8 << 20
+_SHORT_NAME = 64
 _LINE = re.compile(
     rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][sp]) ([0-9a-f]{1,16}) ([0-9a-f]{1,8}:[0-9a-f]{1,8}) (\d{1,20})"
     rb"(?: +(.*))?$",
@@ -57,11 +67,6 @@ class Mappings:
         return len(self.start)
 
     @property
-    def sizes(self) -> Addresses:
-        """The size of each mapping."""
-        return self.end - self.start
-
-    @property
     def virtual_bytes(self) -> int:
         """The sum of all sizes."""
         return int(np.sum(self.end - self.start, dtype=np.uint64))
@@ -87,11 +92,32 @@ class Mappings:
         return np.where(inside, index, -1)
 
 
-def parse_maps(raw: bytes) -> Mappings:
-    """Parse the text of /proc/PID/maps, the gate page included.
+class Names:
+    """The different names in one file of mappings, each kept once; bounded, so that some are only kept in part."""
+
+    def __init__(self, held: int = _NAMES_HELD) -> None:
+        """`held`: bytes that whole names may take together."""
+        self._known: dict[bytes, str] = {}
+        self._left = held
+
+    def of(self, word: bytes) -> str:
+        """Return the name that stands in the file as `word`."""
+        name = self._known.get(word)
+        if name is not None:
+            return name
+        if len(word) > self._left:
+            return _name(b"..." + word[-_SHORT_NAME:])
+        self._left -= len(word)
+        name = self._known[word] = _name(word)
+        return name
+
+
+def parse_maps(raw: bytes, names: Names | None = None) -> Mappings:
+    """Parse the text of /proc/PID/maps, the gate page included; `names` are those of the same file's other parts.
 
     A line that is none of the kernel's (a file cut short ends in one) is passed over. Never raises.
     """
+    names = names or Names()
     lines = _LINE.findall(raw)
     columns = zip(*lines, strict=True) if lines else ((),) * 7
     start, end, flags, offset, device, inode, name = columns
@@ -106,7 +132,7 @@ def parse_maps(raw: bytes) -> Mappings:
         offset=_hex(offset),
         device=addresses(_each(device, _device)),
         inode=addresses([int(word) & _U64 for word in inode]),
-        name=_each(name, _name),
+        name=[names.of(word) for word in name],
     )
 
 
@@ -148,18 +174,16 @@ def read_mappings(target: Target, attempts: int = 5) -> MappingsRead:
     """Read the mappings of a live process until their sum is VmSize, at most `attempts` times.
 
     The kernel hands maps out some kilobytes at a time, so a process that maps and unmaps can give a torn list;
-    the one that is nearest to VmSize is returned. Raises TargetGone, NotPermitted, and TargetError where there
+    the one that is nearest to VmSize is returned. Raises TargetGone, NotPermitted, and TooLarge where there
     are more mappings than gomem is ready to hold.
     """
     best: MappingsRead | None = None
     for attempt in range(1, attempts + 1):
         began = time.monotonic_ns()
         before = read_vm_size(target)
-        raw, cut = target.read_whole("maps", MAX_MAPS_BYTES)
+        mappings, size = _read_and_parse(target)
         after = read_vm_size(target)
-        if cut:
-            raise TargetError(f"process {target.pid} has more than {MAX_MAPS_BYTES >> 20} MB of /proc/PID/maps")
-        mappings = disjoint(parse_maps(raw))
+        mappings = disjoint(mappings)
         if len(mappings) == 0:
             target.check_alive()
         total = mappings.virtual_bytes
@@ -167,10 +191,36 @@ def read_mappings(target: Target, attempts: int = 5) -> MappingsRead:
         read = MappingsRead(mappings, nearest, abs(total - nearest), attempt, (began, time.monotonic_ns()))
         if best is None or read.skew_bytes < best.skew_bytes:
             best = read
-        if total == before == after:
+        if total == before == after or size > _LARGE:
             break
     assert best is not None
     return best
+
+
+def _read_and_parse(target: Target) -> tuple[Mappings, int]:
+    """Return the mappings as the file lists them, and the size of the text. Raises as `read_mappings`."""
+    names, room = Names(), room_for_one()
+    parts: list[Mappings] = []
+    rest, size = b"", 0
+    for piece in target.read_pieces("maps", _PIECE):
+        size += len(piece)
+        if size > MAX_MAPS_BYTES:
+            raise TooLarge(f"process {target.pid} has more than {MAX_MAPS_BYTES >> 20} MB of /proc/PID/maps")
+        lines, _, rest = (rest + piece).rpartition(b"\n")
+        parts.append(parse_maps(lines, names))
+        try:
+            room.take(len(parts[-1]), _MAPPING_HELD, "mappings")
+        except SnapshotError as error:
+            raise TooLarge(error.what, error.fix) from None
+    return _joined([*parts, parse_maps(rest, names)]), size
+
+
+def _joined(parts: list[Mappings]) -> Mappings:
+    columns = [field.name for field in fields(Mappings) if field.name != "name"]
+    return Mappings(
+        **{column: np.concatenate([getattr(part, column) for part in parts]) for column in columns},
+        name=[name for part in parts for name in part.name],
+    )
 
 
 def read_vm_size(target: Target) -> int:

@@ -12,25 +12,31 @@ import mmap
 import os
 import struct
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import BackendUnavailable, NotPermitted
-from tracer.kernel.maps import Mappings
-from tracer.kernel.ranges import Ranges, addresses, bytes_in, intersect, normalise
-from tracer.kernel.residency import Method, Page, Residency, classify
-from tracer.kernel.smaps import Smaps, read_smaps
-from tracer.target import Target
+from gomem.tracer.addresses.ranges import Ranges, addresses, bytes_in, intersect, normalise
+from gomem.tracer.errors import BackendUnavailable, NotPermitted, SnapshotError
+from gomem.tracer.kernel.maps import Mappings
+from gomem.tracer.kernel.residency import Method, Page, Residency, classify
+from gomem.tracer.kernel.smaps import Smaps, read_smaps
+from gomem.tracer.machine.rights import newer_kernel
+from gomem.tracer.machine.room import Room, room_for_one
+from gomem.tracer.process.target import Target
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 # Ranges that gomem is ready to hold (24 bytes each): a hostile target could make one of every second page.
 MAX_RANGES = 8 << 20
+# What we hold of one: the kernel's words, the columns made of them, and what they are while they are joined.
+_RANGE_HELD = 128
 
 # include/uapi/linux/fs.h, Linux 6.7; PAGE_IS_GUARD since 6.15
 PAGEMAP_SCAN = 0xC0606610
+SCAN_SINCE = (6, 7)
 _SCAN_ARG = struct.Struct("=12Q")
 _IS_FILE, _IS_PRESENT, _IS_SWAPPED, _IS_PFNZERO, _IS_HUGE = 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 6
 _IS_GUARD = 1 << 8
@@ -67,12 +73,15 @@ def read_residency(target: Target, mappings: Mappings, method: Literal["auto"] |
         return _by_pagemap(target, mappings)
     if method == "smaps":
         return _by_smaps(target, mappings)
+    denied = False
     for read in (_by_scan, _by_pagemap):
         try:
             return read(target, mappings)
-        except (BackendUnavailable, NotPermitted, _TooManyRanges):
-            continue
-    return _by_smaps(target, mappings)
+        except (BackendUnavailable, NotPermitted) as error:
+            denied = isinstance(error, NotPermitted)
+        except _TooManyRanges:
+            break  # they are as many for the other
+    return replace(_by_smaps(target, mappings), denied=denied)
 
 
 def _by_scan(target: Target, mappings: Mappings) -> Residency:
@@ -81,7 +90,7 @@ def _by_scan(target: Target, mappings: Mappings) -> Residency:
         found, flags = scan(fd, int(mappings.start[0]), int(mappings.end[-1]))
     except OSError as error:
         if error.errno in (errno.ENOTTY, errno.EINVAL, errno.ENOSYS):
-            raise BackendUnavailable("this kernel has no PAGEMAP_SCAN", "needs Linux 6.7 or later") from None
+            raise BackendUnavailable("this kernel has no PAGEMAP_SCAN", newer_kernel(SCAN_SINCE)) from None
         raise target.explain(error, "pagemap") from None
     finally:
         os.close(fd)
@@ -94,7 +103,7 @@ def scan(fd: int, start: int, end: int) -> Found:
     Raises OSError (ENOTTY, EINVAL: no such ioctl here).
     """
     batches: list[NDArray[np.void]] = []
-    count = 0
+    count, room = 0, room_for_one()
     vector = np.zeros(_BATCH, dtype=_REGION)
     wanted = _IS_FILE | _IS_PRESENT | _IS_SWAPPED | _IS_PFNZERO | _IS_HUGE | (_IS_GUARD if _knows_guard() else 0)
     while start < end:
@@ -102,8 +111,7 @@ def scan(fd: int, start: int, end: int) -> Found:
         batch = vector[:filled].copy()
         batches.append(batch)
         count += filled
-        if count > MAX_RANGES:
-            raise _TooManyRanges
+        _take(room, filled, count)
         pages = int(np.sum(batch["end"] - batch["start"])) // _PAGE
         if filled < len(vector) and pages < _PAGES_PER_CALL:
             break
@@ -116,6 +124,15 @@ def scan(fd: int, start: int, end: int) -> Found:
     regions = np.concatenate(batches) if batches else vector[:0]
     regions = regions[regions["categories"] & _IS_GUARD == 0]
     return Ranges(addresses(regions["start"]), addresses(regions["end"])), _flags_of(regions["categories"])
+
+
+def _take(room: Room, more: int, count: int) -> None:
+    try:
+        room.take(more, _RANGE_HELD, "ranges of pages")
+    except SnapshotError:
+        raise _TooManyRanges from None
+    if count > MAX_RANGES:
+        raise _TooManyRanges
 
 
 def _scan_once(fd: int, start: int, end: int, vector: NDArray[np.void], wanted: int) -> tuple[int, int]:
@@ -184,7 +201,7 @@ def read_entries(fd: int, ranges: Ranges) -> tuple[Ranges, NDArray[np.uint8], bo
     ends: list[NDArray[np.uint64]] = []
     flags: list[NDArray[np.uint8]] = []
     buffer = np.zeros(_ENTRIES_PER_READ, dtype="<u8")
-    exact, count = True, 0
+    exact, count, room = True, 0, room_for_one()
     for low, high in zip(ranges.start.tolist(), ranges.end.tolist(), strict=True):
         while low < high:
             wanted = min((high - low) // _PAGE, _ENTRIES_PER_READ)
@@ -199,12 +216,27 @@ def read_entries(fd: int, ranges: Ranges) -> tuple[Ranges, NDArray[np.uint8], bo
                 flags.append(code)
                 exact = exact and sure
                 count += len(code)
-                if count > MAX_RANGES:
-                    raise _TooManyRanges
+                _take(room, len(code), count)
             low += got * _PAGE
     if not starts:
         return normalise([], []), np.zeros(0, np.uint8), exact
     return Ranges(np.concatenate(starts), np.concatenate(ends)), np.concatenate(flags), exact
+
+
+def own_pages(target: Target, ranges: Ranges) -> Ranges:
+    """Return the pages within `ranges` that are the process's alone, in RAM or in swap, and no file's any more.
+
+    Reading those waits for no file system. Raises TargetGone, NotPermitted, BackendUnavailable.
+    """
+    fd = _open_pagemap(target)
+    try:
+        found, flags, _ = read_entries(fd, ranges)
+    except OSError as error:
+        raise target.explain(error, "pagemap") from None
+    finally:
+        os.close(fd)
+    own = flags & Page.FILE == 0
+    return normalise(found.start[own], found.end[own])
 
 
 def _codes_of(entries: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], bool]:

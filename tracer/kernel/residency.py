@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tracer.kernel.maps import Mappings
-from tracer.kernel.ranges import Addresses, Ranges, addresses, bytes_in, split
+from gomem.tracer.addresses.ranges import Addresses, Ranges, addresses, bytes_in, split
+from gomem.tracer.kernel.maps import Mappings
 
 Method = Literal["pagemap_scan", "pagemap", "smaps"]
 # Special mappings whose pages are data of the kernel, mapped by frame number: present, but in nobody's RSS.
@@ -29,7 +29,6 @@ class Page(IntFlag):
     SPECIAL = 64  # page frames that are no ordinary memory: [vvar], device memory
 
 
-_NOTHING = Page(0)
 _OUT_OF_RSS = Page.ZERO | Page.HUGETLB | Page.SPECIAL
 
 
@@ -50,25 +49,12 @@ class Residency:
     method: Method
     exact: bool
     unmapped_bytes: int = 0
+    denied: bool = False  # with method "smaps": because the kernel does not let us read the others
 
     @property
     def rss_bytes(self) -> int:
         """Bytes in RAM: the kernel's Rss."""
         return int(np.sum(self.rss))
-
-    @property
-    def swap_bytes(self) -> int:
-        """Bytes in swap by page table; swapped shared memory is not among them."""
-        return int(np.sum(self.swap))
-
-    def bytes_with(self, wanted: Page) -> int:
-        """Bytes of the ranges whose pages have all the bits of `wanted`."""
-        return self.having(wanted).bytes
-
-    def having(self, wanted: Page, without: Page = _NOTHING) -> Ranges:
-        """Return the ranges whose pages have all the bits of `wanted` and none of `without`."""
-        keep = (self.flags & wanted == wanted) & (self.flags & without == 0)
-        return Ranges(self.ranges.start[keep], self.ranges.end[keep])
 
     def resident(self) -> Ranges:
         """Return the ranges that count as RSS; with method "smaps", mappings that have any."""
@@ -81,6 +67,13 @@ class Residency:
     def swap_in(self, starts: ArrayLike, ends: ArrayLike) -> NDArray[np.uint64]:
         """Return the swapped bytes of each address range [starts[i], ends[i]), in any order."""
         return self._weighed(self.swap, starts, ends)
+
+    def file_in(self, starts: ArrayLike, ends: ArrayLike) -> NDArray[np.uint64]:
+        """Return the RSS bytes of each address range that are of files or shared memory, not anonymous.
+
+        Not known with method "smaps".
+        """
+        return bytes_in(self._only((self.rss > 0) & (self.flags & Page.FILE != 0)), starts, ends)
 
     def _only(self, keep: NDArray[np.bool_]) -> Ranges:
         return Ranges(self.ranges.start[keep], self.ranges.end[keep])

@@ -12,13 +12,17 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import TargetError
-from tracer.kernel.procfs import colon_fields, kib_field
-from tracer.kernel.ranges import Addresses, addresses
-from tracer.target import Target
+from gomem.tracer.addresses.ranges import Addresses, addresses
+from gomem.tracer.errors import SnapshotError, TooLarge
+from gomem.tracer.machine.room import room_for_one
+from gomem.tracer.proc.small_files import colon_fields, kib_field
+from gomem.tracer.process.target import Target
 
 _KIB = 1024
 MAX_SMAPS_BYTES = 1 << 30
+_PIECE = 1 << 20
+# What we hold of a mapping: its two dozen columns, and as often again while they are put together.
+_ROW_HELD = 512
 _HEADER = re.compile(rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) [r-][w-][x-][sp] ", re.MULTILINE)
 
 
@@ -92,6 +96,7 @@ class Smaps:
     end: Addresses
     hugetlb: NDArray[np.bool_]  # mapped from hugetlbfs: VmFlags has "ht"
     special: NDArray[np.bool_]  # maps page frames, not pages: VmFlags has "pf" or "io"
+    locked: NDArray[np.bool_]  # in RAM by mlock: VmFlags has "lo"
     fields: dict[str, NDArray[np.uint64]]
 
     def column(self, name: str) -> NDArray[np.uint64]:
@@ -109,7 +114,7 @@ def parse_smaps(raw: bytes) -> Smaps:
     headers = list(_HEADER.finditer(raw))
     count = len(headers)
     columns: dict[str, NDArray[np.uint64]] = {}
-    hugetlb, special = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
+    hugetlb, special, locked = (np.zeros(count, dtype=np.bool_) for _ in range(3))
     for row, header in enumerate(headers):
         end = headers[row + 1].start() if row + 1 < count else len(raw)
         # The header's own line may hold any text (a file name): it says nothing about sizes.
@@ -120,6 +125,7 @@ def parse_smaps(raw: bytes) -> Smaps:
                 flags = value.split()
                 hugetlb[row] = b"ht" in flags
                 special[row] = b"pf" in flags or b"io" in flags
+                locked[row] = b"lo" in flags
             elif name in _COLUMNS and value.endswith(b" kB"):
                 number = value[:-3].strip()
                 if number.isdigit() and len(number) <= _MAX_DIGITS:
@@ -130,13 +136,40 @@ def parse_smaps(raw: bytes) -> Smaps:
         end=addresses([int(header[2], 16) for header in headers]),
         hugetlb=hugetlb,
         special=special,
+        locked=locked,
         fields=columns,
     )
 
 
 def read_smaps(target: Target) -> Smaps:
-    """Read the full smaps: slow (some microseconds a mapping here, and the kernel's walk); a fallback only."""
-    raw, cut = target.read_whole("smaps", MAX_SMAPS_BYTES)
-    if cut:
-        raise TargetError(f"process {target.pid} has more than {MAX_SMAPS_BYTES >> 20} MB of /proc/PID/smaps")
-    return parse_smaps(raw)
+    """Read the full smaps: slow (some microseconds a mapping here, and the kernel's walk); a fallback only.
+
+    Raises TargetGone, NotPermitted, and TooLarge where there are more mappings than gomem is ready to hold.
+    """
+    room, parts = room_for_one(), []
+    rest, size = b"", 0
+    for piece in target.read_pieces("smaps", _PIECE):
+        size += len(piece)
+        if size > MAX_SMAPS_BYTES:
+            raise TooLarge(f"process {target.pid} has more than {MAX_SMAPS_BYTES >> 20} MB of /proc/PID/smaps")
+        text = rest + piece
+        *_, whole = (0, *(header.start() for header in _HEADER.finditer(text)))
+        parts.append(parse_smaps(text[:whole]))
+        rest = text[whole:]
+        try:
+            room.take(len(parts[-1].start), _ROW_HELD, "mappings")
+        except SnapshotError as error:
+            raise TooLarge(error.what, error.fix) from None
+    return _joined([*parts, parse_smaps(rest)])
+
+
+def _joined(parts: list[Smaps]) -> Smaps:
+    names = dict.fromkeys(name for part in parts for name in part.fields)
+    return Smaps(
+        start=np.concatenate([part.start for part in parts]),
+        end=np.concatenate([part.end for part in parts]),
+        hugetlb=np.concatenate([part.hugetlb for part in parts]),
+        special=np.concatenate([part.special for part in parts]),
+        locked=np.concatenate([part.locked for part in parts]),
+        fields={name: np.concatenate([part.column(name) for part in parts]) for name in names},
+    )

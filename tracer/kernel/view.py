@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from tracer.errors import GomemError, TargetGone
-from tracer.kernel.cgroup import MemoryCgroup, read_memory_cgroup
-from tracer.kernel.maps import Mappings, MappingsRead, read_mappings
-from tracer.kernel.pagemap import read_residency
-from tracer.kernel.procfs import Status
-from tracer.kernel.residency import Method, Residency
-from tracer.kernel.smaps import Rollup, read_rollup
-from tracer.report import Limit
-from tracer.report import Resident as ResidentReport
-from tracer.target import Target
+from gomem.tracer.errors import GomemError, TargetGone
+from gomem.tracer.kernel.address_limits import read_address_limits
+from gomem.tracer.kernel.cgroup import MemoryCgroup, read_memory_cgroup
+from gomem.tracer.kernel.file_pages import MOST_MAPPINGS, FilePages, find_shmem_devices, read_file_pages
+from gomem.tracer.kernel.maps import Mappings, MappingsRead, read_mappings
+from gomem.tracer.kernel.pagemap import read_residency
+from gomem.tracer.kernel.residency import Method, Residency
+from gomem.tracer.kernel.smaps import Rollup, read_rollup
+from gomem.tracer.machine.rights import Right, remedy, remedy_for
+from gomem.tracer.proc.small_files import Status
+from gomem.tracer.process.target import Target
+from gomem.tracer.report import AddressLimits, Limit
+from gomem.tracer.report import Resident as ResidentReport
+
+_FILE_PAGES = "what of the pages of files the kernel can drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,9 @@ class KernelView:
     limits: list[Limit]
     mappings_read: tuple[int, int] = (0, 0)  # when it began and ended, CLOCK_MONOTONIC ns
     start_break: int = 0  # where [heap] begins, or would; 0 where it is not known
+    file_pages: FilePages | None = None
+    shmem_devices: tuple[int, ...] = ()  # of files that are shared memory; looked for only if there is any
+    address_limits: AddressLimits | None = None
 
     def resident(self) -> ResidentReport:
         """Return the `resident` part of the report: the total by OS page, the rest as smaps_rollup splits it."""
@@ -58,6 +66,10 @@ class KernelView:
             lazy_free=rollup.lazy_free if rollup else None,
             huge_pages=rollup.anon_huge_pages if rollup else None,
             pss=rollup.pss if rollup else None,
+            file_clean=self.file_pages.clean if self.file_pages else None,
+            file_dirty=self.file_pages.dirty if self.file_pages else None,
+            file_locked=self.file_pages.locked if self.file_pages else None,
+            skew=self.resident_skew,
         )
 
 
@@ -89,76 +101,105 @@ def _disagreement(view: KernelView) -> int:
 
 
 def _read_once(target: Target, method: Literal["auto"] | Method, attempt: int) -> KernelView:
-    limits: list[Limit] = []
     taken_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     read: MappingsRead = read_mappings(target)
     residency = read_residency(target, read.mappings, method)
-    rollup = _read_rollup(target, limits)
-    cgroup = _read_cgroup(target, limits)
-    if not residency.exact:
-        limits.append(_inexact(residency.method))
+    rollup, no_rollup = _read_rollup(target)
+    cgroup, no_cgroup = _read_cgroup(target)
+    inexact = [] if residency.exact else [_inexact(target.pid, residency)]
     known_rss = rollup.rss if rollup else None
+    status = target.status()
+    shmem_devices = find_shmem_devices(target) if status.rss_shmem else ()
+    file_pages, no_file_pages = _read_file_pages(target, read.mappings, rollup, status, shmem_devices)
+    address_limits, no_limits = _read_address_limits(target, status)
     return KernelView(
         taken_at=taken_at,
         mappings=read.mappings,
         residency=residency,
         rollup=rollup,
-        status=target.status(),
+        status=status,
         cgroup=cgroup,
         vm_size=read.vm_size,
         virtual_skew=read.skew_bytes,
         resident_skew=None if known_rss is None else abs(known_rss - residency.rss_bytes),
         attempts=attempt,
-        limits=limits,
+        limits=[*no_rollup, *no_cgroup, *inexact, *no_file_pages, *no_limits],
         mappings_read=read.read_at,
         start_break=target.stat().start_break,
+        file_pages=file_pages,
+        shmem_devices=shmem_devices,
+        address_limits=address_limits,
     )
 
 
-def _read_rollup(target: Target, limits: list[Limit]) -> Rollup | None:
+def _read_rollup(target: Target) -> tuple[Rollup | None, list[Limit]]:
     try:
-        return read_rollup(target)
+        return read_rollup(target), []
     except TargetGone:
         raise
     except (GomemError, FileNotFoundError) as error:
-        limits.append(_limit("PSS, lazily freed and huge pages", error))
-        return None
+        return None, [_limit("smaps-rollup", "PSS, lazily freed and huge pages", error)]
 
 
-def _read_cgroup(target: Target, limits: list[Limit]) -> MemoryCgroup | None:
+def _read_file_pages(
+    target: Target, mappings: Mappings, rollup: Rollup | None, status: Status, shmem_devices: tuple[int, ...]
+) -> tuple[FilePages | None, list[Limit]]:
+    if rollup is None:
+        return None, []
+    try:
+        pages = read_file_pages(target, mappings, rollup, status, shmem_devices)
+    except TargetGone:
+        raise
+    except (GomemError, FileNotFoundError) as error:
+        return None, [_limit("file-pages", _FILE_PAGES, error)]
+    if pages is None and len(mappings) > MOST_MAPPINGS:
+        why = f"smaps tells it by mapping, and to read it for {len(mappings)} mappings takes too long"
+        return None, [Limit("file-pages", _FILE_PAGES, why, "")]
+    return pages, []
+
+
+def _read_address_limits(target: Target, status: Status) -> tuple[AddressLimits | None, list[Limit]]:
+    try:
+        return read_address_limits(target, status), []
+    except TargetGone:
+        raise
+    except (GomemError, OSError) as error:
+        return None, [_limit("address-limits", "limits of the address space", error)]
+
+
+def _read_cgroup(target: Target) -> tuple[MemoryCgroup | None, list[Limit]]:
     try:
         cgroup = read_memory_cgroup(target)
     except TargetGone:
         raise
     except (GomemError, OSError) as error:
-        limits.append(_limit("memory cgroup", error))
-        return None
-    if cgroup is not None and cgroup.charged is None and cgroup.cgroup.path != "/":
-        limits.append(
-            Limit(
-                "figures of the target's memory cgroup",
-                f"its directory {cgroup.cgroup.path} is not mounted where gomem runs",
-                "run gomem in the host's cgroup namespace, or mount the host's /sys/fs/cgroup into its container",
-            )
-        )
-    return cgroup
+        return None, [_limit("memory-cgroup", "memory cgroup", error)]
+    if cgroup is None or cgroup.charged is not None or cgroup.cgroup.path == "/":
+        return cgroup, []
+    unmounted = Limit(
+        "memory-cgroup-figures",
+        "figures of the target's memory cgroup",
+        f"its directory {cgroup.cgroup.path} is not mounted where gomem runs",
+        "run gomem in the host's cgroup namespace, or mount the host's /sys/fs/cgroup into its container",
+    )
+    return cgroup, [unmounted]
 
 
-def _limit(what: str, error: Exception) -> Limit:
+def _limit(kind: str, what: str, error: Exception) -> Limit:
     if isinstance(error, GomemError):
-        return Limit(what, error.what, error.fix)
-    return Limit(what, str(error), "")
+        return Limit(kind, what, error.what, error.fix)
+    return Limit(kind, what, str(error), "")
 
 
-def _inexact(method: Method) -> Limit:
-    if method == "smaps":
-        return Limit(
-            "which OS pages are resident",
-            "neither PAGEMAP_SCAN nor /proc/PID/pagemap can be read: only sums per mapping are known",
-            "needs Linux 6.7, or CAP_SYS_ADMIN on older kernels",
-        )
+def _inexact(pid: int, residency: Residency) -> Limit:
+    if residency.method == "smaps":
+        kind, what, why = "resident-pages", "which OS pages are resident", "only sums per mapping are known"
+        if residency.denied:
+            return Limit(kind, what, f"/proc/{pid}/pagemap may not be read: {why}", remedy_for(pid, "pagemap"))
+        return Limit(kind, what, f"they are too scattered, or this kernel has no /proc/{pid}/pagemap: {why}", "")
     return Limit(
+        "zero-pages",
         "zero pages",
         "the kernel hides page frame numbers, so pages that were read but never written count as resident",
-        "needs Linux 6.7, or CAP_SYS_ADMIN",
+        remedy(Right.PAGE_FRAMES),
     )

@@ -1,5 +1,7 @@
 """What gomem needs to know of a Go runtime: the names of its structs, globals and constants.
 
+Structs of other packages than runtime have their package in front.
+
 A release has the ones that it has. Structs that one of these holds by value, and that are package
 runtime's own, come along by themselves.
 """
@@ -25,6 +27,7 @@ STRUCTS = (
     "gcControllerState",
     "heapArena",
     "heapStatsDelta",
+    "hmap",
     "itab",
     "itabTableType",
     "linearAlloc",
@@ -52,6 +55,7 @@ STRUCTS = (
     "pallocData",
     "pcHeader",
     "persistentAlloc",
+    "runtime/pprof.labelMap",
     "scavChunkData",
     "scavengeIndex",
     "scavengerState",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tracer.errors import LayoutError
-from tracer.layout.layout import Field, Layout
+from gomem.tracer.errors import LayoutError
+from gomem.tracer.layout.layout import Field, Layout
 
 
 def contradictions(layout: Layout, other: Layout) -> list[str]:

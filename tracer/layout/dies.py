@@ -16,8 +16,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tracer.binary.executable import Executable
-from tracer.errors import LayoutError
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.errors import LayoutError
 
 TAG_ARRAY = 0x01
 TAG_MEMBER = 0x0D
@@ -119,7 +119,7 @@ class DieReader:
         self._abbrev = section_bytes(exe, "debug_abbrev")
         self._addr: bytes | None = None
         if not self._info or not self._abbrev:
-            raise LayoutError(f"{exe.path} has no DWARF", "it is stripped: the table of its Go release is used")
+            raise LayoutError(f"{exe.path} has no DWARF", "build it without -ldflags=-w and without strip")
         self._tables: dict[int, dict[int, _Abbrev]] = {}
         self._units = self._read_units()
         self._starts = [unit.start for unit in self._units]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
-from tracer.binary.executable import Executable
-from tracer.errors import BinaryError, LayoutError
-from tracer.layout import catalog
-from tracer.layout.dies import (
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.errors import BinaryError, LayoutError
+from gomem.tracer.layout import catalog
+from gomem.tracer.layout.dies import (
     AT_BYTE_SIZE,
     AT_CONST_VALUE,
     AT_COUNT,
@@ -28,7 +28,7 @@ from tracer.layout.dies import (
     Die,
     DieReader,
 )
-from tracer.layout.layout import Layout, RawField, RawGlobal, RawLayout, RawStruct
+from gomem.tracer.layout.layout import RawField, RawGlobal, RawLayout, RawStruct
 
 _TAG_SUBROUTINE = 0x15
 _MAX_MEMBERS = 4096
@@ -39,18 +39,12 @@ _MAX_TYPE_SIZE = 1 << 30
 _MAX_ARRAY_BYTES = 4096
 
 
-def layout_from_dwarf(exe: Executable) -> tuple[Layout, dict[str, int]]:
-    """Return the layout of the runtime in `exe`, and the link-time address of each global that the layout lists.
+def read_raw_layout(exe: Executable) -> tuple[RawLayout, dict[str, int]]:
+    """Return what a table file holds of the runtime in `exe`, and the link-time address of each global that it lists.
 
     Raises LayoutError when there is no DWARF, it is corrupt, or it is not of a Go runtime, and BinaryError when
     the file is truncated. Time and memory are bounded by the size of the file.
     """
-    raw, addresses = read_raw_layout(exe)
-    return Layout(raw, "dwarf"), addresses
-
-
-def read_raw_layout(exe: Executable) -> tuple[RawLayout, dict[str, int]]:
-    """Return what a table file holds, read from DWARF, and the addresses of the globals."""
     reader = DieReader(exe)
     collector = _Collector(reader)
     heap = next(reader.find("runtime.mheap_", TAG_VARIABLE), None)
@@ -102,10 +96,10 @@ class _Collector:
         return variable
 
     def add_named(self, name: str) -> None:
-        """Add the struct type runtime.`name`, if the program has it."""
+        """Add the struct type `name`, of package runtime where it names none, if the program has it."""
         if name in self.structs:
             return
-        die = next(self._reader.find(f"runtime.{name}", TAG_STRUCT), None)
+        die = next(self._reader.find(name if "." in name else f"runtime.{name}", TAG_STRUCT), None)
         if die is not None:
             self._add_struct(name, die, 0)
 

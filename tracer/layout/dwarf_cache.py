@@ -1,8 +1,10 @@
 """Layouts read from DWARF, kept in ${XDG_CACHE_HOME:-~/.cache}/gomem/dwarf: parsing takes ten times as long.
 
-An entry is found by the program's build ids and by the bytes of its debugging sections, so that a program that
-claims another one's build id does not get its layout. Entries are replaced by rename: readers see a whole one or none,
-however many of us run. Nothing here fails: what cannot be read or written is as if there were no cache.
+An entry is found by the program's build ids and by the bytes of its debugging sections, so that a program that claims
+another one's build id does not get its layout. Entries are replaced by rename: readers see a whole one or none, however
+many of us run. Nothing here fails: what cannot be read or written is as if there were no cache, and so is a directory
+in which somebody else has a say (tracer/machine/private_directory.py): root may run with another user's HOME. What is
+deleted has the name of an entry and is our own.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import hashlib
 import inspect
 import json
 import os
-import tempfile
+import re
+import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,15 +23,18 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-from tracer import __version__
-from tracer.binary.executable import Executable
-from tracer.layout import catalog, dies, dwarf
-from tracer.layout.dwarf import read_raw_layout
-from tracer.layout.layout import Layout, RawLayout
+from gomem.tracer import __version__
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.layout import catalog, dies, dwarf
+from gomem.tracer.layout.dwarf import read_raw_layout
+from gomem.tracer.layout.layout import Layout, RawLayout
+from gomem.tracer.machine.private_directory import open_private
 
 MOST_ENTRIES = 64
 LARGEST_ENTRY = 8 << 20
+_OURS = 2  # the last names of its path: no link in their place leads anywhere
 _FORGOTTEN = 3600.0  # seconds after which a half-written file has no writer any more
+_ENTRY, _HALF_WRITTEN = re.compile(r"[0-9a-f]{64}"), re.compile(r"\.new-\w+")
 _SECTIONS = ("info", "abbrev", "addr")
 _PIECE = 1 << 20
 
@@ -35,18 +42,16 @@ Addresses = dict[str, int]
 
 
 def cached_layout_from_dwarf(exe: Executable, directory: Path | None = None) -> tuple[Layout, Addresses]:
-    """Like `layout_from_dwarf`, by way of the cache in `directory` (default: the user's). Raises the same errors."""
+    """Return the layout of the runtime in `exe`, and the link-time address of each global that the layout lists.
+
+    Like `read_raw_layout`, by way of the cache in `directory` (default: the user's). Raises the same errors.
+    """
     directory = directory or cache_directory()
     key = entry_key(exe) if directory else None
-    if directory is None or key is None:
-        raw, addresses = read_raw_layout(exe)
-    else:
-        known = _load(directory, key)
-        if known is None:
-            raw, addresses = read_raw_layout(exe)
-            _store(directory, key, raw, addresses)
-        else:
-            raw, addresses = known
+    known = _load(directory, key) if directory and key else None
+    raw, addresses = known or read_raw_layout(exe)
+    if directory and key and known is None:
+        _store(directory, key, raw, addresses)
     return Layout(raw, "dwarf"), addresses
 
 
@@ -92,10 +97,15 @@ def _reader_version() -> bytes:
     return digest.digest()
 
 
-def _load(directory: Path, key: str) -> tuple[RawLayout, Addresses] | None:
+def _load(path: Path, key: str) -> tuple[RawLayout, Addresses] | None:
     """Return an entry if it is whole, our own, and nobody else could have written it."""
     try:
-        fd = os.open(directory / key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        directory = open_private(path, create=False, ours=_OURS)
+        try:
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(key, flags, dir_fd=directory)
+        finally:
+            os.close(directory)
     except OSError:
         return None
     try:
@@ -115,42 +125,48 @@ def _load(directory: Path, key: str) -> tuple[RawLayout, Addresses] | None:
         return None
 
 
-def _store(directory: Path, key: str, raw: RawLayout, addresses: Addresses) -> None:
+def _store(path: Path, key: str, raw: RawLayout, addresses: Addresses) -> None:
     content = json.dumps({"layout": raw, "addresses": addresses}, separators=(",", ":")).encode()
     checksum = hashlib.sha256(key.encode() + content).hexdigest().encode()
     if len(checksum) + 1 + len(content) > LARGEST_ENTRY:
         return
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(prefix=".new-", dir=directory)
-    except OSError:
-        return
+    with suppress(OSError):
+        directory = open_private(path, create=True, ours=_OURS)
+        try:
+            _write(directory, key, checksum + b"\n" + content)
+            _prune(directory)
+        finally:
+            os.close(directory)
+
+
+def _write(directory: int, key: str, content: bytes) -> None:
+    name = f".new-{secrets.token_hex(8)}"
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(checksum + b"\n" + content)
-        os.replace(name, directory / key)
+            file.write(content)
+        os.replace(name, key, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
         with suppress(OSError):
-            os.unlink(name)
-    _prune(directory)
+            os.unlink(name, dir_fd=directory)
 
 
-def _prune(directory: Path) -> None:
+def _prune(directory: int) -> None:
     """Remove the entries that were not used for longest, and what was left half-written."""
-    with suppress(OSError):
-        by_age = sorted(_files(directory), reverse=True)
-        entries = [name for _, name in by_age if not name.startswith(".")]
-        now = time.time()
-        stale = [name for used, name in by_age if name.startswith(".new-") and now - used > _FORGOTTEN]
-        for name in (*entries[MOST_ENTRIES:], *stale):
-            with suppress(OSError):
-                os.unlink(directory / name)
+    by_age = sorted(_own_files(directory), reverse=True)
+    entries = [name for _, name in by_age if _ENTRY.fullmatch(name)]
+    now = time.time()
+    stale = [name for used, name in by_age if _HALF_WRITTEN.fullmatch(name) and now - used > _FORGOTTEN]
+    for name in (*entries[MOST_ENTRIES:], *stale):
+        with suppress(OSError):
+            os.unlink(name, dir_fd=directory)
 
 
-def _files(directory: Path) -> Iterator[tuple[float, str]]:
+def _own_files(directory: int) -> Iterator[tuple[float, str]]:
     with os.scandir(directory) as listing:
         for entry in listing:
             # Another of us may have pruned it just now.
             with suppress(OSError):
-                if entry.is_file(follow_symlinks=False):
-                    yield entry.stat(follow_symlinks=False).st_mtime, entry.name
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                    yield status.st_mtime, entry.name

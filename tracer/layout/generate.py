@@ -1,4 +1,4 @@
-"""Make the layout table of a Go release from its toolchain: `python -m tracer.layout.generate --toolchain GOROOT`.
+"""Make the layout table of a Go release: `python -m gomem.tracer.layout.generate --toolchain GOROOT`.
 
 Builds a small program with the toolchain, offline, and reads the DWARF of its runtime.
 """
@@ -14,12 +14,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tracer.binary.executable import Executable
-from tracer.errors import GomemError, LayoutError
-from tracer.layout.dwarf import read_raw_layout
-from tracer.layout.layout import RawLayout
-from tracer.layout.patches import add_measured
-from tracer.layout.tables import minor_of
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.errors import GomemError, LayoutError
+from gomem.tracer.layout.dwarf import read_raw_layout
+from gomem.tracer.layout.layout import RawLayout
+from gomem.tracer.layout.patches import add_measured
+from gomem.tracer.layout.tables import minor_of
 
 TABLES = Path(__file__).parent / "tables"
 
@@ -114,7 +114,7 @@ def _section(name: str, rows: Mapping[str, object]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tracer.layout.generate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m gomem.tracer.layout.generate", description=__doc__)
     parser.add_argument("--toolchain", type=Path, required=True, metavar="GOROOT", help="root of a Go toolchain")
     parser.add_argument(
         "--patch",

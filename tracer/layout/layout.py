@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypedDict
 
-from tracer.errors import LayoutError
+from gomem.tracer.errors import LayoutError
 
 Source = Literal["table", "dwarf", "nearest"]
 Constant = int | Sequence[int]
@@ -100,7 +100,8 @@ class Layout:
 
     `source` is "table", "dwarf", or "nearest" for the table of a neighbouring release. Every look-up of something
     that this release does not have raises LayoutError; `has` and `has_struct` ask first. `confirmed` is False when the
-    target's own patch release was never measured, and lies not between two that agree.
+    target's own patch release was never measured, and lies not between two that agree; it becomes True when the layout
+    has proven itself on a live process of the very executable.
     """
 
     def __init__(self, raw: RawLayout, source: Source, go_version: str = "", confirmed: bool = True) -> None:
@@ -196,7 +197,7 @@ class Layout:
     @property
     def _fix(self) -> str:
         if self.source == "nearest":
-            return "generate the exact table: python -m tracer.layout.generate --toolchain GOROOT"
+            return "a newer gomem may know this release"
         return "this figure cannot be read for this Go release"
 
     def _fields_of(self, struct: str) -> dict[str, RawField] | None:

@@ -10,8 +10,8 @@ import copy
 import re
 from typing import Any, Literal, cast
 
-from tracer.errors import LayoutError
-from tracer.layout.layout import RawEarlier, RawLayout
+from gomem.tracer.errors import LayoutError
+from gomem.tracer.layout.layout import RawEarlier, RawLayout
 
 _SECTIONS: tuple[Literal["constants"], Literal["structs"], Literal["globals"]] = ("constants", "structs", "globals")
 _PATCH = re.compile(r"(?:^|\b)(?:go)?\d+\.\d+(?:\.(\d{1,4}))?((?:rc|beta)\d+)?")
@@ -43,6 +43,21 @@ def for_patch(raw: RawLayout, patch: int | None) -> tuple[RawLayout, bool]:
         if patch > last:
             return _common(_applied(raw, blocks[i - 1]), _applied(raw, blocks[i])), False
     return _applied(raw, blocks[-1]), False
+
+
+def neighbours(raw: RawLayout, patch: int | None) -> list[RawLayout]:
+    """Return the whole tables of the measured releases around an unmeasured patch, the newer first; [] outside of them.
+
+    One of the two may be the patch's own, which only the live process can tell.
+    """
+    blocks: list[RawEarlier | None] = [None, *raw.get("earlier", [])]
+    spans = [_span(raw["measured"] if block is None else block["measured"]) for block in blocks]
+    if patch is None or any(first <= patch <= last for first, last in spans):
+        return []
+    for i in range(1, len(spans)):
+        if spans[i][1] < patch < spans[i - 1][0]:
+            return [_applied(raw, blocks[i - 1]), _applied(raw, blocks[i])]
+    return []
 
 
 def add_measured(raw: RawLayout, other: RawLayout) -> None:

@@ -26,9 +26,9 @@ from functools import cache
 from importlib.resources import files
 from typing import NotRequired, TypedDict, cast
 
-from tracer.errors import LayoutError
-from tracer.events import Kind
-from tracer.layout.tables import minor_of
+from gomem.tracer.errors import LayoutError
+from gomem.tracer.events.record import EventKind
+from gomem.tracer.layout.tables import minor_of
 
 _MAX_SIZE_CLASS = 67
 _WORD = 8
@@ -82,7 +82,7 @@ class Argument:
 class Probe:
     """A function to probe for a role; `symbol` is its full name ("runtime.sysMapOS"), `misses` what it does not see."""
 
-    kind: Kind
+    kind: EventKind
     symbol: str
     arguments: tuple[Argument, ...]
     misses: str = ""
@@ -94,7 +94,7 @@ class Probe:
 
 
 def resolve_roles(go_version: str, goarch: str, has_function: Callable[[str], bool]) -> list[Probe]:
-    """Return the probes that see each role of tracer.events in this binary; a role without a function has none.
+    """Return the probes that see each role of events in this binary; a role without a function has none.
 
     `has_function` says whether the binary has an out-of-line function of that full name. Roles that are not rare are
     among the answers, too; whether they are placed is the caller's decision. Raises LayoutError for an unknown
@@ -110,7 +110,7 @@ def resolve_roles(go_version: str, goarch: str, has_function: Callable[[str], bo
             if present and has_function(f"runtime.{alternative.get('needs', present[0])}"):
                 arguments = tuple(locate(i, a) for i, a in enumerate(alternative["arguments"]) if a is not None)
                 misses = alternative.get("misses", "")
-                probes += [Probe(Kind[role], f"runtime.{s}", arguments, misses) for s in present]
+                probes += [Probe(EventKind[role], f"runtime.{s}", arguments, misses) for s in present]
                 break
     return probes
 
@@ -149,4 +149,4 @@ def _expand(symbols: list[str]) -> Iterator[str]:
 
 @cache
 def _data() -> _Roles:
-    return cast(_Roles, json.loads(files("tracer.layout").joinpath("roles.json").read_text(encoding="utf-8")))
+    return cast(_Roles, json.loads(files("gomem.tracer.layout").joinpath("roles.json").read_text(encoding="utf-8")))

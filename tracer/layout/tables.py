@@ -9,9 +9,9 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import cast
 
-from tracer.errors import LayoutError
-from tracer.layout.layout import Layout, RawLayout
-from tracer.layout.patches import for_patch, patch_of
+from gomem.tracer.errors import LayoutError
+from gomem.tracer.layout.layout import Layout, RawLayout
+from gomem.tracer.layout.patches import for_patch, neighbours, patch_of
 
 Minor = tuple[int, int]
 
@@ -33,14 +33,28 @@ def minor_of(go_version: str) -> Minor | None:
 def table_for(go_version: str, goarch: str) -> Layout | None:
     """Return the layout of the release's own minor, source "table"; None when there is no table for it.
 
-    The rows are those of the patch release as far as it was measured (see tracer.layout.patches and
+    The rows are those of the patch release as far as it was measured (see gomem.tracer.layout.patches and
     Layout.confirmed); of a vendor's fork nobody knows. A development version may be anything: None.
     """
     minor = minor_of(go_version)
     if minor is None or _is_development(go_version) or minor not in known_minors(goarch):
         return None
     raw, confirmed = for_patch(_load(minor, goarch), patch_of(go_version))
-    return Layout(raw, "table", go_version, confirmed and _UPSTREAM.fullmatch(go_version) is not None)
+    return Layout(raw, "table", go_version, confirmed and is_upstream(go_version))
+
+
+def tables_around(go_version: str, goarch: str) -> list[Layout]:
+    """Return the layouts of the measured releases around an unmeasured patch, to be tried on the live process."""
+    minor = minor_of(go_version)
+    if minor is None or _is_development(go_version) or minor not in known_minors(goarch):
+        return []
+    found = neighbours(_load(minor, goarch), patch_of(go_version))
+    return [Layout(raw, "table", go_version, confirmed=False) for raw in found]
+
+
+def is_upstream(go_version: str) -> bool:
+    """Tell whether this names a release of the Go project itself, built with no experiment: "go1.26.8"."""
+    return _UPSTREAM.fullmatch(go_version) is not None
 
 
 def nearest_table(go_version: str, goarch: str) -> Layout:
@@ -51,11 +65,10 @@ def nearest_table(go_version: str, goarch: str) -> Layout:
     """
     minor = minor_of(go_version)
     known = sorted(known_minors(goarch))
-    fix = "the kernel's view is still reported"
     if not known:
-        raise LayoutError(f"no layout table for {goarch}", fix)
+        raise LayoutError(f"no layout table for {goarch}", "")
     if minor is None:
-        raise LayoutError(f"{go_version!r} names no Go release", fix)
+        raise LayoutError(f"{go_version!r} names no Go release", "a program that keeps its DWARF needs no table")
     clamped = min(max(minor, known[0]), known[-1])
     closest = min(known, key=lambda other: (abs(other[0] - clamped[0]), abs(other[1] - clamped[1]), other))
     return Layout(_load(closest, goarch), "nearest", go_version, confirmed=False)
@@ -64,7 +77,7 @@ def nearest_table(go_version: str, goarch: str) -> Layout:
 @lru_cache(maxsize=1)
 def _available() -> Mapping[str, frozenset[Minor]]:
     found: dict[str, set[Minor]] = {}
-    for entry in files("tracer.layout").joinpath("tables").iterdir():
+    for entry in files("gomem.tracer.layout").joinpath("tables").iterdir():
         match = _TABLE.fullmatch(entry.name)
         if match:
             found.setdefault(match[3], set()).add((int(match[1]), int(match[2])))
@@ -79,7 +92,7 @@ def known_minors(goarch: str) -> frozenset[Minor]:
 @lru_cache(maxsize=4)
 def _load(minor: Minor, goarch: str) -> RawLayout:
     name = f"go{minor[0]}.{minor[1]}-{goarch}.json"
-    text = files("tracer.layout").joinpath("tables", name).read_text(encoding="utf-8")
+    text = files("gomem.tracer.layout").joinpath("tables", name).read_text(encoding="utf-8")
     return cast(RawLayout, json.loads(text))
 
 

@@ -1,8 +1,8 @@
 """Telling the events of a batch apart, cheaply also where a batch has few of them.
 
 A process that is quiet makes a few events many times a second, and then NumPy's cost per call is all that counts:
-comparing a column with a Kind takes it six times as long as with an int, np.isin twenty times, and joining two arrays
-of EVENT eight times as long as joining the same bytes.
+comparing a column with an EventKind takes it six times as long as with an int, np.isin twenty times, and joining two
+arrays of EVENT eight times as long as joining the same bytes.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import EVENT, EventBatch, Kind
+from gomem.tracer.events.record import EVENT, EventBatch, EventKind
 
 _BYTES = np.dtype((np.void, EVENT.itemsize))
 
 KindTable = NDArray[np.bool_]
 
 
-def table(*kinds: Kind) -> KindTable:
+def table(*kinds: EventKind) -> KindTable:
     """Return what tells of events whether their kind is one of these: `table(...)[batch["kind"]]`."""
     made = np.zeros(1 << 16, np.bool_)
     made[list(kinds)] = True

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import MAX_STACK, EventBatch
+from gomem.tracer.events.record import MAX_STACK, EventBatch
 
 Symbolize = Callable[[int], str | None]
 

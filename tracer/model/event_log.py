@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import EventBatch, Kind
-from tracer.model.batches import table
-from tracer.model.callers import Callers
-from tracer.model.explained import Explained
-from tracer.report import LoggedEvent
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.model.batches import table
+from gomem.tracer.model.callers import Callers
+from gomem.tracer.model.explained import Explained
+from gomem.tracer.model.last_failures import error_name
+from gomem.tracer.report import LoggedEvent
 
 DEFAULT_LOG = 1000
 
-_ROLES = (Kind.RESERVE, Kind.MAP, Kind.FAULT, Kind.FREE, Kind.ALLOC, Kind.GROW, Kind.ARENA)
-_CALLS = (Kind.MMAP, Kind.MUNMAP, Kind.MREMAP, Kind.BRK, Kind.EXEC, Kind.EXIT)
-_ADDRESS_IS_RESULT = (Kind.MMAP, Kind.MREMAP, Kind.BRK)
-_ADDRESS_IS_ARGUMENT = (Kind.MAP, Kind.FAULT, Kind.FREE, Kind.MUNMAP)
-_NO_SIZE = (Kind.EXEC, Kind.EXIT)
+_ROLES = (
+    EventKind.RESERVE,
+    EventKind.MAP,
+    EventKind.FAULT,
+    EventKind.FREE,
+    EventKind.ALLOC,
+    EventKind.GROW,
+    EventKind.ARENA,
+)
+_CALLS = (EventKind.MMAP, EventKind.MUNMAP, EventKind.MREMAP, EventKind.BRK, EventKind.EXEC, EventKind.EXIT)
+_ADDRESS_IS_RESULT = (EventKind.MMAP, EventKind.MREMAP, EventKind.BRK)
+_ADDRESS_IS_ARGUMENT = (EventKind.MAP, EventKind.FAULT, EventKind.FREE, EventKind.MUNMAP)
+_NO_SIZE = (EventKind.EXEC, EventKind.EXIT)
 _RARE = table(*_ROLES, *_CALLS)
-_BRK = int(Kind.BRK)
+_BRK = int(EventKind.BRK)
 
 
 @dataclass(slots=True)
@@ -87,11 +95,11 @@ class EventLog:
 
 def _entry(batch: EventBatch, row: int, size: int, failed: bool, chain: int) -> _Entry:
     event = batch[row]
-    kind = Kind(int(event["kind"]))
+    kind = EventKind(int(event["kind"]))
     name = kind.name.lower()
     address: int | None = None
     if failed:
-        name = f"{name} {_error(int(event['result']))}"
+        name = f"{name} {error_name(event['result'])}"
     elif kind in _ADDRESS_IS_RESULT:
         address = int(event["result"])
     elif kind in _ADDRESS_IS_ARGUMENT:
@@ -101,13 +109,9 @@ def _entry(batch: EventBatch, row: int, size: int, failed: bool, chain: int) -> 
 
 
 def _complete(entry: _Entry, batch: EventBatch, row: int, failed: bool) -> None:
-    result = int(batch["result"][row])
+    result = batch["result"][row]
     if failed:
         entry.address = None
-        entry.event = f"{entry.event} {_error(result)}"
-    elif batch["kind"][row] == Kind.MMAP:
-        entry.address = result
-
-
-def _error(result: int) -> str:
-    return errno.errorcode.get(-result, "ENOMEM" if result >= 0 else f"errno {-result}")
+        entry.event = f"{entry.event} {error_name(result)}"
+    elif batch["kind"][row] == EventKind.MMAP:
+        entry.address = int(result)

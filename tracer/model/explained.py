@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import EVENT, EventBatch, Kind, no_events
-from tracer.model.batches import table
+from gomem.tracer.events.record import EVENT, EventBatch, EventKind, no_events
+from gomem.tracer.model.batches import table
 
-_BY_MMAP = table(Kind.RESERVE, Kind.MAP, Kind.ALLOC, Kind.FAULT, Kind.USED, Kind.UNUSED)
-_CALLS = table(Kind.MMAP, Kind.MUNMAP)
-_MMAP, _MUNMAP, _FREE = int(Kind.MMAP), int(Kind.MUNMAP), int(Kind.FREE)
-_FIRST_ROLE, _FIRST_FREQUENT_ROLE = int(Kind.RESERVE), int(Kind.MALLOCGC)
+_BY_MMAP = table(EventKind.RESERVE, EventKind.MAP, EventKind.ALLOC, EventKind.FAULT, EventKind.USED, EventKind.UNUSED)
+_CALLS = table(EventKind.MMAP, EventKind.MUNMAP)
+_MMAP, _MUNMAP, _FREE = int(EventKind.MMAP), int(EventKind.MUNMAP), int(EventKind.FREE)
+_FIRST_ROLE, _FIRST_FREQUENT_ROLE = int(EventKind.RESERVE), int(EventKind.MALLOCGC)
 _COMPARED = ("tid", "kind", "time", "entered")
 
 MAX_WAITING = 1 << 14  # threads; those hit longest ago are dropped first
@@ -45,6 +45,11 @@ class RoleJoin:
         self._waiting = no_events()
         self._waiting_tickets = np.zeros(0, dtype=np.int64)
         self._next_ticket = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many threads' roles wait; each batch goes through them."""
+        return len(self._waiting)
 
     def feed(self, batch: EventBatch) -> Explained:
         """Return the roles that this batch's syscalls explain."""

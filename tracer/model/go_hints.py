@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from tracer.events import EventBatch, Kind
-from tracer.model.sizes import failed_calls
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.model.sizes import failed_calls
 
 _SUMMARIES = tuple(8 << bits for bits in (14, 17, 20, 23, 26))  # 8 bytes an entry: 128 KB to 512 MB
 _SCAVENGE_INDEX = (8 << 20, 512 << 20)  # Go 1.19, and from 1.20 on
@@ -53,18 +53,13 @@ class GoHints:
         self.summaries_complete = False
         self._arenas = 0
 
-    @property
-    def looks_like_go(self) -> bool:
-        """Whether there is enough to say so: all page summaries in their order, or an arena and its index."""
-        return self.summaries_complete or any(hint.what == "index of the heap's arenas" for hint in self.found)
-
     def feed(self, batch: EventBatch) -> None:
         """Take the next events."""
-        some = np.isin(batch["kind"], (Kind.MMAP, Kind.MUNMAP)) & ~failed_calls(batch)
+        some = np.isin(batch["kind"], (EventKind.MMAP, EventKind.MUNMAP)) & ~failed_calls(batch)
         columns = (batch[name][some].tolist() for name in ("kind", "args", "result"))
         for kind, args, result in zip(*columns, strict=True):
             wanted, size, prot, flags = args[:4]
-            if kind == Kind.MUNMAP:
+            if kind == EventKind.MUNMAP:
                 # An arena that the kernel put elsewhere than asked is given back, and asked for at the next hint.
                 self.found = [one for one in self.found if not (wanted <= one.start and one.end <= wanted + size)]
                 continue

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import RESIDENCY_KINDS, EventBatch, Kind
-from tracer.join import AddressSpace
-from tracer.model.batches import rows_among, table
-from tracer.report import KINDS, FaultRow, LiveResident, PageFaults, ResidentSizes
+from gomem.tracer.events.record import RESIDENCY_KINDS, EventBatch, EventKind
+from gomem.tracer.model.batches import rows_among, table
+from gomem.tracer.report import KINDS, FaultRow, LiveResident, PageFaults, ResidentSizes
+from gomem.tracer.snapshot.join import AddressSpace
 
 GRANULES = 64  # of a region
 _RESIDENCY = table(*RESIDENCY_KINDS)
@@ -34,6 +34,7 @@ class LiveResidency:
     """Sums up the events of one process. A hostile recording cannot make it hold more than _MOST_REGIONS regions."""
 
     faults_seen: bool = False
+    told_at: int = 0  # when the resident bytes were told last, CLOCK_MONOTONIC ns
     _regions: dict[tuple[int, int], _Region] = field(default_factory=dict)
     _sums: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # faults, by the kernel, writes, present
     _unplaced: int = 0
@@ -44,13 +45,12 @@ class LiveResidency:
     def feed(self, batch: EventBatch) -> None:
         """Take the next events; others than those of the residency are passed over."""
         some = batch[rows_among(batch, _RESIDENCY)]
-        for kind, args, result in zip(
-            some["kind"].tolist(), some["args"].tolist(), some["result"].tolist(), strict=True
-        ):
-            if kind == Kind.PAGE_FAULTS:
+        columns = (some[name].tolist() for name in ("kind", "time", "args", "result"))
+        for kind, time, args, result in zip(*columns, strict=True):
+            if kind == EventKind.PAGE_FAULTS:
                 self._fault(args, result)
-            elif kind == Kind.RSS:
-                self._now = args[:4]
+            elif kind == EventKind.RSS:
+                self._now, self.told_at = args[:4], time
                 self._changes += args[4]
             else:
                 self._peak = [max(pair) for pair in zip(self._peak, args[:5], strict=True)]

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from operator import itemgetter
 
-from tracer.events import Kind
-from tracer.model.steps import Piece, Steps, cut
+from gomem.tracer.addresses.interval_map import IntervalMap, Piece, cut
+from gomem.tracer.events.record import EventKind
 
 # The value of a mapped byte: MAPPED with what /proc/PID/maps shows of it. 0 is an unmapped byte.
 MAPPED, READABLE, WRITABLE, EXECUTABLE, SHARED, FILE, GROWSDOWN, UNKNOWN = (1 << bit for bit in range(8))
@@ -38,6 +38,7 @@ _DEFAULT_HUGE = 21
 _MOST_RECENT = 64
 _MOST_OVERTAKEN = 1024
 _ALL_ERRNOS = -4095
+_FOR_EACH_PIECE = 10  # steps of work
 
 # What a call does to a range: map or change what the caller named, map what the kernel chose as free, unmap, move away.
 _FIXED, _CHOSEN, _UNMAPS, _MOVES = 1, 2, 4, 8
@@ -56,7 +57,7 @@ class MappingModel:
     """
 
     def __init__(self, os_page: int = 4096) -> None:
-        self.map = Steps(UNKNOWN)
+        self.map = IntervalMap(UNKNOWN)
         self.unordered = 0
         self.unsure: list[tuple[int, int]] = []
         self._page = os_page
@@ -140,6 +141,7 @@ class MappingModel:
     def _displaced_since(self, entered: int, low: int, high: int) -> list[Piece]:
         """Return what was displaced in a range by calls that ended after `entered`."""
         found = []
+        self.map.work.add(_FOR_EACH_PIECE * len(self._overtaken))
         for time, start, end, value in reversed(self._overtaken):
             if time < entered:
                 break
@@ -170,7 +172,9 @@ class MappingModel:
     def _protect(self, low: int, high: int, now: int) -> None:
         if not 0 <= low < high <= ADDRESS_SPACE:
             return
-        for start, end, old in self.map.pieces(low, high):
+        pieces = self.map.pieces(low, high)
+        self.map.work.add(_FOR_EACH_PIECE * len(pieces))
+        for start, end, old in pieces:
             if old & MAPPED:
                 self.map.exchange(start, end, old & ~ACCESS | now)
             elif old & UNKNOWN:
@@ -180,7 +184,7 @@ class MappingModel:
     def _failed(self, kind: int, args: Args, error: int) -> None:
         """Follow the calls that fail half done: do_mprotect_pkey, mremap_to and mmap_region in the kernel's mm/."""
         low, size = args[0], self._up(args[1])
-        if kind == Kind.MPROTECT and error in (errno.ENOMEM, errno.EACCES):
+        if kind == EventKind.MPROTECT and error in (errno.ENOMEM, errno.EACCES):
             if not 0 <= low < low + size <= ADDRESS_SPACE:
                 return
             hole = next((start for start, _, old in self.map.pieces(low, low + size) if not old), None)
@@ -189,13 +193,13 @@ class MappingModel:
                 self._protect(low, hole, access(args[2]))
             else:
                 self._doubt(low, low + size)
-        elif kind == Kind.MREMAP:
+        elif kind == EventKind.MREMAP:
             # Both come first: what is to shrink is cut, and the place to move to is cleared.
             new_size = self._up(args[2])
             self._doubt(low + new_size, low + size)
             if args[3] & _MREMAP_FIXED:
                 self._doubt(args[4], args[4] + new_size)
-        elif kind == Kind.MMAP and args[3] & (_MAP_FIXED | _MAP_FIXED_NOREPLACE) == _MAP_FIXED:
+        elif kind == EventKind.MMAP and args[3] & (_MAP_FIXED | _MAP_FIXED_NOREPLACE) == _MAP_FIXED:
             self._doubt(low, low + size)
 
     def _doubt(self, low: int, high: int) -> None:
@@ -242,8 +246,10 @@ class MappingModel:
 
     def _before(self, entered: int, low: int, high: int) -> list[Piece]:
         """Return what was in a range when a call entered, before others were mapped into what it takes away."""
-        now = Steps()
-        for start, end, value in [*self.map.pieces(low, high), *self._displaced_since(entered, low, high)]:
+        now = IntervalMap()
+        pieces = [*self.map.pieces(low, high), *self._displaced_since(entered, low, high)]
+        self.map.work.add(_FOR_EACH_PIECE * len(pieces))
+        for start, end, value in pieces:
             now.exchange(start, end, value)
         return now.pieces(low, high)
 
@@ -289,11 +295,11 @@ class MappingModel:
 
 # Not bound to a model: it would be in a circle of references with itself, and outlive its process for a while.
 _DONE: dict[int, Callable[[MappingModel, int, int, Args, int], None]] = {
-    Kind.MMAP: MappingModel._mmap,
-    Kind.MUNMAP: MappingModel._munmap,
-    Kind.MPROTECT: MappingModel._mprotect,
-    Kind.MREMAP: MappingModel._mremap,
-    Kind.BRK: MappingModel._brk,
+    EventKind.MMAP: MappingModel._mmap,
+    EventKind.MUNMAP: MappingModel._munmap,
+    EventKind.MPROTECT: MappingModel._mprotect,
+    EventKind.MREMAP: MappingModel._mremap,
+    EventKind.BRK: MappingModel._brk,
 }
 
 

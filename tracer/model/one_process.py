@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracer.events import EventBatch, Kind
-from tracer.model.sizes import failed_calls
-from tracer.model.steps import Steps
+from gomem.tracer.addresses.interval_map import IntervalMap
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.model.sizes import failed_calls
 
 _FIXED = 0x10
 _SPACE = 1 << 57
@@ -22,20 +22,22 @@ class OneProcess:
     def __init__(self, os_page: int) -> None:
         self.contradictions: list[tuple[int, int, int]] = []
         self._page = os_page
-        self._mapped = Steps(0)
+        self._mapped = IntervalMap(0)
 
     def feed(self, batch: EventBatch) -> None:
         """Take the next events, in order of time."""
-        some = np.isin(batch["kind"], (Kind.MMAP, Kind.MUNMAP, Kind.MREMAP, Kind.EXEC)) & ~failed_calls(batch)
+        some = np.isin(
+            batch["kind"], (EventKind.MMAP, EventKind.MUNMAP, EventKind.MREMAP, EventKind.EXEC)
+        ) & ~failed_calls(batch)
         columns = [batch[name][some].tolist() for name in ("kind", "entered", "time", "args", "result")]
         for kind, entered, time, args, result in zip(*columns, strict=True):
-            if kind == Kind.EXEC:
-                self._mapped = Steps(0)
-            elif kind == Kind.MMAP:
+            if kind == EventKind.EXEC:
+                self._mapped = IntervalMap(0)
+            elif kind == EventKind.MMAP:
                 self._map(time, result, args[1], chosen=not args[3] & _FIXED)
             else:
                 self._unmap(entered, args[0], args[1])
-                if kind == Kind.MREMAP:
+                if kind == EventKind.MREMAP:
                     self._map(time, result, args[2], chosen=False)
 
     def _map(self, time: int, low: int, size: int, *, chosen: bool) -> None:

@@ -7,18 +7,17 @@ from collections.abc import Collection, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import EventBatch, Kind
-from tracer.model.batches import table
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.model.batches import table
 
 _MAX_ERRNO = 4095
-_ADDRESS_SPACE = 1 << 47  # of a user process on amd64 and arm64
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
-_EXEC, _FIRST_ROLE = int(Kind.EXEC), int(Kind.RESERVE)
-_USED, _SCAVENGE = int(Kind.USED), int(Kind.SCAVENGE)
-_MREMAP, _PROCESS_MADVISE = int(Kind.MREMAP), int(Kind.PROCESS_MADVISE)
-_NO_CALL_BYTES = table(Kind.BRK, Kind.EXEC, Kind.EXIT)
-_NO_ROLE_BYTES = table(Kind.GC_START, Kind.GC_DONE)
+_EXEC, _FIRST_ROLE = int(EventKind.EXEC), int(EventKind.RESERVE)
+_USED = int(EventKind.USED)
+_MREMAP, _PROCESS_MADVISE = int(EventKind.MREMAP), int(EventKind.PROCESS_MADVISE)
+_NO_CALL_BYTES = table(EventKind.BRK, EventKind.EXEC, EventKind.EXIT)
+_NO_ROLE_BYTES = table(EventKind.GC_START, EventKind.GC_DONE)
 
 
 def round_up(sizes: NDArray[np.uint64], page: int) -> NDArray[np.uint64]:
@@ -64,14 +63,12 @@ def call_bytes(batch: EventBatch, os_page: int, present: Collection[int]) -> NDA
 
 
 def role_bytes(batch: EventBatch) -> NDArray[np.uint64]:
-    """Return the bytes that each role is about; of `used` the prepared ones, if known, of `scavenge` those wanted."""
+    """Return the bytes that each role is about; of `used` the prepared ones, if known."""
     kinds, args = batch["kind"], batch["args"]
     sizes = args[:, 1].copy()
     known = (kinds == _USED) & (args[:, 2] > 0)
     sizes[known] = args[known, 2]
     sizes[_NO_ROLE_BYTES[kinds]] = 0
-    # debug.FreeOSMemory asks for ^uintptr(0): all there is, which is no number of bytes.
-    sizes[(kinds == _SCAVENGE) & (sizes > np.uint64(_ADDRESS_SPACE))] = 0
     return sizes
 
 

@@ -7,46 +7,36 @@ says it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import EventBatch, Kind
-from tracer.model.batches import picked, rows_among, table
-from tracer.model.callers import Callers, Symbolize
-from tracer.model.explained import Explained, RoleJoin
-from tracer.model.gc_cycles import MOST_CYCLES, GcCycles
-from tracer.model.mappings import MAPPED, MappingModel
-from tracer.model.sight import Sight
-from tracer.model.sizes import failed_calls, is_error
-from tracer.model.states import NONE, PREPARED, READY, RESERVED, STATE_BITS, STATE_MASK, Anomaly, StateModel
-from tracer.report import Virtual
+from gomem.tracer.addresses.region_states import NONE, PREPARED, READY, RESERVED
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.model.batches import picked, rows_among, table
+from gomem.tracer.model.callers import Callers, Symbolize
+from gomem.tracer.model.explained import Explained, RoleJoin
+from gomem.tracer.model.gc_cycles import MOST_CYCLES, GcCycles
+from gomem.tracer.model.mappings import MAPPED, MappingModel
+from gomem.tracer.model.model_input import ModelInput
+from gomem.tracer.model.sizes import failed_calls, is_error
+from gomem.tracer.model.states import STATE_MASK, Anomaly, StateModel
+from gomem.tracer.report import Virtual
 
 # A role is applied at its hit, with the address that it names; these get theirs from the mmap that follows.
-_BY_RESULT = (Kind.RESERVE, Kind.ALLOC)
-_AT_HIT = (Kind.MAP, Kind.USED, Kind.UNUSED, Kind.FAULT, Kind.FREE)
-_CALLS = (Kind.MMAP, Kind.MUNMAP, Kind.MREMAP, Kind.MPROTECT, Kind.BRK)
-_OTHERS = (Kind.EXEC, Kind.GROW, Kind.GC_START, Kind.GC_DONE)
-_EXEC = int(Kind.EXEC)
+_BY_RESULT = (EventKind.RESERVE, EventKind.ALLOC)
+_AT_HIT = (EventKind.MAP, EventKind.USED, EventKind.UNUSED, EventKind.FAULT, EventKind.FREE)
+_CALLS = (EventKind.MMAP, EventKind.MUNMAP, EventKind.MREMAP, EventKind.MPROTECT, EventKind.BRK)
+_OTHERS = (EventKind.EXEC, EventKind.GC_START, EventKind.GC_DONE)
+_EXEC = int(EventKind.EXEC)
 _IS_AT_HIT = table(*_AT_HIT)
 _APPLIED = table(*_AT_HIT, *_CALLS, *_OTHERS)
 
 _Made = tuple[int, int, int, int]  # a role: its kind, address and size, and the position of who called it in chains
 
 _ARENA_MAKER = "runtime.(*mheap).sysAlloc"
-MOST_GROWTHS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """One growth of the heap: by how many bytes, when (CLOCK_MONOTONIC ns), and who wanted them."""
-
-    time: int
-    bytes: int
-    function: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +69,9 @@ class AddressSpaceModel:
         self.mappings = MappingModel(os_page)
         self.states = StateModel(os_page)
         self.cycles = GcCycles(most_cycles)
-        self.growths: deque[Growth] = deque(maxlen=MOST_GROWTHS)
         self.time = 0  # of the last event, CLOCK_MONOTONIC ns
         self._callers = callers or Callers(symbolize or _nameless)
         self._join = RoleJoin()
-        self._since = 0
         self._blind_until = 0
         self._arenas: dict[int, int] = {}  # base: size
 
@@ -92,26 +80,12 @@ class AddressSpaceModel:
         """Return a model that knows nothing yet."""
         return cls(symbolize, os_page=os_page)
 
-    @classmethod
-    def from_look(cls, sight: Sight, symbolize: Symbolize | None = None, *, os_page: int = 4096) -> AddressSpaceModel:
-        """Return a model of what was seen. Events that ended before the look began are then passed over.
-
-        Those that fell into the look are applied again: they leave the bytes as they left them.
-        """
-        model = cls(symbolize, os_page=os_page)
-        model.mappings.reset(sight.mapping_pieces(), sight.heap_end)
-        if sight.states is not None:
-            model.states.reset(sight.state_pieces())
-        model.learn(sight)
-        model._since = sight.began
-        return model
-
-    def learn(self, sight: Sight) -> None:
+    def learn(self, model_input: ModelInput) -> None:
         """Take from a look what events do not tell: arenas that are there already, the heap's goal and size."""
-        for base, size in sight.arenas:
+        for base, size in model_input.arenas:
             self._arenas.setdefault(base, size)
-        if sight.heap is not None:
-            self.cycles.look(sight.began, sight.ended, *sight.heap)
+        if model_input.heap is not None:
+            self.cycles.look(model_input.began, model_input.ended, *model_input.heap)
 
     def blind(self, until: int) -> None:
         """Forget the region states, and take no role before `until` (ns): others of that time went unseen."""
@@ -126,8 +100,6 @@ class AddressSpaceModel:
             self.time = int(batch["time"][-1])
         made = self._roles_of_calls(batch, explained)
         rows = rows_among(batch, _APPLIED)
-        if self._since:
-            rows = rows[batch["time"][rows] >= self._since]
         by_role = np.zeros(len(batch), np.bool_)
         by_role[list(made)] = True
         begin = 0
@@ -198,10 +170,6 @@ class AddressSpaceModel:
                 rows.append(ArenaState(base, size, sums[RESERVED], sums[PREPARED], sums[READY]))
         return rows
 
-    def owner(self, value: int) -> str | None:
-        """Return the function that brought a byte into its state, for a value of the states' map."""
-        return self._callers.chains[value >> STATE_BITS].function
-
     def owner_of(self, anomaly: Anomaly) -> str | None:
         """Return the function that an anomaly's transition was asked for by."""
         return self._callers.chains[anomaly.owner].function
@@ -227,23 +195,20 @@ class AddressSpaceModel:
 
     def _settle(self, kind: int, address: int, size: int, owner: int, time: int, result: int) -> None:
         """Apply a role whose system call has ended: with the address that it got, or not at all."""
-        role = Kind(kind)
+        role = EventKind(kind)
         if is_error(result):
             self.states.take_back(role, address, size)
         elif role in _BY_RESULT:
             self.states.apply(role, time, result, size, owner)
-            if role is Kind.RESERVE and _ARENA_MAKER in self._callers.chains[owner].callers:
+            if role is EventKind.RESERVE and _ARENA_MAKER in self._callers.chains[owner].callers:
                 self._arenas[result] = size
 
     def _other(self, batch: EventBatch, row: int) -> None:
         kind, time, args = int(batch["kind"][row]), int(batch["time"][row]), batch["args"][row].tolist()
-        if kind == Kind.GC_START:
+        if kind == EventKind.GC_START:
             self.cycles.start(time, *args[:3])
-        elif kind == Kind.GC_DONE:
-            self.cycles.done(time)
         else:
-            (chain,) = self._callers.label(batch, np.array([row])).tolist()
-            self.growths.append(Growth(time, args[1], self._callers.chains[chain].function))
+            self.cycles.done(time)
 
 
 def _sum_where(starts: NDArray[np.uint64], values: NDArray[np.int64], keep: NDArray[np.bool_]) -> int:

@@ -7,24 +7,25 @@ is counted in the windows alone, and nothing is made up for the time between.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from tracer.events import SPAN_MARKS, SPAN_ROLES, EventBatch, Kind
-from tracer.model.batches import rows_among, table
-from tracer.model.sizes import grouped_sums
-from tracer.model.windows import Windows
-from tracer.report import SpanChurnRow, SpanEvents
+from gomem.tracer.events.record import SPAN_MARKS, SPAN_ROLES, EventBatch, EventKind
+from gomem.tracer.model.batches import rows_among, table
+from gomem.tracer.model.sizes import grouped_sums
+from gomem.tracer.model.windows import Windows
+from gomem.tracer.report import SpanChurnRow, SpanEvents
 
 PAGE_SHIFT = np.uint64(13)
 STACKS, WORK_BUFS = 256, 257  # rows behind those of the 256 values that a span class can have
 _ROWS = 258
 _USES: dict[int, Literal["stacks", "work_bufs"]] = {STACKS: "stacks", WORK_BUFS: "work_bufs"}
 _STACK = 1  # spanAllocType in runtime/mheap.go: below it the heap, above it what differs by release
-_SPAN_ALLOC, _SPAN_FREE, _PROBES_ON = int(Kind.SPAN_ALLOC), int(Kind.SPAN_FREE), int(Kind.SPAN_PROBES_ON)
+_SPAN_ALLOC, _SPAN_FREE, _PROBES_ON = int(EventKind.SPAN_ALLOC), int(EventKind.SPAN_FREE), int(EventKind.SPAN_PROBES_ON)
 _OF_SPANS = table(*SPAN_ROLES)
 _MARKS = table(*SPAN_MARKS)
 _MOST_LIVING = 1 << 20

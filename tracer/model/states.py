@@ -8,37 +8,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import EventBatch, Kind
-from tracer.model.steps import Piece, Steps
+from gomem.tracer.addresses.interval_map import IntervalMap, Piece
+from gomem.tracer.addresses.region_states import NONE, PREPARED, READY, RESERVED, STATE_NAMES, UNKNOWN
+from gomem.tracer.events.record import EventBatch, EventKind
 
-NONE, RESERVED, PREPARED, READY, UNKNOWN = range(5)
-STATE_NAMES = ("None", "Reserved", "Prepared", "Ready", "unknown")
 # A value is a state and, above it, who brought the byte into that state.
 STATE_BITS = 3
 STATE_MASK = (1 << STATE_BITS) - 1
-# Unknown still, after a look: mapped, and the runtime's or not. The runtime notes what it has allocated a moment later,
-# and a thread that was put aside in between, before anything was watched, is told of by no event.
+# Still unknown after a look: private memory without an owner in the runtime's records. The runtime records an
+# allocation a moment after it made it. A thread may have been preempted in between, before we watched: no event tells.
 NOT_YET_OWNED = 1 << STATE_BITS | UNKNOWN
 
 _BECOMES = {
-    Kind.RESERVE: RESERVED,
-    Kind.MAP: PREPARED,
-    Kind.USED: READY,
-    Kind.UNUSED: PREPARED,
-    Kind.FAULT: RESERVED,
-    Kind.ALLOC: READY,
-    Kind.FREE: NONE,
+    EventKind.RESERVE: RESERVED,
+    EventKind.MAP: PREPARED,
+    EventKind.USED: READY,
+    EventKind.UNUSED: PREPARED,
+    EventKind.FAULT: RESERVED,
+    EventKind.ALLOC: READY,
+    EventKind.FREE: NONE,
 }
 # runtime/mem.go: which states a region may come from. sysUsed is called for ranges that are partly Ready: allocSpan
 # names the whole span if any page of it is scavenged. munmap of package runtime also takes back what was never its own.
 _FROM = {
-    Kind.RESERVE: (NONE,),
-    Kind.MAP: (RESERVED,),
-    Kind.USED: (PREPARED, READY),
-    Kind.UNUSED: (READY,),
-    Kind.FAULT: (READY, PREPARED),
-    Kind.ALLOC: (NONE,),
-    Kind.FREE: (NONE, RESERVED, PREPARED, READY),
+    EventKind.RESERVE: (NONE,),
+    EventKind.MAP: (RESERVED,),
+    EventKind.USED: (PREPARED, READY),
+    EventKind.UNUSED: (READY,),
+    EventKind.FAULT: (READY, PREPARED),
+    EventKind.ALLOC: (NONE,),
+    EventKind.FREE: (NONE, RESERVED, PREPARED, READY),
 }
 # By kind: the state that it leads to, and for each state a bit whether it may come from there.
 _RULES = {
@@ -48,7 +47,7 @@ _RULES = {
 _STATES, _LEGAL = np.array([_RULES.get(kind, (NONE, 0)) for kind in range(max(_RULES) + 1)]).T
 _LEGAL_UNSEEN = _LEGAL | (_LEGAL >> READY & 1) << PREPARED
 # Where a region is again when the system call of its transition failed.
-_BACK = {Kind.MAP: RESERVED, Kind.USED: PREPARED, Kind.UNUSED: READY, Kind.FAULT: READY}
+_BACK = {EventKind.MAP: RESERVED, EventKind.USED: PREPARED, EventKind.UNUSED: READY, EventKind.FAULT: READY}
 
 MOST_ANOMALIES = 100
 _ADDRESS_SPACE = 1 << 57
@@ -63,7 +62,7 @@ class Anomaly:
     """
 
     time: int
-    kind: Kind
+    kind: EventKind
     low: int
     high: int
     found: tuple[str, ...]
@@ -74,9 +73,9 @@ class StateModel:
     """Applies transitions in order of time; keeps the first anomalies, and counts all of them by kind."""
 
     def __init__(self, os_page: int = 4096) -> None:
-        self.map = Steps(UNKNOWN)
+        self.map = IntervalMap(UNKNOWN)
         self.anomalies: deque[Anomaly] = deque()
-        self.anomaly_counts: Counter[Kind] = Counter()
+        self.anomaly_counts: Counter[EventKind] = Counter()
         self.used_unseen = False  # USED may have happened without an event: what is Prepared here may be Ready
         self._page = os_page
 
@@ -88,7 +87,7 @@ class StateModel:
         """Know nothing any more."""
         self.reset([], UNKNOWN)
 
-    def apply(self, kind: Kind, time: int, address: int, size: int, owner: int) -> None:
+    def apply(self, kind: EventKind, time: int, address: int, size: int, owner: int) -> None:
         """Apply one transition of `size` bytes at `address`; regions are whole OS pages."""
         page = self._page
         low, high = address & -page, address + size + page - 1 & -page
@@ -114,14 +113,14 @@ class StateModel:
             change(*one)
 
     def _change(self, low: int, high: int, value: int, legal: int, kind: int, time: int, owner: int) -> None:
-        """Set a region; note an anomaly if it was in a state of which `legal` does not have the bit."""
+        """Set a region; note an anomaly if it was in a state whose bit is not in `legal`."""
         old = self.map.exchange(low, high, value)[1]
         for was in old:
             if not legal >> (was & STATE_MASK) & 1:
-                self._note(Kind(kind), time, low, high, old, owner)
+                self._note(EventKind(kind), time, low, high, old, owner)
                 break
 
-    def take_back(self, kind: Kind, address: int, size: int) -> None:
+    def take_back(self, kind: EventKind, address: int, size: int) -> None:
         """Undo a transition whose system call then failed; the runtime is about to give up, if it was not a hint."""
         if kind in _BACK:
             page = self._page
@@ -129,7 +128,7 @@ class StateModel:
             if 0 < low < high <= _ADDRESS_SPACE:
                 self.map.exchange(low, high, _BACK[kind])
 
-    def _note(self, kind: Kind, time: int, low: int, high: int, old: list[int], owner: int) -> None:
+    def _note(self, kind: EventKind, time: int, low: int, high: int, old: list[int], owner: int) -> None:
         self.anomaly_counts[kind] += 1
         if len(self.anomalies) < MOST_ANOMALIES:
             found: list[str] = []

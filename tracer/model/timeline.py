@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tracer.events import EventBatch, Kind
-from tracer.model.batches import rows_among, table
-from tracer.model.gc_cycles import MOST_CYCLES
-from tracer.model.sizes import grouped_sums
-from tracer.model.span_events import PAGE_SHIFT
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.model.batches import rows_among, table
+from gomem.tracer.model.gc_cycles import MOST_CYCLES
+from gomem.tracer.model.sizes import grouped_sums
+from gomem.tracer.model.span_events import PAGE_SHIFT
 
-_COUNTED = tuple(table(kind) for kind in (Kind.UNUSED, Kind.SPAN_ALLOC, Kind.SPAN_FREE))
-_BORDERS = table(Kind.GC_START, Kind.GC_DONE)
+_COUNTED = tuple(table(kind) for kind in (EventKind.UNUSED, EventKind.SPAN_ALLOC, EventKind.SPAN_FREE))
+_BORDERS = table(EventKind.GC_START, EventKind.GC_DONE)
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Timeline:
                 self._add(self._periods[-1], [size[at] for size in sizes], [count[at] for count in counts])
 
     def _turn(self, kind: int, time: int) -> None:
-        if kind == Kind.GC_START:
+        if kind == EventKind.GC_START:
             self._begin(time)
             self._marking = True
             return

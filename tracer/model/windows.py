@@ -12,7 +12,7 @@ class Windows:
 
     def __init__(self) -> None:
         self.count = 0
-        self.stops = 0  # of them, how many were ended because the budget was used up
+        self.stops = 0  # of them, how many were ended because the budget was spent
         self.budget = 0.0  # share of the target's time
         self.since: int | None = None  # the one that is open
         self._ended = 0

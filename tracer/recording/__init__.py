@@ -4,8 +4,7 @@ The layers of the format, each in its own module:
 
 - `frames`: the file: a header, then checksummed, compressed frames, one after the other.
 - `columns`: what is in a frame: one JSON object, and arrays beside it.
-- `plain`: dataclasses as such an object and such arrays, and back, with every value checked against its type.
-- `event_codec`, `look_codec`: event batches and looks in that form.
+- `event_codec`, `snapshot_codec`: event batches and looks in that form.
 - `contents`: the kinds of frames, and what each says.
-- `recorder` writes a recording while a process is watched; `tape` reads one.
+- `recorder` writes a recording while a process is watched, its events by `event_writer`; `reader` reads one.
 """

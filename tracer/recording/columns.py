@@ -12,14 +12,16 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.recording.frames import RecordingError
+from gomem.tracer.recording.frames import RecordingError, Worth
 
 MAX_TEXT = 16 << 20
+_VALUES = Worth(1 << 10, 4)  # of a text: a look has one for every few bytes
 _LENGTH = struct.Struct("<I")
 _DTYPES = ("|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f8")
 
@@ -46,26 +48,43 @@ def pack(body: Mapping[str, Json], columns: Mapping[str, Array]) -> bytes:
     return b"".join((_LENGTH.pack(len(text)), text, *parts))
 
 
-def unpack(payload: bytes) -> tuple[dict[str, Json], Columns]:
-    """Return the body and the columns of a payload; raises RecordingError if it is none."""
-    if len(payload) < _LENGTH.size:
-        raise RecordingError("a frame without a text")
-    (length,) = _LENGTH.unpack_from(payload)
-    if length > min(MAX_TEXT, len(payload) - _LENGTH.size):
-        raise RecordingError("the text of a frame is longer than the frame")
+def unpack(payload: bytes, stored: int | None = None) -> tuple[dict[str, Json], Columns]:
+    """Return the body and the columns of a payload; raises RecordingError if it is none.
+
+    `stored`: as how many bytes it stands in a file, which bounds how many values its text may have.
+    """
+    text = _text(payload)
+    values = _values(text)
+    if stored is not None and values > _VALUES.most(stored):
+        raise RecordingError(f"a text of {values} values in {stored} bytes")
     try:
-        told = json.loads(payload[_LENGTH.size : _LENGTH.size + length], parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
+        told = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise RecordingError("the text of a frame makes no sense") from error
     body = told.get("body") if isinstance(told, dict) else None
     described = told.get("columns") if isinstance(told, dict) else None
     if not isinstance(body, dict) or not isinstance(described, list):
         raise RecordingError("a frame without a body")
-    return body, _columns(described, memoryview(payload)[_LENGTH.size + length :])
+    return body, _columns(described, memoryview(payload)[_LENGTH.size + len(text) :])
 
 
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(word)
+def least_stored(payload: bytes) -> int:
+    """Return as how many bytes a payload has to stand in a file for `unpack` to take its text."""
+    return _VALUES.bytes_for(_values(_text(payload)))
+
+
+def _text(payload: bytes) -> bytes:
+    if len(payload) < _LENGTH.size:
+        raise RecordingError("a frame without a text")
+    (length,) = _LENGTH.unpack_from(payload)
+    if length > min(MAX_TEXT, len(payload) - _LENGTH.size):
+        raise RecordingError("the text of a frame is longer than the frame")
+    return payload[_LENGTH.size : _LENGTH.size + length]
+
+
+def _values(text: bytes) -> int:
+    """Return how many values a JSON text has at most: it may have these in its strings, too."""
+    return sum(map(text.count, (b",", b"[", b"{")))
 
 
 def _columns(described: list[Json], raw: memoryview) -> Columns:

@@ -1,8 +1,8 @@
 """The kinds of frames in a recording, and what each of them says.
 
-BEGINNING comes first and ENDING last. EVENTS and SIGHT stand in the order in which events and looks were
-taken, so that a follower (tracer.model.follower) that gets them again comes to the same model. NAMES precede the events
-that need them. LOOK has all that was seen, for some of the looks: the first, one every ten seconds, and the last.
+BEGINNING comes first and ENDING last. EVENTS and SIGHT stand in the order in which events and looks were taken, so that
+a Reconciler that gets them again comes to the same model. NAMES precede the events that need them. LOOK has all that
+was seen, for some of the looks: the first, one every ten seconds, and the last.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from tracer.recording.columns import pack, unpack
-from tracer.recording.frames import RecordingError
-from tracer.recording.plain import Plainer, rebuild
-from tracer.report import Limit, Overhead, ProcessFacts
+from gomem.tracer.recording.columns import pack, unpack
+from gomem.tracer.recording.encoding import Encoder, rebuild
+from gomem.tracer.recording.frames import RecordingError
+from gomem.tracer.report import Limit, Overhead, ProcessEnding, ProcessFacts
 
 MOST_NAMES = 4096  # of one frame
 MAX_NAME = 2048  # characters of a function's name; the linker's own are shorter, save those of generics
@@ -63,13 +63,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How the watching ended; `limits` are all that the report of it has."""
+    """How the watching ended, and the process if that did; `limits` are all that the report of it has."""
 
     seconds: float
     taken_at: str  # RFC 3339
     overhead: Overhead
     lost: int
     limits: list[Limit] = field(default_factory=list)
+    process: ProcessEnding | None = None
 
 
 Plain = TypeVar("Plain", Beginning, Progress, Ending)
@@ -77,13 +78,13 @@ Plain = TypeVar("Plain", Beginning, Progress, Ending)
 
 def encode(value: Beginning | Progress | Ending) -> bytes:
     """Return the payload of a frame that is one object."""
-    plainer = Plainer()
-    return pack({"value": plainer.plain(value, "value")}, plainer.columns)
+    encoder = Encoder()
+    return pack({"value": encoder.plain(value, "value")}, encoder.columns)
 
 
-def decode(kind: type[Plain], payload: bytes) -> Plain:
+def decode(kind: type[Plain], payload: bytes, stored: int | None = None) -> Plain:
     """Return the object of a payload; raises RecordingError."""
-    body, columns = unpack(payload)
+    body, columns = unpack(payload, stored)
     return rebuild(kind, body.get("value"), columns)
 
 
@@ -94,9 +95,9 @@ def encode_names(names: dict[int, str]) -> bytes:
     return pack({"names": list(texts)}, {"address": np.array(ordered, np.uint64)})
 
 
-def decode_names(payload: bytes) -> dict[int, str]:
+def decode_names(payload: bytes, stored: int | None = None) -> dict[int, str]:
     """Return what `encode_names` was given; raises RecordingError."""
-    body, columns = unpack(payload)
+    body, columns = unpack(payload, stored)
     names, addresses = body.get("names"), columns.get("address")
     if not isinstance(names, list) or addresses is None or len(names) != len(addresses) or len(names) > MOST_NAMES:
         raise RecordingError("names without their addresses")

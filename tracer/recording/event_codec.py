@@ -14,13 +14,16 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.events import EVENT, MAX_STACK, EventBatch
-from tracer.recording.columns import Columns, pack, unpack
-from tracer.recording.frames import RecordingError
+from gomem.tracer.events.record import EVENT, MAX_STACK, EventBatch
+from gomem.tracer.recording.columns import Columns, least_stored, pack, unpack
+from gomem.tracer.recording.frames import RecordingError, Worth
 
 FRAMES_PER_EPOCH = 256
 STACKS_PER_EPOCH = 1 << 16
 MOST_EVENTS = 1 << 18  # of one frame
+# How many a frame is believed to hold, by column; an event takes about three bytes, and a batch no less.
+_EVENTS, _BATCHES = Worth(1 << 10, 4), Worth(1 << 8, 1)
+_COUNTED = (("time", _EVENTS), ("batches", _BATCHES), ("stack_lengths", _BATCHES))
 LATEST = 1 << 62  # ns: no machine runs for 146 years
 
 # What a frame's events are made of; the names of EVENT, and in their order.
@@ -31,7 +34,7 @@ Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class EventChunk:
     """One batch as it was taken from its source: it may be empty.
 
     All events before `until` (CLOCK_MONOTONIC ns) had been taken then; `lost` were lost since the beginning.
@@ -46,6 +49,7 @@ class EventEncoder:
     """Encodes frame after frame of one recording."""
 
     def __init__(self) -> None:
+        self.least_stored = 0  # as how many bytes the last payload has to stand in a file
         seeds = np.random.default_rng().integers(0, 1 << 64, MAX_STACK, dtype=np.uint64)
         # A random linear hash: those who write the stacks cannot know it, and what collides is compared anyway.
         self._multipliers = seeds | np.uint64(1)
@@ -55,7 +59,7 @@ class EventEncoder:
         self._known = np.zeros((256, MAX_STACK), np.uint64)  # row 0: the empty stack
         self._count = 1
 
-    def encode(self, steps: Sequence[Step]) -> tuple[bytes, list[int]]:
+    def encode(self, steps: Sequence[EventChunk]) -> tuple[bytes, list[int]]:
         """Return the payload for some steps, at least one, and the addresses in stacks that are new."""
         events = np.concatenate([step.batch for step in steps])
         if self._frames >= FRAMES_PER_EPOCH or self._count > STACKS_PER_EPOCH:
@@ -84,8 +88,11 @@ class EventEncoder:
             "stack_lengths": lengths.astype(np.uint8),
             "stack_addresses": addresses,
         }
-        body = pack({"epoch": self._epoch, "first_stack": before}, columns)
-        return body, np.unique(addresses).tolist()
+        payload = pack({"epoch": self._epoch, "first_stack": before}, columns)
+        self.least_stored = max(
+            least_stored(payload), *(worth.bytes_for(len(columns[name])) for name, worth in _COUNTED)
+        )
+        return payload, np.unique(addresses).tolist()
 
     def _number(self, stacks: _Stacks) -> NDArray[np.uint32]:
         """Return the number of each stack (0: an empty one), shape (n,); those that are new join the known."""
@@ -118,28 +125,43 @@ class EventDecoder:
     def __init__(self) -> None:
         self.stacks_lost = 0  # events whose stack was in a frame that is not there
         self._epoch = -1
-        self._known = np.zeros((1, MAX_STACK), np.uint64)
+        # Room for more than there are: the kernel gives pages of zeros that nobody has written for nothing.
+        self._known = np.zeros((256, MAX_STACK), np.uint64)
+        self._count = 1
 
-    def decode(self, payload: bytes) -> list[Step]:
-        """Return what `encode` was given. Raises RecordingError if the payload makes no sense."""
-        body, columns = unpack(payload)
+    def decode(self, payload: bytes, stored: int | None = None) -> list[EventChunk]:
+        """Return what `encode` was given. Raises RecordingError if the payload makes no sense.
+
+        `stored`: as how many bytes it stands in a file, which bounds how many events and batches it may have.
+        """
+        body, columns = unpack(payload, stored)
+        if stored is not None:
+            _check_worth(columns, stored)
         epoch, first = (_count(body.get(name)) for name in ("epoch", "first_stack"))
         fresh = _fresh_stacks(columns)
         events = _events(columns)
+        if not 0 < first <= STACKS_PER_EPOCH + MOST_EVENTS:
+            raise RecordingError("a frame of events with more stacks than there can be")
         if epoch != self._epoch:
-            self._epoch, self._known = epoch, np.zeros((1, MAX_STACK), np.uint64)
-        if first != len(self._known):
-            if not 0 < first <= STACKS_PER_EPOCH + MOST_EVENTS:
-                raise RecordingError("a frame of events with more stacks than there can be")
-            # Frames between are missing: an empty stack stands for each of theirs.
-            missing = np.zeros((max(first - len(self._known), 0), MAX_STACK), np.uint64)
-            self._known = np.concatenate((self._known[:first], missing))
-        self._known = np.concatenate((self._known, fresh))
+            self._epoch, self._count = epoch, 1
+            self._known = np.zeros((256, MAX_STACK), np.uint64)
+        self._learn(first, fresh)
         self._fill_stacks(events, _column(columns, "stack", np.uint32, len(events)))
         return _steps(columns, events)
 
+    def _learn(self, first: int, fresh: _Stacks) -> None:
+        """Take the stacks that are numbered from `first` on. Where frames before are missing, theirs are empty ones."""
+        end = first + len(fresh)
+        self._known[min(first, self._count) : self._count] = 0
+        if end > len(self._known):
+            grown = np.zeros((2 * end, MAX_STACK), np.uint64)
+            grown[: self._count] = self._known[: self._count]
+            self._known = grown
+        self._known[first:end] = fresh
+        self._count = end
+
     def _fill_stacks(self, events: EventBatch, numbers: NDArray[np.uint32]) -> None:
-        if len(numbers) and int(numbers.max()) >= len(self._known):
+        if len(numbers) and int(numbers.max()) >= self._count:
             raise RecordingError("an event with a stack that is nowhere")
         events["stack"] = self._known[numbers]
         gone = (numbers > 0) & ~events["stack"].any(axis=1)
@@ -147,7 +169,15 @@ class EventDecoder:
         self.stacks_lost += int(np.count_nonzero(gone))
 
 
-def _steps(columns: Columns, events: EventBatch) -> list[Step]:
+def _check_worth(columns: Columns, stored: int) -> None:
+    """Raise RecordingError for a frame that makes more work than its bytes are worth."""
+    for name, worth in _COUNTED:
+        count = len(columns.get(name, ()))
+        if count > worth.most(stored):
+            raise RecordingError(f"a frame of {count} in the column {name}, of {stored} bytes")
+
+
+def _steps(columns: Columns, events: EventBatch) -> list[EventChunk]:
     borders = np.cumsum(_column(columns, "batches", np.uint32).astype(np.int64))
     until = _column(columns, "until", np.uint64, len(borders))
     lost = _column(columns, "lost", np.uint64, len(borders))
@@ -156,7 +186,7 @@ def _steps(columns: Columns, events: EventBatch) -> list[Step]:
     if max(int(until.max()), int(lost.max())) > LATEST:
         raise RecordingError("a frame of events of a time that is none")
     batches = np.split(events, borders[:-1])
-    return [Step(*step) for step in zip(batches, until.tolist(), lost.tolist(), strict=True)]
+    return [EventChunk(*step) for step in zip(batches, until.tolist(), lost.tolist(), strict=True)]
 
 
 def _events(columns: Columns) -> EventBatch:

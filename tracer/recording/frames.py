@@ -11,7 +11,10 @@ writer that dies leaves a whole number of frames, or one that is cut, and nothin
 bad head looks for the next good one; the numbers tell how many frames were lost between.
 
 Nothing in a file is trusted: lengths are held against the file and against MAX_STORED and MAX_PLAIN before anything
-is read or decompressed, so that one frame at a time, of at most their sum, is in memory.
+is read or decompressed, so that one frame at a time, of at most their sum, is in memory. What a frame holds is bounded
+by how long it is in the file (`Worth`), and what is read in search of frames by the file's size (WASTED): so is the
+time that it takes to go through a file. The writer keeps to the same bounds: a frame that compresses too well is
+filled up, with a frame of zstandard's that readers skip.
 """
 
 from __future__ import annotations
@@ -23,12 +26,13 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import zstandard
 
-from tracer.errors import GomemError
+from gomem.tracer.errors import GomemError
 
 MAGIC = b"\x89gomem\r\n"
 VERSION = 1
@@ -41,8 +45,41 @@ _HEAD = struct.Struct("<4sHHIIIIQI")
 _SYNC = b"GmFr"
 _CRC = struct.Struct("<I")
 HEAD_BYTES = _HEAD.size + _CRC.size
+# Offsets in a head of bytes that are always the same: the mark, and what is kept for later.
+_FIXED = [*enumerate(_SYNC), (6, 0), (7, 0), *((at, 0) for at in range(32, 36))]
 _SCAN = 1 << 20
+# How often the file's size may be read in vain: payloads of heads that are good, of frames that are not.
+WASTED = 4
 _LEVEL = 3
+# https://github.com/facebook/zstd/blob/dev/doc/zstd_compression_format.md, skippable frames: magic number, size
+_SKIPPED = struct.Struct("<II")
+_SKIPPED_MAGIC = 0x184D2A50
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """How many of something a frame may hold: `least`, and `per_byte` more for each byte that it takes in the file.
+
+    Compression makes thousands of equal things out of a byte. What was measured differs: no event, batch or value of a
+    real recording takes less than a byte or two. Where one does, the writer spends the bytes.
+    """
+
+    least: int
+    per_byte: int
+
+    def most(self, stored: int) -> int:
+        """Return how many a frame of `stored` bytes may hold."""
+        return self.least + stored * self.per_byte
+
+    def bytes_for(self, count: int) -> int:
+        """Return of how many bytes a frame has to be to hold so many."""
+        return -(-max(count - self.least, 0) // self.per_byte)
+
+
+_PLAIN = Worth(1 << 18, 1000)  # bytes of a payload: zstandard makes up to 30,000 of one
+
+
+Tick = Callable[[int, int], None]
 
 
 class RecordingError(GomemError):
@@ -63,6 +100,8 @@ class Frame:
     def payload(self) -> bytes:
         """Return the decompressed payload; raises RecordingError if it is not what the head says."""
         try:
+            if self.plain > _PLAIN.most(len(self.stored)):
+                raise RecordingError(f"frame {self.number} claims {self.plain} bytes in {len(self.stored)}")
             told = zstandard.get_frame_parameters(self.stored)
             # Before decompressing: a one-shot decompression allocates what the payload claims to hold.
             if told.content_size != self.plain:
@@ -117,9 +156,15 @@ class FrameWriter:
             raise GomemError(f"cannot write {self.path}: {error.strerror}", "choose another file with -o") from error
         self._write(_START.pack(MAGIC, VERSION, 0, len(text), zlib.crc32(text)) + text)
 
-    def write(self, kind: int, time: int, payload: bytes) -> None:
-        """Append one frame; raises GomemError when the disk is full, RecordingError when a frame cannot hold it."""
+    def write(self, kind: int, time: int, payload: bytes, at_least: int = 0) -> None:
+        """Append one frame; raises GomemError when the disk is full, RecordingError when a frame cannot hold it.
+
+        `at_least`: how many bytes it has to take for a reader to believe what it holds.
+        """
         stored = self._compressor.compress(payload)
+        missing = max(at_least, _PLAIN.bytes_for(len(payload))) - len(stored)
+        if missing > 0:
+            stored += _SKIPPED.pack(_SKIPPED_MAGIC, missing) + bytes(missing)
         if len(payload) > MAX_PLAIN or len(stored) > MAX_STORED:
             raise RecordingError(f"{len(payload)} bytes are more than a frame may hold")
         head = _HEAD.pack(_SYNC, kind, 0, self._number, len(stored), len(payload), zlib.crc32(stored), time, 0)
@@ -177,9 +222,17 @@ def _open(path: str, force: bool) -> int:
 class FrameReader:
     """Reads a recording, also one that is damaged or still growing."""
 
-    def __init__(self, path: str) -> None:
-        """Open `path`; raises RecordingError if it is no recording or of a version that is not known."""
+    def __init__(self, path: str, tick: Tick | None = None) -> None:
+        """Open `path`; raises RecordingError if it is no recording or of a version that is not known.
+
+        `tick` is told, again and again, how many of how many bytes have been read.
+        """
         self.path = path
+        self.position = 0  # how far `frames` has come, bytes
+        self._tick = tick or _untold
+        self._wasted = 0
+        self._scanned = -_SCAN  # the piece of the file whose good heads are known: where it begins
+        self._heads: list[tuple[int, int]] = []  # of which those that are behind us are gone
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -200,8 +253,11 @@ class FrameReader:
     def frames(self) -> Iterator[Frame | Damage]:
         """Yield the frames in the order of the file, and a Damage for what is between them and is none."""
         position, number = self._first, 0
+        self._wasted = 0
         while position < self.size:
             found = self._frame_at(position)
+            self.position = position + (HEAD_BYTES + len(found.stored) if isinstance(found, Frame) else 0)
+            self._tick(self.position, self.size)
             if isinstance(found, Frame):
                 if found.number != number and found.number > number:
                     yield Damage(position, 0, "frames are missing", found.number - number)
@@ -238,14 +294,7 @@ class FrameReader:
         return version, header, _START.size + length
 
     def _head_at(self, position: int) -> tuple[int, ...] | None:
-        """Return the fields of a good head: kind, number, stored, plain, checksum, time."""
-        raw = os.pread(self._fd, HEAD_BYTES, position)
-        if len(raw) < HEAD_BYTES or not raw.startswith(_SYNC):
-            return None
-        if zlib.crc32(raw[: _HEAD.size]) != _CRC.unpack_from(raw, _HEAD.size)[0]:
-            return None
-        _, kind, _, number, stored, plain, checksum, time, _ = _HEAD.unpack_from(raw)
-        return kind, number, stored, plain, checksum, time
+        return _read_head(os.pread(self._fd, HEAD_BYTES, position))
 
     def _frame_at(self, position: int) -> Frame | str:
         head = self._head_at(position)
@@ -257,20 +306,55 @@ class FrameReader:
             return f"frame {number} claims {max(stored, plain)} bytes"
         if stored > self.size - position - HEAD_BYTES:
             return "the file ends within a frame"
+        if self._wasted > WASTED * self.size:
+            return f"frame {number} is not looked at: too much of the file is damaged"
         payload = os.pread(self._fd, stored, position + HEAD_BYTES)
         if len(payload) < stored or zlib.crc32(payload) != checksum:
+            self._wasted += stored
             return f"frame {number} is damaged (checksum)"
         return Frame(kind, number, time, position, plain, payload)
 
     def _next_head(self, position: int) -> tuple[int, int] | None:
         """Return offset and number of the next frame whose head is good, at or after `position`."""
         while position < self.size:
-            piece = os.pread(self._fd, _SCAN + len(_SYNC), position)
-            at = piece.find(_SYNC)
-            while at >= 0:
-                head = self._head_at(position + at)
-                if head is not None:
-                    return position + at, head[1]
-                at = piece.find(_SYNC, at + 1)
-            position += _SCAN
+            if not self._scanned <= position < self._scanned + _SCAN:
+                self._scanned = position
+                self._heads = _good_heads(os.pread(self._fd, _SCAN + HEAD_BYTES - 1, position), position)
+            while self._heads and self._heads[-1][0] < position:
+                self._heads.pop()
+            if self._heads:
+                return self._heads[-1]
+            position = self._scanned + _SCAN
+            self._tick(min(position, self.size), self.size)
         return None
+
+
+def _untold(read: int, size: int) -> None:
+    del read, size
+
+
+def _good_heads(piece: bytes, offset: int) -> list[tuple[int, int]]:
+    """Return the offset and the number of each good head in a piece of the file that is at `offset`, the last first."""
+    heads = ((at, _read_head(piece[at : at + HEAD_BYTES])) for at in reversed(_possible_heads(piece)))
+    return [(offset + at, head[1]) for at, head in heads if head is not None]
+
+
+def _possible_heads(piece: bytes) -> list[int]:
+    """Return where in a piece of the file the bytes stand that are the same in every head."""
+    raw = np.frombuffer(piece, np.uint8)
+    starts = max(len(raw) - HEAD_BYTES + 1, 0)
+    possible = np.ones(starts, np.bool_)
+    for at, byte in _FIXED:
+        possible &= raw[at : at + starts] == byte
+    found: list[int] = np.flatnonzero(possible).tolist()
+    return found
+
+
+def _read_head(raw: bytes) -> tuple[int, ...] | None:
+    """Return the fields of a good head: kind, number, stored, plain, checksum, time."""
+    if len(raw) < HEAD_BYTES or not raw.startswith(_SYNC):
+        return None
+    if zlib.crc32(raw[: _HEAD.size]) != _CRC.unpack_from(raw, _HEAD.size)[0]:
+        return None
+    _, kind, _, number, stored, plain, checksum, time, _ = _HEAD.unpack_from(raw)
+    return kind, number, stored, plain, checksum, time

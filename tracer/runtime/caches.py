@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import SnapshotError
-from tracer.layout.layout import Layout
-from tracer.report import McacheRow, PageCacheRow
-from tracer.runtime.earlier import LocalFrees, first_number, local_frees
-from tracer.runtime.memory import Memory, Words, read_words
-from tracer.runtime.pages import PageCache
-from tracer.runtime.spans import read_span_columns
-from tracer.runtime.stats import Unflushed, with_frees
-from tracer.runtime.structs import read_record
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.process.memory import Memory, Words, read_words
+from gomem.tracer.report import McacheRow, PageCacheRow
+from gomem.tracer.runtime.earlier import LocalFrees, first_number, local_frees
+from gomem.tracer.runtime.pages import PageCache
+from gomem.tracer.runtime.spans import read_span_columns
+from gomem.tracer.runtime.stats import Unflushed, with_frees
+from gomem.tracer.runtime.structs import read_record
 
 MOST_PS = 1 << 12
 

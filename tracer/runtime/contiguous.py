@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracer.errors import LayoutError, SnapshotError
-from tracer.kernel.maps import Mappings
-from tracer.kernel.ranges import Ranges, intersect, normalise
-from tracer.layout.layout import Layout
-from tracer.native import NativeRange
-from tracer.runtime.memory import Memory
-from tracer.runtime.structs import Record, read_record
+from gomem.tracer.addresses.ranges import Ranges, intersect, normalise
+from gomem.tracer.errors import LayoutError, SnapshotError
+from gomem.tracer.kernel.maps import Mappings
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.native.c_memory import NativeRange
+from gomem.tracer.process.memory import Memory
+from gomem.tracer.runtime.structs import Record, read_record
 
 FIX = "its memory is named, its figures are not: gomem reads those of Go 1.11 and later"
 # mallocinit asks for 512 GB of arena, and a bitmap and spans to go with it.
@@ -45,8 +45,7 @@ def contiguous_heap(memory: Memory, layout: Layout, mheap_address: int, mappings
         one = Ranges(np.array([start], np.uint64), np.array([end], np.uint64))
         inside = intersect(mapped, one)
         found += [
-            NativeRange(low, high, kind)
-            for low, high in zip(inside.start.tolist(), inside.end.tolist(), strict=True)
+            NativeRange(low, high, kind) for low, high in zip(inside.start.tolist(), inside.end.tolist(), strict=True)
         ]
     return sorted(found, key=lambda one: one.start)
 

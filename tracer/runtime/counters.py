@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tracer.errors import SnapshotError
-from tracer.layout.layout import Layout
-from tracer.report import JsonObject
-from tracer.runtime.caches import PCaches, read_p_caches
-from tracer.runtime.earlier import pacer_record
-from tracer.runtime.memory import Memory
-from tracer.runtime.stats import HeapStats, heap_stats, mem_stats
-from tracer.runtime.structs import Record, read_record
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.process.memory import Memory
+from gomem.tracer.report import JsonObject
+from gomem.tracer.runtime.caches import PCaches, read_p_caches
+from gomem.tracer.runtime.earlier import pacer_record
+from gomem.tracer.runtime.stats import HeapStats, heap_stats, mem_stats
+from gomem.tracer.runtime.structs import Record, read_record
 
 ATTEMPTS = 4
 
@@ -31,9 +31,7 @@ class Counters:
     controller: Record
 
 
-def read_counters(
-    memory: Memory, layout: Layout, addresses: Mapping[str, int], attempts: int = ATTEMPTS
-) -> Counters:
+def read_counters(memory: Memory, layout: Layout, addresses: Mapping[str, int], attempts: int = ATTEMPTS) -> Counters:
     """Read the counters, again where a read was torn. `addresses`: where the globals lie in the process.
 
     Raises SnapshotError when the last attempt made no sense either, TargetGone when the process has ended.

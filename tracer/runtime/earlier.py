@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import SnapshotError
-from tracer.layout.layout import Layout
-from tracer.runtime.memory import Memory
-from tracer.runtime.pages import CHUNK_BYTES, Chunks
-from tracer.runtime.structs import Record, read_record
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.process.memory import Memory
+from gomem.tracer.runtime.pages import CHUNK_BYTES, Chunks
+from gomem.tracer.runtime.structs import Record, read_record
 
 # Neighbouring arenas that one large allocation asks for at once: 1 TB.
 MOST_ARENAS = 1 << 14
@@ -58,8 +58,9 @@ def required_globals(layout: Layout) -> tuple[str, ...]:
 def optional_globals(layout: Layout) -> tuple[str, ...]:
     """Return the globals that tell more."""
     found = ["work", "gcphase", "gcBitsArenas", "buckhash", "sched", "allgs"]
-    if "gcpercent" in layout.globals:
-        found.append("gcpercent")
+    found += [name for name in ("gcpercent", "gcCPULimiter") if name in layout.globals]
+    if "scavenge" in layout.globals and layout.has("scavenge", "memoryLimitGoal"):
+        found += ["scavenge", "scavenger"]
     if "persistentChunks" in layout.globals or has_pacer(layout):
         found.append("persistentChunks")
     return tuple(found)

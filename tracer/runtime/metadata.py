@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tracer.kernel.residency import Residency
-from tracer.report import MetadataRow
-from tracer.runtime.regions import Region
+from gomem.tracer.kernel.residency import Residency
+from gomem.tracer.report import MetadataRow
+from gomem.tracer.runtime.regions import Region
 
 
 def metadata_rows(regions: Sequence[Region], residency: Residency) -> list[MetadataRow]:

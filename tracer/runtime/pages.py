@@ -12,21 +12,22 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import SnapshotError
-from tracer.kernel.ranges import normalise
-from tracer.layout.layout import Layout
-from tracer.runtime.memory import Memory, Words, read_words
-from tracer.runtime.structs import Record
+from gomem.tracer.addresses.ranges import normalise
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.machine.room import Room
+from gomem.tracer.process.memory import Memory, Words, read_words
+from gomem.tracer.runtime.structs import Record
 
 PAGE = 8192
 CHUNK_PAGES = 512
 CHUNK_BYTES = CHUNK_PAGES * PAGE
-# What we hold of a heap grows with its pages and with how often they change state along the addresses, and a target
-# can claim both for next to nothing: 1 TB of heap, and as many changes as take us about 1 GB.
-MOST_CHUNKS = 1 << 18
-MOST_CHANGES = 1 << 22
-MOST_MANUAL_PAGES = 1 << 24
-MOST_RANGES = 1 << 16
+# What we hold of a heap grows with its pages and with how often they change state along the addresses: of a chunk its
+# bitmaps and the state of its pages, of a change two ends, and what the join with the kernel's view makes of them.
+CHUNK_HELD = 2560
+CHANGE_HELD = 256
+_RANGE_HELD = 256
+MOST_CHUNKS = 1 << 18  # 1 TB of heap, whatever room there is
 _CHUNKS_AT_ONCE = 1 << 12
 
 
@@ -83,10 +84,10 @@ class HeapPages:
         last = np.concatenate((first[1:], [self.state.size])) - 1
         return self._address(first), self._address(last) + np.uint64(PAGE), self.state[first]
 
-    def check_changes(self) -> None:
-        """Raise SnapshotError if there would be more runs than a real heap has."""
-        if self.state.size > MOST_CHANGES and np.count_nonzero(self._changes()) > MOST_CHANGES:
-            raise SnapshotError(f"the heap's pages change their state more than {MOST_CHANGES} times")
+    def take_room(self, room: Room) -> None:
+        """Take room for the runs; raises SnapshotError if there is not enough."""
+        if self.state.size:
+            room.take(int(np.count_nonzero(self._changes())), CHANGE_HELD, "runs of heap pages in one state")
 
     def _changes(self) -> NDArray[np.bool_]:
         """Tell of each page but the first whether a new run begins with it."""
@@ -115,6 +116,7 @@ def read_chunks(memory: Memory, layout: Layout, mheap: Record) -> Chunks:
         total += count
         if total > MOST_CHUNKS:
             raise SnapshotError(f"the heap claims more than {MOST_CHUNKS} chunks of 4 MB")
+        memory.room.take(count, CHUNK_HELD, "chunks of 4 MB of heap")
         while count:
             block = min(count, (1 << l2_bits) - (first & (1 << l2_bits) - 1))
             slot = (first >> l2_bits) * 8
@@ -135,8 +137,7 @@ def read_chunks(memory: Memory, layout: Layout, mheap: Record) -> Chunks:
 
 def _grown_ranges(memory: Memory, layout: Layout, mheap: Record) -> list[tuple[int, int]]:
     ranges = mheap.slice("pages.inUse.ranges")
-    if ranges.length > MOST_RANGES:
-        raise SnapshotError(f"the heap claims {ranges.length} address ranges")
+    memory.room.take(ranges.length, _RANGE_HELD, "address ranges of heap")
     words = read_words(memory, ranges.address, ranges.length * 2)
     pairs = [(int(words[i]), int(words[i + 1])) for i in range(0, len(words), 2)]
     last = 0
@@ -147,7 +148,7 @@ def _grown_ranges(memory: Memory, layout: Layout, mheap: Record) -> list[tuple[i
     return pairs
 
 
-def page_states(chunks: Chunks, caches: list[PageCache], stacks: Words, work_bufs: Words) -> HeapPages:
+def page_states(chunks: Chunks, caches: list[PageCache], stacks: Words, work_bufs: Words, room: Room) -> HeapPages:
     """Join bitmaps, page caches and manual spans into one state a page.
 
     `stacks` and `work_bufs` have shape (k, 2): address and page count of manual spans. A page whose
@@ -165,7 +166,7 @@ def page_states(chunks: Chunks, caches: list[PageCache], stacks: Words, work_buf
     _paint(pages, work_bufs, PageState.WORK_BUF)
     for cache in caches:
         _give_back(pages, cache)
-    pages.check_changes()
+    pages.take_room(room)
     return pages
 
 
@@ -194,12 +195,11 @@ def _paint(pages: HeapPages, spans: Words, state: PageState) -> None:
     count = np.minimum(spans[:, 1], np.uint64(pages.state.size)).astype(np.int64)
     known = index >= 0
     covered = normalise(index[known], np.minimum(index[known] + count[known], pages.state.size))
-    if covered.bytes > MOST_MANUAL_PAGES:
-        raise SnapshotError(f"the heap claims {covered.bytes * PAGE} bytes of stacks and work buffers")
-    length = covered.sizes().astype(np.int64)
-    inside = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
-    page = np.repeat(covered.start.astype(np.int64), length) + inside
-    pages.state[page[pages.state[page] == PageState.IN_USE]] = state
+    border = np.zeros(pages.state.size + 1, np.int8)
+    border[covered.start.astype(np.int64)] = 1
+    border[covered.end.astype(np.int64)] = -1
+    inside = np.cumsum(border[:-1], dtype=np.int8).astype(np.bool_)
+    pages.state[inside & (pages.state == PageState.IN_USE)] = state
 
 
 def _give_back(pages: HeapPages, cache: PageCache) -> None:

@@ -10,19 +10,21 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from tracer.errors import LayoutError, SnapshotError
-from tracer.layout.layout import Layout
-from tracer.runtime.memory import Memory, read_words
-from tracer.runtime.structs import Record, Slice, follow_list, read_record
+from gomem.tracer.errors import LayoutError, SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.machine.room import Room
+from gomem.tracer.process.memory import Memory, read_words
+from gomem.tracer.runtime.structs import Record, Slice, follow_list, read_record
 
 # Lists that grow with the heap: gc bits have 64 KB an element, persistentalloc chunks 256 KB.
 MOST_ELEMENTS = 1 << 18
+# What we hold of an element of a list, or of an arena: a Region, and in the join with the kernel's view a few rows.
+REGION_HELD = 512
+MOST_ARENAS = 1 << 15  # 2 TB of heap, whatever room there is
 # persistentalloc hands requests of at least this size straight to sysAlloc (maxBlock, runtime/malloc.go).
 DIRECT_SIZE = 64 << 10
 OS_PAGE = 4096
 ADDRESS_SPACE = 1 << 57
-# A heap of 1 TB has 16384 arenas; the join with the kernel's view goes through them one by one.
-MOST_ARENAS = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +64,21 @@ def owned_regions(roots: Roots) -> tuple[list[Region], list[str]]:
     missed: list[str] = []
     for walk in _WALKS:
         try:
-            found.extend(_checked(walk(roots)))
+            found.extend(_checked(walk(roots), roots.memory.room))
         except (SnapshotError, LayoutError) as error:
             missed.append(f"{walk.__name__.lstrip('_').replace('_', ' ')}: {error.what}")
     return _without_overlap(found), missed
 
 
-def _checked(walk: Iterator[Region]) -> list[Region]:
-    regions = list(walk)
-    for region in regions:
+def _checked(walk: Iterator[Region], room: Room) -> list[Region]:
+    regions: list[Region] = []
+    for region in walk:
+        room.take(1, REGION_HELD, "parts of the runtime's own memory")
         if not 0 < region.start <= region.end <= ADDRESS_SPACE:
             raise SnapshotError(f"{region.what}: {region.size} bytes at {region.start:#x} leave the address space")
-    return [region for region in regions if region.size]
+        if region.size:
+            regions.append(region)
+    return regions
 
 
 def _global(roots: Roots, name: str) -> int:

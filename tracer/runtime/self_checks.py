@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tracer.errors import LayoutError, SnapshotError
-from tracer.layout.layout import Layout
-from tracer.runtime.laws import LAWS
-from tracer.runtime.memory import Memory
-from tracer.runtime.snapshot import RuntimeSnapshot
-from tracer.runtime.witness import Witness, read_witness
+from gomem.tracer.errors import LayoutError, SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.process.memory import Memory
+from gomem.tracer.runtime.evidence import Evidence, read_witness
+from gomem.tracer.runtime.invariants import INVARIANTS
+from gomem.tracer.runtime.snapshot import RuntimeSnapshot
 
 ATTEMPTS = 16
 _REPETITIONS = 2
@@ -30,14 +30,14 @@ class SelfChecks:
     passed: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def run(self, snapshot: RuntimeSnapshot, witness: Witness) -> None:
+    def run(self, snapshot: RuntimeSnapshot, evidence: Evidence) -> None:
         """Run the checks that have not passed yet."""
-        for check in LAWS:
+        for check in INVARIANTS:
             name = check.__name__.lstrip("_").replace("_", " ")
             if name in self.passed:
                 continue
             try:
-                found = next(check(snapshot, witness), None)
+                found = next(check(snapshot, evidence), None)
             except SnapshotError as error:
                 found = error.what
             except LayoutError:  # the release has not what the check looks at
@@ -89,6 +89,6 @@ def ensure_fits(
         more = f" (and {len(against) - 1} more)" if len(against) > 1 else ""
         raise LayoutError(
             f"the layout of go{layout.table_version} does not fit {layout.go_version}: {against[0]}{more}",
-            "generate the release's own table: python -m tracer.layout.generate --toolchain GOROOT; "
-            "if it is only that the target moves too fast to be checked, --freeze helps",
+            "a newer gomem may know this release; if it is only that the process moves too fast to be checked, "
+            "--freeze helps",
         )

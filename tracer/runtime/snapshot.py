@@ -14,12 +14,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import LayoutError, SnapshotError
-from tracer.layout.layout import Layout
-from tracer.report import Consistency, JsonObject
-from tracer.runtime.caches import PCaches, read_p_caches
-from tracer.runtime.counters import Counters, read_counters
-from tracer.runtime.earlier import (
+from gomem.tracer.errors import LayoutError, SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.process.memory import Memory, Words, read_words
+from gomem.tracer.report import Consistency, JsonObject
+from gomem.tracer.runtime.caches import PCaches, read_p_caches
+from gomem.tracer.runtime.counters import Counters, read_counters
+from gomem.tracer.runtime.earlier import (
     first_number,
     gc_percent,
     pacer_record,
@@ -27,14 +28,14 @@ from tracer.runtime.earlier import (
     rest_of_arena,
     with_rest_of_arena,
 )
-from tracer.runtime.memory import Memory, Words, read_words
-from tracer.runtime.pages import PAGE, Chunks, HeapPages, PageState, page_states, read_chunks
-from tracer.runtime.regions import Region, Roots, owned_regions
-from tracer.runtime.span_pages import has_page_allocator, pages_of_spans, scavenged_pages, span_arenas
-from tracer.runtime.spans import IN_USE, MANUAL, Spans, read_spans
-from tracer.runtime.stats import HeapStats, heap_stats, mem_stats, memory_limit, with_work_bufs
-from tracer.runtime.structs import Record, follow_list, read_record
-from tracer.runtime.structure import NOTHING_KNOWN, Structure, read_structure
+from gomem.tracer.runtime.pace import Pace, read_pace
+from gomem.tracer.runtime.pages import PAGE, Chunks, HeapPages, PageState, page_states, read_chunks
+from gomem.tracer.runtime.regions import Region, Roots, owned_regions
+from gomem.tracer.runtime.span_pages import has_page_allocator, pages_of_spans, scavenged_pages, span_arenas
+from gomem.tracer.runtime.spans import IN_USE, MANUAL, Spans, read_spans
+from gomem.tracer.runtime.stats import HeapStats, heap_stats, mem_stats, memory_limit, with_work_bufs
+from gomem.tracer.runtime.structs import Record, follow_list, read_record
+from gomem.tracer.runtime.structure import NOTHING_KNOWN, Structure, read_structure
 
 # A busy heap is in unrest for some ten milliseconds at a time (a sweep, a burst of growth): short rests between the
 # attempts outlast it, and leave the CPU to the target. A heap that takes longer to read gets a second chance only.
@@ -57,6 +58,8 @@ class Collector:
     memory_limit: int | None
     phase: GcPhase | None
     mapped_ready: int | None  # from Go 1.19 on
+    # `live` and what was allocated since, with what mcaches have at hand; None in recordings from before it was read.
+    live_now: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class RuntimeSnapshot:
     class_to_size: tuple[int, ...]
     missed: list[str]  # structures that could not be read, and why
     structure: Structure = NOTHING_KNOWN
+    pace: Pace | None = None
     read_at: tuple[int, int] = (0, 0)  # when the attempt that was kept began, and all was read; CLOCK_MONOTONIC ns
 
 
@@ -137,6 +141,7 @@ class RuntimeReader:
                 time.sleep(REST)
             tried += 1
             start = time.monotonic_ns()
+            self._memory.room.give_back()
             try:
                 heap = self._read_heap()
             except SnapshotError as error:
@@ -154,20 +159,6 @@ class RuntimeReader:
     def counters(self) -> Counters:
         """Read the counters alone: well below a millisecond. Raises SnapshotError, TargetGone."""
         return read_counters(self._memory, self._layout, self._addresses)
-
-    def heap_pages(self) -> HeapPages:
-        """Read the page allocator alone: every heap page in use, free or scavenged, with stacks counted as in use.
-
-        Raises SnapshotError, TargetGone.
-        """
-        mheap = read_record(self._memory, self._layout, "mheap", self._addresses["mheap_"])
-        caches = read_p_caches(self._memory, self._layout, self._addresses["allp"])
-        nothing = np.zeros((0, 2), np.uint64)
-        if not has_page_allocator(self._layout):
-            spans = read_spans(self._memory, self._layout, mheap)
-            manual = spans.extents(spans.with_state(MANUAL))
-            return self._span_pages(mheap, spans, manual, nothing)
-        return page_states(self._chunks(mheap), caches.page_caches, nothing, nothing)
 
     def _complete(self, heap: _Heap, consistency: Consistency, began: int) -> RuntimeSnapshot:
         regions, missed = self._regions(heap)
@@ -190,6 +181,7 @@ class RuntimeReader:
             class_to_size=self._layout.constants("class_to_size"),
             missed=missed + unknown,
             structure=structure,
+            pace=self._pace(heap),
             read_at=(began, time.monotonic_ns()),
         )
 
@@ -207,7 +199,7 @@ class RuntimeReader:
         work_bufs = manual & _among(spans.address, self._work_buf_spans())
         painted = spans.extents(manual & ~work_bufs), spans.extents(work_bufs)
         if chunks is not None:
-            pages = page_states(chunks, caches.page_caches, *painted)
+            pages = page_states(chunks, caches.page_caches, *painted, self._memory.room)
         else:
             pages = self._span_pages(records["mheap"], spans, *painted)
         stats = heap_stats(records["mstats"], records["mheap"])
@@ -220,7 +212,7 @@ class RuntimeReader:
 
     def _span_pages(self, mheap: Record, spans: Spans, stacks: Words, work_bufs: Words) -> HeapPages:
         scavenged = scavenged_pages(self._memory, self._layout, spans)
-        return pages_of_spans(spans, scavenged, stacks, work_bufs, rest_of_arena(mheap))
+        return pages_of_spans(spans, scavenged, stacks, work_bufs, self._memory.room, rest_of_arena(mheap))
 
     def _work_buf_spans(self) -> Words:
         """Return the mspans that hold GC work buffers (work.wbufSpans in runtime/mgc.go)."""
@@ -243,11 +235,19 @@ class RuntimeReader:
         controller = heap.records["pacer"]
         return Collector(
             live=first_number(controller, "heapMarked", "heap_marked"),
+            live_now=first_number(controller, "heapLive", "heap_live"),
             gc_percent=gc_percent(self._memory, controller, self._addresses),
             memory_limit=memory_limit(controller),
             phase=self._phase(),
             mapped_ready=controller.number("mappedReady") if controller.has("mappedReady") else None,
         )
+
+    def _pace(self, heap: _Heap) -> Pace | None:
+        procs = len(heap.caches.rows)
+        try:
+            return read_pace(self._memory, self._layout, self._addresses, heap.records, heap.pages, procs)
+        except SnapshotError:
+            return None  # it is no part of what must agree
 
     def _phase(self) -> GcPhase | None:
         address = self._addresses.get("gcphase")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracer.errors import SnapshotError
-from tracer.kernel.ranges import normalise
-from tracer.layout.layout import Layout
-from tracer.runtime.memory import Memory, Words
-from tracer.runtime.pages import CHUNK_BYTES, CHUNK_PAGES, MOST_CHUNKS, PAGE, HeapPages, PageState
-from tracer.runtime.spans import DEAD, FREE, IN_USE, Spans, read_span_columns
+from gomem.tracer.addresses.ranges import normalise
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.machine.room import Room
+from gomem.tracer.process.memory import Memory, Words
+from gomem.tracer.runtime.pages import CHUNK_BYTES, CHUNK_HELD, CHUNK_PAGES, MOST_CHUNKS, PAGE, HeapPages, PageState
+from gomem.tracer.runtime.spans import DEAD, FREE, IN_USE, Spans, read_span_columns
 
 
 def has_page_allocator(layout: Layout) -> bool:
@@ -41,7 +42,7 @@ def span_arenas(spans: Spans, arena_bytes: int) -> list[int]:
 
 
 def pages_of_spans(
-    spans: Spans, scavenged: Words, stacks: Words, work_bufs: Words, rest: tuple[int, int] = (0, 0)
+    spans: Spans, scavenged: Words, stacks: Words, work_bufs: Words, room: Room, rest: tuple[int, int] = (0, 0)
 ) -> HeapPages:
     """Return the state of every page that a span holds, and of the `rest` of an arena, which counts as scavenged.
 
@@ -49,6 +50,7 @@ def pages_of_spans(
     only how many of its pages are scavenged: they are taken to be its last ones.
     """
     chunks = _numbers(spans, rest, CHUNK_BYTES) * np.uint64(CHUNK_BYTES)
+    room.take(chunks.size, CHUNK_HELD, "chunks of 4 MB of heap")
     pages = HeapPages(chunks, np.full(chunks.size * CHUNK_PAGES, PageState.SCAVENGED, np.uint8))
     free = spans.with_state(FREE)
     retained = spans.pages[free].astype(np.uint64) - scavenged[free]
@@ -60,7 +62,7 @@ def pages_of_spans(
         (work_bufs, PageState.WORK_BUF),
     ):
         _paint(pages, extents, state)
-    pages.check_changes()
+    pages.take_room(room)
     return pages
 
 

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import LayoutError, SnapshotError
-from tracer.layout.layout import Layout
-from tracer.report import SpanClassRow, SpanState
-from tracer.runtime.memory import Memory, Words, read_words
-from tracer.runtime.pages import PAGE
-from tracer.runtime.structs import Record
+from gomem.tracer.errors import LayoutError, SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.process.memory import Memory, Words, read_words
+from gomem.tracer.report import SpanClassRow, SpanState
+from gomem.tracer.runtime.pages import PAGE
+from gomem.tracer.runtime.structs import Record
 
 # A free span has a struct only up to Go 1.13; later releases know free pages by the page allocator alone.
 DEAD, IN_USE, MANUAL, FREE = 0, 1, 2, 3
-MOST_SPANS = 1 << 27
+# What we hold of a span: its columns, its address once more for the sorting, and where it lies.
+SPAN_HELD = 64
 # 16 TB in one span: what is more, and a count of objects that is more, no heap has.
 MOST_PAGES = np.uint64(1 << 31)
 _ADDRESS_BITS = np.uint64(57)
@@ -41,6 +42,7 @@ class Spans:
     capacity: NDArray[np.uint32]  # object slots
     objects: NDArray[np.uint32]  # allocated slots
     object_size: Words
+    unswept: NDArray[np.bool_] | None = None  # since the last collection; None in recordings from before it was read
 
     def with_state(self, state: int) -> NDArray[np.bool_]:
         """Return a mask of the spans in `state`."""
@@ -55,6 +57,11 @@ class Spans:
         return np.stack((self.start[mask], self.pages[mask].astype(np.uint64)), axis=1)
 
 
+# What mspan.sweepgen is of a span that needs sweeping, is being swept, or needs it and is cached, less mheap's own; it
+# counts in 32 bits (runtime/mheap.go).
+_U32 = np.uint64(0xFFFF_FFFF)
+_UNSWEPT = np.array([0xFFFF_FFFE, 0xFFFF_FFFF, 1], np.uint64)
+
 _COLUMNS = {
     "start": "startAddr",
     "pages": "npages",
@@ -64,6 +71,7 @@ _COLUMNS = {
     "objects": "allocCount",
     "objects_before_cache": "allocCountBeforeCache",
     "object_size": "elemsize",
+    "sweepgen": "sweepgen",
     "scavenged": "scavenged",
     "scavenged_pages": "npreleased",
 }
@@ -81,20 +89,21 @@ _KEPT = {
 def read_spans(memory: Memory, layout: Layout, mheap: Record) -> Spans:
     """Read all spans. Raises SnapshotError if the list or a span in use makes no sense."""
     listed = mheap.slice("allspans")
-    if listed.length > MOST_SPANS:
-        raise SnapshotError(f"the heap claims {listed.length} spans")
+    memory.room.take(listed.length, SPAN_HELD, "spans")
     address = np.sort(read_words(memory, listed.address, listed.length))
     if (address.size and int(address[0]) == 0) or np.any(np.diff(address) < np.uint64(_span_size(layout, _KEPT))):
         raise SnapshotError("mheap.allspans holds something that is not an mspan")
     classes = len(layout.constants("class_to_size"))
     highest = FREE if layout.has("mheap", "free") else MANUAL
     columns = {name: np.empty(address.size, kind) for name, kind in _KEPT.items()}
-    for some, part in _batches(memory, layout, address, tuple(_KEPT)):
+    unswept, sweepgen = np.zeros(address.size, np.bool_), mheap.number("sweepgen")
+    for some, part in _batches(memory, layout, address, (*_KEPT, "sweepgen")):
         # Checked before it is narrowed, and while it is still in the processor's caches.
         _check(part, classes, highest)
         for name, column in columns.items():
             column[some] = part[name]
-    return Spans(address=address, **columns)
+        unswept[some] = np.isin(part["sweepgen"] - np.uint64(sweepgen) & _U32, _UNSWEPT)
+    return Spans(address=address, unswept=unswept, **columns)
 
 
 def read_span_columns(memory: Memory, layout: Layout, address: Words, names: tuple[str, ...]) -> dict[str, Words]:

@@ -1,7 +1,7 @@
 """The runtime's own counters: heapStats, and from them the figures of runtime.MemStats.
 
 Source: consistentHeapStats and readmemstats_m in runtime/mstats.go, mcache in runtime/mcache.go, heapGoalInternal and
-memoryLimitHeapGoal in runtime/mgcpacer.go (Go 1.19 to 1.27); see tracer.runtime.earlier for Go 1.11 to 1.18.
+memoryLimitHeapGoal in runtime/mgcpacer.go (Go 1.19 to 1.27); see gomem.tracer.runtime.earlier for Go 1.11 to 1.18.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from operator import mul
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import SnapshotError
-from tracer.layout.layout import Layout
-from tracer.report import JsonObject
-from tracer.runtime.earlier import LocalFrees, first_number, small_objects
-from tracer.runtime.structs import Record
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.report import JsonObject
+from gomem.tracer.runtime.earlier import LocalFrees, first_number, small_objects
+from gomem.tracer.runtime.structs import Record
 
 # No counter reaches this: it is the address space, and a billion allocations a second for four years.
 MOST = 1 << 57

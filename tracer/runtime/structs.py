@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tracer.errors import SnapshotError
-from tracer.layout.layout import Layout
-from tracer.runtime.memory import Memory
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.process.memory import Memory
+
+_ELEMENT_HELD = 128  # an int and its place in a dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,7 @@ class Record:
     def slice(self, field: str) -> Slice:
         """Return a slice field's header; SnapshotError if its length exceeds its capacity."""
         offset = self.layout.offset(self.struct, field)
-        address, length, capacity = (
-            int.from_bytes(self.bytes_at(offset + step, 8), "little") for step in (0, 8, 16)
-        )
+        address, length, capacity = (int.from_bytes(self.bytes_at(offset + step, 8), "little") for step in (0, 8, 16))
         if length > capacity or capacity > 1 << 48:
             raise SnapshotError(f"{self.struct}.{field} at {self.address:#x} is not a slice")
         return Slice(address, length, capacity)
@@ -69,6 +69,7 @@ def follow_list(memory: Memory, layout: Layout, struct: str, field: str, head: i
     while head:
         if head in seen or len(seen) >= bound:
             raise SnapshotError(f"the list of {struct} by .{field} does not end within {bound} elements")
+        memory.room.take(1, _ELEMENT_HELD, f"elements of a list of {struct}")
         seen[head] = None
         head = int.from_bytes(memory.read(head + offset, 8), "little")
     return list(seen)

@@ -12,25 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import LayoutError, SnapshotError
-from tracer.layout.layout import Layout
-from tracer.report import ArenaHint, FixallocRow, McentralRow, Scheduler
-from tracer.runtime.caches import MOST_PS
-from tracer.runtime.memory import Memory, MemoryByPages, Words, read_words
-from tracer.runtime.spans import read_blocks
-from tracer.runtime.structs import Record, read_record
+from gomem.tracer.errors import LayoutError, SnapshotError
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.process.memory import Memory, MemoryByPages, Words, read_words
+from gomem.tracer.report import ArenaHint, FixallocRow, McentralRow, Scheduler
+from gomem.tracer.runtime.caches import MOST_PS
+from gomem.tracer.runtime.goroutines import MOST_GOROUTINES, all_gs, count_states
+from gomem.tracer.runtime.structs import Record, read_record
 
 # What a heap can have in one set: a span of 8 KB each in 1 TB.
 MOST_SPANS_IN_SET = 1 << 27
 MOST_HINTS = 1 << 10
-MOST_GOROUTINES = 1 << 24
 # Above this only their number is read, not their states.
 MOST_STATES = 1 << 18
-_GS_AT_ONCE = 1 << 12
-
-_STATES = {1: "runnable", 2: "running", 3: "syscall", 4: "waiting", 8: "copystack", 9: "preempted", 10: "leaked"}
-_NOT_ALIVE = (0, 6, 11)  # idle (being made), dead (free, to be used again), dead and lent to a C thread
-_SCAN = 0x1000  # set while the collector looks at the stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +150,19 @@ def read_scheduler(memory: Memory, layout: Layout, addresses: Mapping[str, int])
             raise LayoutError(f"the global {name} could not be found in the executable")
     sched = read_record(memory, layout, "schedt", addresses["sched"])
     ps = _slice_at(memory, addresses["allp"], MOST_PS, "Ps")
-    all_gs = _slice_at(memory, addresses["allgs"], MOST_GOROUTINES, "goroutines")
+    _, made = _slice_at(memory, addresses["allgs"], MOST_GOROUTINES, "goroutines")
     free = _free_goroutines(sched) + sum(_free_of_p(memory, layout, p) for p in _words(memory, ps))
     system = sched.number("ngsys", signed=True)
     threads = sched.number("mnext", signed=True) - sched.number("nmfreed", signed=True)
-    goroutines = all_gs[1] - free - system
-    if not 0 <= free <= all_gs[1] + MOST_PS or not 0 <= system <= all_gs[1] or not 0 < threads < 1 << 24:
+    goroutines = made - free - system
+    if not 0 <= free <= made + MOST_PS or not 0 <= system <= made or not 0 < threads < 1 << 24:
         raise SnapshotError("the scheduler's counts make no sense")
     return Scheduler(
         goroutines=max(goroutines, 0),
         system_goroutines=system,
-        goroutine_states=_states(memory, layout, all_gs) if all_gs[1] <= MOST_STATES else None,
+        goroutine_states=count_states(memory, layout, all_gs(memory, addresses["allgs"]))
+        if made <= MOST_STATES
+        else None,
         ms=threads,
         ps=ps[1],
     )
@@ -193,21 +189,3 @@ def _free_goroutines(sched: Record) -> int:
 def _free_of_p(memory: Memory, layout: Layout, p: int) -> int:
     name = "gFree.n" if layout.has("p", "gFree.n") else "gFree.size"
     return int.from_bytes(memory.read(p + layout.offset("p", name), 4), "little", signed=True)
-
-
-def _states(memory: Memory, layout: Layout, all_gs: tuple[int, int]) -> dict[str, int]:
-    """Count all goroutines, the runtime's own too, by state; those that are free or being made are left out."""
-    spot = layout.field("g", "atomicstatus")
-    address = np.unique(read_words(memory, *all_gs))
-    if np.any(address & np.uint64(7)):
-        raise SnapshotError("allgs holds something that is not a g")
-    counts: dict[str, int] = {}
-    for first in range(0, address.size, _GS_AT_ONCE):
-        words, position = read_blocks(memory, address[first : first + _GS_AT_ONCE], layout.size("g"))
-        column = words[position + spot.offset // 8] >> np.uint64(spot.offset % 8 * 8)
-        statuses, numbers = np.unique(column & np.uint64(0xFFFF_FFFF & ~_SCAN), return_counts=True)
-        for status, number in zip(statuses.tolist(), numbers.tolist(), strict=True):
-            if status not in _NOT_ALIVE:
-                name = _STATES.get(status, "other")
-                counts[name] = counts.get(name, 0) + number
-    return dict(sorted(counts.items()))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab import FunctionTable
+from gomem.tracer.layout.tables import table_for
+from gomem.tracer.process.target import Target
+from gomem.tracer.program.globals import find_globals, find_in_code, recipes
+from gomem.tracer.program.go_program import load_program
+from gomem.tracer.snapshot.inspection import Inspector
 from tests.support.builds import Mode, build
 from tests.support.parked import parked
 from tests.support.toolchains import ALL_RELEASES
-from tracer.binary.executable import Executable
-from tracer.binary.globals import find_globals, find_in_code, recipes
-from tracer.binary.pclntab import FunctionTable
-from tracer.inspection import Inspector
-from tracer.layout.tables import table_for
-from tracer.program import load_program
-from tracer.target import Target
 
 NAMES = ("mheap_", "memstats", "gcController", "allp", "work", "gcphase", "persistentChunks", "gcBitsArenas",
-         "buckhash")  # fmt: skip
-FOR_LATER = ("mbuckets", "physPageSize")  # nothing reads them yet
+         "buckhash", "gcCPULimiter", "scavenge", "scavenger")  # fmt: skip
+OF_PROFILES = ("mbuckets", "MemProfileRate", "mProfCycle")
+FOR_LATER = ("physPageSize",)  # nothing reads it yet
 MODES: tuple[Mode, ...] = ("exe", "pie", "cgo", "cgo-pie")
 
 
@@ -31,7 +32,8 @@ def test_code_tells_what_the_symbol_table_tells(release: str, mode: Mode) -> Non
         assert program.build is not None
         layout = table_for(program.build.go_version, "amd64")
         assert layout is not None
-        wanted = (*NAMES, *FOR_LATER)
+        depth = ("debug",) if layout.has("debug", "profstackdepth") else ()
+        wanted = (*NAMES, *OF_PROFILES, *depth, *FOR_LATER)
         symbols = program.executable.symbols([f"runtime.{name}" for name in wanted])
         assert len(symbols) == len(wanted)
         found = find_in_code(program.executable, program.functions, layout, wanted)

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from gomem.tracer.binary.buildinfo import read_build_info
+from gomem.tracer.binary.code import Access, references
+from gomem.tracer.binary.elf import Malformed
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab import FunctionTable
+from gomem.tracer.binary.pclntab_format import decode
 from tests.support.builds import Mode, build
-from tests.support.requirements import program
+from tests.support.debian import program_of
+from tests.support.samples.executables import MAGIC, TEXT, encode_pclntab
 from tests.support.toolchains import RELEASES, toolchain
-from tests.unit.binary.samples import MAGIC, TEXT, encode_pclntab
-from tracer.binary.buildinfo import read_build_info
-from tracer.binary.code import Access, references
-from tracer.binary.elf import Malformed
-from tracer.binary.executable import Executable
-from tracer.binary.pclntab import FunctionTable
-from tracer.binary.pclntab_format import decode
 
 # gcc's linker merges the pclntab into .data.rel.ro (PIE, up to 1.25); 1.26 and later have no text start in its header.
 CASES: list[tuple[str, Mode]] = [(release, "exe") for release in RELEASES]
@@ -67,9 +67,7 @@ def comparable(name: str) -> str:
 
 @pytest.mark.live
 @pytest.mark.parametrize(("release", "mode"), CASES, ids=lambda value: str(value))
-def test_every_function_address_and_setting_is_what_gos_own_tools_say(
-    release: str, mode: Mode, tmp_path: Path
-) -> None:
+def test_every_function_address_and_setting_is_what_gos_own_tools_say(release: str, mode: Mode, tmp_path: Path) -> None:
     seen: list[list[str]] = []
     for stripped in (False, True):
         path = build("parked", release, stripped=stripped, mode=mode)
@@ -186,9 +184,9 @@ def test_go_reads_the_tables_that_other_tests_are_built_on(version: str, pointer
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("name", ["prometheus", "etcd"])
-def test_debians_stripped_programs_are_read(name: str, tmp_path: Path) -> None:
-    path = Path(program(name, {"etcd": "etcd-server"}.get(name, name)))
+@pytest.mark.parametrize("package", ["prometheus", "etcd-server"])
+def test_debians_stripped_programs_are_read(package: str, tmp_path: Path) -> None:
+    path = program_of(package, f"usr/bin/{package.removesuffix('-server')}")
     with Executable.open(path) as exe:
         assert exe.stripped
         info = read_build_info(exe)

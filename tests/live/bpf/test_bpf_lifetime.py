@@ -13,21 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bpf.capabilities import bpf_usable, check_bpf
-from bpf.source import BpfSource
-from tests.live.bpf.tracing import gather, kinds_of, opened, tracing
+from gomem.bpf.source import BpfSource
+from gomem.bpf.trials import check_bpf
+from gomem.tracer.errors import TargetGone
+from gomem.tracer.events.record import EventKind
+from gomem.tracer.events.source import EventSource
+from tests.support.bpf.tracing import gather, kinds_of, opened, tracing
 from tests.support.builds import build
 from tests.support.processes import running, sleeping, state, wait_until
-from tracer.errors import TargetGone
-from tracer.events import EventSource, Kind
 
 pytestmark = pytest.mark.bpf
 
 ROOT = Path(__file__).resolve().parents[3]
 TRACE_FOREVER = """
 import sys
-from bpf.source import BpfSource
-from tests.live.bpf.tracing import Binary
+from gomem.bpf.source import BpfSource
+from tests.support.bpf.tracing import Binary
 binary = Binary(f"/proc/{sys.argv[1]}/exe", sys.argv[2])
 source = BpfSource(int(sys.argv[1]), binary.specs(), uprobe_backend=sys.argv[3])
 source.start()
@@ -67,13 +68,32 @@ def test_the_exit_of_the_target_is_its_last_event() -> None:
         assert process.stdin is not None
         process.stdin.write(b"here\nend\n")
         process.stdin.flush()
-        events = gather(source, Kind.EXIT)
+        events = gather(source, EventKind.EXIT)
         wait_until(lambda: state(process.pid) == "Z", "the exit")
         assert not len(source.poll(0.1))
     kinds = kinds_of(events)
-    assert kinds[-1] == Kind.EXIT
-    assert kinds.count(Kind.EXIT) == 1
-    assert Kind.MMAP in kinds
+    assert kinds[-1] == EventKind.EXIT
+    assert kinds.count(EventKind.EXIT) == 1
+    assert EventKind.MMAP in kinds
+
+
+def test_a_target_whose_exit_found_no_room_ends_all_the_same() -> None:
+    with running(build("mappings", "1.25.5")) as process, tracing(process.pid, ring_bytes=4096) as source:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        while process.stdout.readline().strip():  # more calls than there is room for, and nobody reads
+            pass
+        process.kill()
+        wait_until(lambda: state(process.pid) == "Z", "the exit")
+        events = gather(source, EventKind.EXIT)
+        assert source.lost > 0
+        assert not len(source.poll(0.1))
+    kinds = kinds_of(events)
+    assert kinds[-1] == EventKind.EXIT
+    assert kinds.count(EventKind.EXIT) == 1
+    assert (events["time"][1:] >= events["time"][:-1]).all()
 
 
 def test_execve_by_a_thread_that_is_not_the_leader_is_an_exec_and_no_exit() -> None:
@@ -83,10 +103,10 @@ def test_execve_by_a_thread_that_is_not_the_leader_is_an_exec_and_no_exit() -> N
         assert process.stdin is not None
         process.stdin.write(b"\n")
         process.stdin.flush()
-        events = gather(source, Kind.EXIT)
-    kinds = [kind for kind in kinds_of(events) if kind in (Kind.EXEC, Kind.EXIT)]
-    assert kinds == [Kind.EXEC, Kind.EXIT]
-    assert events["tid"][events["kind"] == Kind.EXEC].tolist() == [process.pid]
+        events = gather(source, EventKind.EXIT)
+    kinds = [kind for kind in kinds_of(events) if kind in (EventKind.EXEC, EventKind.EXIT)]
+    assert kinds == [EventKind.EXEC, EventKind.EXIT]
+    assert events["tid"][events["kind"] == EventKind.EXEC].tolist() == [process.pid]
 
 
 def test_events_that_found_no_room_are_counted() -> None:
@@ -105,7 +125,7 @@ def test_events_that_found_no_room_are_counted() -> None:
 def test_the_ring_buffer_goes_round_without_losing_or_inventing_anything() -> None:
     path = build("churn", "1.25.5")
     with opened(path, "1.25.5") as binary, running(path, "-mb", "48", "-phase", "100ms") as process:
-        source = BpfSource(process.pid, binary.specs(Kind.USED), ring_bytes=1 << 16)
+        source = BpfSource(process.pid, binary.specs(EventKind.USED), ring_bytes=1 << 16)
         source.start()
         batches = [source.poll(1.0)]
         while sum(len(batch) for batch in batches) < 20 * (1 << 16) // 216:
@@ -115,7 +135,7 @@ def test_the_ring_buffer_goes_round_without_losing_or_inventing_anything() -> No
         events = np.concatenate(batches)
         expected = sum(status.hits for status in source.probes())
         assert len(events) + source.lost == expected
-        used = events[events["kind"] == Kind.USED]
+        used = events[events["kind"] == EventKind.USED]
         entry = {binary.called_before(int(address)) for address in np.unique(used["stack"][:, 0])}
         assert entry == {"runtime.sysUsedOS"}
 
@@ -133,7 +153,7 @@ def test_a_stopped_source_is_stopped_twice_and_gives_its_rest_once() -> None:
         source.stop()
         source.stop()
         rest = source.poll(0)
-        assert Kind.PROCESS_MADVISE in rest["kind"]
+        assert EventKind.PROCESS_MADVISE in rest["kind"]
         assert not len(source.poll(0))
         assert {status.role: status.hits for status in source.probes()}["process_madvise"] == 1
 
@@ -153,10 +173,11 @@ def test_a_zombie_is_told_as_gone() -> None:
 
 
 def test_the_doctor_finds_every_part_working_here() -> None:
-    checks = check_bpf()
-    assert bpf_usable(checks), checks
-    assert {"capabilities", "bcc", "BPF programs", "tracepoints", "uprobe_multi", "uprobe PMU"} == {
-        c.name for c in checks
+    with sleeping() as process:
+        checks = check_bpf(process.pid)
+    assert all(check.ok is not False for check in checks), checks
+    assert {"bcc", "BPF programs", "tracepoints", "uprobe_multi", "perf-event uprobes", "uprobes"} <= {
+        c.name for c in checks if c.ok
     }
 
 
@@ -164,9 +185,9 @@ def test_the_doctor_finds_every_part_working_here() -> None:
 def test_a_tracer_in_a_pid_namespace_of_its_own_sees_its_numbers(nested: bool) -> None:
     inside = """
 import os, subprocess, sys, time
-from bpf.source import BpfSource
-from tracer.events import Kind
-from tests.live.bpf.tracing import gather
+from gomem.bpf.source import BpfSource
+from gomem.tracer.events.record import EventKind
+from tests.support.bpf.tracing import gather
 child = "import sys, mmap; print(flush=True); sys.stdin.readline(); mmap.mmap(-1, 12345678); sys.stdin.readline()"
 nest = ["unshare", "--pid", "--fork", "--kill-child"] if sys.argv[1] == "True" else []
 process = subprocess.Popen([*nest, sys.executable, "-c", child], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -179,8 +200,8 @@ source.start()
 process.stdin.write(b"\\n"); process.stdin.flush()
 mine = []
 while not mine:
-    events = gather(source, Kind.MMAP)
-    mine = [e for e in events if e["kind"] == Kind.MMAP and e["args"][1] == 12345678]
+    events = gather(source, EventKind.MMAP)
+    mine = [e for e in events if e["kind"] == EventKind.MMAP and e["args"][1] == 12345678]
 source.stop()
 assert len(mine) == 1, events
 assert mine[0]["tid"] == pid, (mine[0]["tid"], pid)

@@ -15,17 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bpf import page_faults
-from bpf.one_target import read_status
-from bpf.source import BpfSource
-from tests.live.bpf.tracing import gather
+from gomem.bpf import page_faults
+from gomem.bpf.one_target import read_status
+from gomem.bpf.source import BpfSource
+from gomem.tracer.events.after_exec import AfterExec
+from gomem.tracer.events.optional_roles import RESIDENCY_ROLES, OptionalRole
+from gomem.tracer.events.record import EventBatch, EventKind, no_events
+from gomem.tracer.model.live_residency import LiveResidency
+from gomem.tracer.process.launch import Launched
+from gomem.tracer.report import ResidentSizes
+from tests.support.bpf.tracing import gather
 from tests.support.builds import build
 from tests.support.processes import running, wait_until
-from tracer.events import EventBatch, Kind, no_events
-from tracer.model.live_residency import LiveResidency
-from tracer.optional_roles import RESIDENCY_ROLES, OptionalRole
-from tracer.report import ResidentSizes
-from tracer.sources.launch import AfterExec, Launched
 
 pytestmark = pytest.mark.bpf
 
@@ -86,13 +87,13 @@ class Watched:
         residency.feed(self.events)
         return residency
 
-    def told(self, kind: Kind) -> int:
+    def told(self, kind: EventKind) -> int:
         """Return how many events of a kind there were."""
         return int(np.count_nonzero(self.events["kind"] == kind))
 
     def counted(self) -> int:
         """Return the page faults that the events tell."""
-        return int(self.events["args"][self.events["kind"] == Kind.PAGE_FAULTS, 2].sum())
+        return int(self.events["args"][self.events["kind"] == EventKind.PAGE_FAULTS, 2].sum())
 
     def hits(self) -> int:
         """Return the page faults that the kernel has counted."""
@@ -133,10 +134,10 @@ def faults_by_proc(pid: int) -> int:
 def watched(*command: object, roles: frozenset[OptionalRole] = RESIDENCY_ROLES) -> Iterator[Watched]:
     """Run a command that answers orders, and watch it, from when it rests for the first time."""
     with running(*command) as process:
-        source = BpfSource(process.pid, ring_bytes=1 << 20, residency=roles)
+        source = BpfSource(process.pid, ring_bytes=1 << 20, optional=roles)
         source.start()
         try:
-            assert not source.missing
+            assert source.limits() == []
             yield Watched(process, source, no_events())
         finally:
             source.stop()
@@ -176,7 +177,7 @@ def test_faults_are_told_by_who_where_and_how() -> None:
         one.until(lambda: one.counted() == one.hits() or one.counted() >= 3000, "all faults told")
         one.source.stop()
         one.poll()
-    rows = one.events[one.events["kind"] == Kind.PAGE_FAULTS]
+    rows = one.events[one.events["kind"] == EventKind.PAGE_FAULTS]
     _, _, faults, _, by_kernel, writes = rows["args"].sum(axis=0).tolist()
     assert 2000 <= by_kernel <= faults - 1000
     assert 2000 <= writes <= faults - 1000
@@ -211,10 +212,10 @@ def test_the_resident_bytes_are_those_of_proc_status_after_every_order(order: st
 def test_a_peak_that_was_over_before_anybody_looked_is_told() -> None:
     with faulting() as one:
         one.until(one.agrees, "agreement at the start")
-        before, told = one.sizes(), one.told(Kind.RSS)
+        before, told = one.sizes(), one.told(EventKind.RSS)
         one.do("anon 8000")
         one.do("free")
-        one.until(lambda: one.told(Kind.RSS) > told and one.agrees(), "agreement at the end")
+        one.until(lambda: one.told(EventKind.RSS) > told and one.agrees(), "agreement at the end")
         seen = one.model().resident()
         assert seen is not None
         assert seen.peak.anonymous >= before.anonymous + 8000 * PAGE - INEXACT
@@ -260,13 +261,13 @@ def test_a_forked_child_is_not_the_target() -> None:
 
 def test_what_a_launched_program_did_before_its_exec_is_told_before_it() -> None:
     with Launched([str(build("faults", "1.25.5"))]) as launched:
-        source = BpfSource(launched.pid, residency=RESIDENCY_ROLES)
+        source = BpfSource(launched.pid, optional=RESIDENCY_ROLES)
         source.start()
         try:
             launched.resume()
-            events = [gather(source, Kind.EXEC)]
+            events = [gather(source, EventKind.EXEC)]
             deadline = time.monotonic() + 60
-            while not has_all(events, Kind.PAGE_FAULTS, Kind.RSS) and time.monotonic() < deadline:
+            while not has_all(events, EventKind.PAGE_FAULTS, EventKind.RSS) and time.monotonic() < deadline:
                 events.append(source.poll(0.2))
             status = read_status(launched.pid)
         finally:
@@ -274,14 +275,14 @@ def test_what_a_launched_program_did_before_its_exec_is_told_before_it() -> None
             source.stop()
             launched.wait()
     after = AfterExec().filter(np.concatenate(events))
-    faults, rss = (after[after["kind"] == kind] for kind in (Kind.PAGE_FAULTS, Kind.RSS))
+    faults, rss = (after[after["kind"] == kind] for kind in (EventKind.PAGE_FAULTS, EventKind.RSS))
     assert faults["args"][:, 2].sum() > 0
     assert (faults["time"] > after["time"][0]).all()
     # Python, which had been forked, was much larger
     assert 0 < int(rss["args"][0, 1]) <= (status.rss_file or 0) + INEXACT
 
 
-def has_all(events: list[EventBatch], *kinds: Kind) -> bool:
+def has_all(events: list[EventBatch], *kinds: EventKind) -> bool:
     seen = AfterExec().filter(np.concatenate(events))["kind"]
     return all(kind in seen for kind in kinds)
 
@@ -297,7 +298,7 @@ def test_faults_in_more_regions_than_can_be_told_apart_are_counted_all_the_same(
         one.source.stop()
         one.poll()
         assert one.counted() == one.hits() >= now
-    rows = one.events[one.events["kind"] == Kind.PAGE_FAULTS]
+    rows = one.events[one.events["kind"] == EventKind.PAGE_FAULTS]
     placed = rows[rows["args"][:, 1] > 0]
     assert len(np.unique(placed["args"][:, 0])) <= 64
     unplaced = int(rows["args"][rows["args"][:, 1] == 0, 2].sum())
@@ -312,7 +313,7 @@ def test_the_end_of_a_process_is_not_taken_for_its_size() -> None:
         one.do("anon 5000")
         one.until(one.agrees, "agreement")
         one.process.kill()
-        while Kind.EXIT not in one.events["kind"]:
+        while EventKind.EXIT not in one.events["kind"]:
             one.poll()
         one.source.stop()
         one.poll()
@@ -321,17 +322,17 @@ def test_the_end_of_a_process_is_not_taken_for_its_size() -> None:
 
 def test_one_role_without_the_other_tells_its_own_events_only() -> None:
     for role, kinds in (
-        (OptionalRole.PAGE_FAULTS, {Kind.PAGE_FAULTS}),
-        (OptionalRole.RSS, {Kind.RSS, Kind.RSS_PEAK}),
+        (OptionalRole.PAGE_FAULTS, {EventKind.PAGE_FAULTS}),
+        (OptionalRole.RSS, {EventKind.RSS, EventKind.RSS_PEAK}),
     ):
         with faulting(frozenset((role,))) as one:
             one.do("anon 500")
             one.source.stop()
             one.poll()
-            assert {Kind(kind) for kind in one.events["kind"] if kind in RESIDENCY} == kinds
+            assert {EventKind(kind) for kind in one.events["kind"] if kind in RESIDENCY} == kinds
 
 
-RESIDENCY = (Kind.RSS, Kind.RSS_PEAK, Kind.PAGE_FAULTS)
+RESIDENCY = (EventKind.RSS, EventKind.RSS_PEAK, EventKind.PAGE_FAULTS)
 
 
 def test_both_roles_work_in_a_pid_namespace_of_the_tracers_own() -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bpf.uprobes import Backend
-from tests.live.bpf.tracing import Binary, gather, kinds_of, opened, tracing
+from gomem.bpf.probes.uprobes import Backend
+from gomem.tracer.events.record import EventBatch, EventKind
+from tests.support.bpf.tracing import Binary, gather, kinds_of, opened, tracing
 from tests.support.bpf_objects import Objects, held_by, objects
 from tests.support.builds import build
 from tests.support.command import executable
 from tests.support.processes import running, state, wait_until
-from tracer.events import EventBatch, Kind
 
 pytestmark = pytest.mark.bpf
 
@@ -33,8 +33,8 @@ BIG = 64 << 20
 COPY_ENDED = "exit status 7, signal -1"
 TRACE_BY_PERF = """
 import sys
-from bpf.source import BpfSource
-from tests.live.bpf.tracing import Binary
+from gomem.bpf.source import BpfSource
+from tests.support.bpf.tracing import Binary
 binary = Binary(f"/proc/{sys.argv[1]}/exe", sys.argv[2])
 source = BpfSource(int(sys.argv[1]), binary.specs(), uprobe_backend="perf")
 print("attaching", file=sys.stderr, flush=True)
@@ -74,7 +74,7 @@ def wait_until_gone(held: Objects) -> None:
 
 def growths(events: EventBatch) -> int:
     """Return how often the heap grew by a lot."""
-    grown = events[events["kind"] == Kind.GROW]
+    grown = events[events["kind"] == EventKind.GROW]
     return int(np.count_nonzero(grown["args"][:, 1] >= BIG))
 
 
@@ -151,7 +151,7 @@ def test_a_busy_target_goes_on_while_probes_come_and_go(tmp_path: Path, backend:
     with running(path, "-mb", "48", "-phase", "50ms") as target, opened(path, "1.25.5") as binary:
         for _ in range(3 if backend == "multi" else 1):
             with tracing(target.pid, binary.specs(), backend) as source:
-                gather(source, Kind.USED, seconds=ANSWER)
+                gather(source, EventKind.USED, seconds=ANSWER)
                 assert state(target.pid) in "RSD"
             goes_on(target, 1)
         assert unprobed(target.pid, binary)
@@ -168,9 +168,9 @@ def test_a_target_that_executes_under_probes_goes_on_as_the_other_program(tmp_pa
             for _ in range(2):
                 target.stdin.write(b"x")
                 target.stdin.flush()
-                events = gather(source, Kind.EXEC, seconds=ANSWER)
-                assert kinds_of(events).count(Kind.EXEC) == 1
-                assert Kind.EXIT not in events["kind"]
+                events = gather(source, EventKind.EXEC, seconds=ANSWER)
+                assert kinds_of(events).count(EventKind.EXEC) == 1
+                assert EventKind.EXIT not in events["kind"]
             goes_on(target)
         goes_on(target)
         with opened(churn, "1.25.5") as other:
@@ -186,7 +186,7 @@ def test_the_copy_of_a_process_that_forks_is_neither_seen_nor_harmed(release: st
             assert told(target, "fork") == COPY_ENDED
             before = source.poll(0.5)
             assert told(target, "here") == "done"
-            events = np.concatenate((before, gather(source, Kind.GROW, seconds=ANSWER)))
+            events = np.concatenate((before, gather(source, EventKind.GROW, seconds=ANSWER)))
             while not growths(events):
                 events = np.concatenate((events, source.poll(0.2)))
             assert told(target, "fork") == COPY_ENDED
@@ -194,7 +194,7 @@ def test_the_copy_of_a_process_that_forks_is_neither_seen_nor_harmed(release: st
             events = np.concatenate((events, source.poll(0)))
         assert not growths(before), "the copy took 64 MB, and was mistaken for the target"
         assert growths(events) == 1
-        assert Kind.EXIT not in events["kind"]
+        assert EventKind.EXIT not in events["kind"]
         threads = {int(name) for name in os.listdir(f"/proc/{target.pid}/task")}
         assert set(events["tid"].tolist()) <= threads
         assert target.poll() is None
@@ -211,7 +211,7 @@ def test_a_target_that_loads_a_plugin_is_seen_on(backend: Backend) -> None:
             source.stop()
             events = source.poll(0)
             assert source.lost == 0
-        mapped = [event for event in events if event["kind"] == Kind.MMAP and event["result"] > 0]
+        mapped = [event for event in events if event["kind"] == EventKind.MMAP and event["result"] > 0]
         code = [event for event in mapped if event["args"][2] & 4 and int(event["args"][4]) < 1 << 31]
         assert code, "the plugin's text was mapped"
         assert told(target, str(plugin)) == str(128 << 20), "it goes on"
@@ -228,10 +228,10 @@ def test_the_end_of_a_target_by_a_signal_is_its_last_event(
             goes_on(target, 2)
             for one in signals:
                 target.send_signal(one)
-            events = gather(source, Kind.EXIT, seconds=ANSWER)
+            events = gather(source, EventKind.EXIT, seconds=ANSWER)
             held = held_by(os.getpid())
             assert not len(source.poll(0.05))
-        assert kinds_of(events)[-1] == Kind.EXIT
-        assert kinds_of(events).count(Kind.EXIT) == 1
+        assert kinds_of(events)[-1] == EventKind.EXIT
+        assert kinds_of(events).count(EventKind.EXIT) == 1
         assert target.wait(ANSWER) == -signals[-1]
         wait_until_gone(held - held_by(os.getpid()))

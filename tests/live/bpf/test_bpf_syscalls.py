@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.bpf.tracing import gather, opened, tracing
+from gomem.tracer.events.record import MAX_STACK, EventBatch, EventKind
+from tests.support.bpf.tracing import gather, opened, tracing
 from tests.support.builds import build
 from tests.support.processes import running
 from tests.support.requirements import program
-from tracer.events import MAX_STACK, EventBatch, Kind
 
 pytestmark = pytest.mark.bpf
 
@@ -41,7 +41,7 @@ def traced_calls(binary: Path) -> tuple[EventBatch, list[Call]]:
 def as_calls(events: EventBatch) -> list[Call]:
     calls = []
     for event in events:
-        name = Kind(event["kind"]).name.lower()
+        name = EventKind(event["kind"]).name.lower()
         if name in ARGUMENTS:
             args = tuple(int(arg) for arg in event["args"])
             assert not any(args[ARGUMENTS[name] :]), "arguments that the call does not have are 0"
@@ -70,7 +70,7 @@ def test_the_stack_of_a_call_leads_from_the_instruction_to_main(release: str) ->
         stacks = [
             [binary.name_at(int(address)) for address in event["stack"][: event["depth"]]]
             for event in events
-            if event["kind"] == Kind.MREMAP
+            if event["kind"] == EventKind.MREMAP
         ]
     assert len(stacks) == 5
     for stack in stacks:
@@ -144,6 +144,6 @@ def test_a_process_that_is_not_the_target_is_not_seen() -> None:
         assert target.stdin is not None
         target.stdin.write(b"\n")
         target.stdin.flush()
-        events = gather(source, Kind.PROCESS_MADVISE)
-        assert list(events["kind"]).count(Kind.PROCESS_MADVISE) == 1
+        events = gather(source, EventKind.PROCESS_MADVISE)
+        assert list(events["kind"]).count(EventKind.PROCESS_MADVISE) == 1
         assert all(Path(f"/proc/{target.pid}/task/{tid}").exists() for tid in set(events["tid"].tolist()))

@@ -12,19 +12,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bpf.uprobes import Backend, UprobeSpec
-from tests.live.bpf.tracing import gather, kinds_of, opened, tracing
+from gomem.bpf.probes.uprobes import Backend
+from gomem.tracer.events.after_exec import AfterExec
+from gomem.tracer.events.probes import UprobeSpec
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.process.launch import Launched
+from tests.support.bpf.tracing import gather, kinds_of, opened, tracing
 from tests.support.builds import build
 from tests.support.processes import running, sleeping
-from tracer.events import EventBatch, Kind
-from tracer.sources.launch import AfterExec, Launched
 
 pytestmark = pytest.mark.bpf
 
 # Where a stack begins: a goroutine, a thread, or the runtime's own stack that a goroutine switched to.
 OUTERMOST = {f"runtime.{name}" for name in ("goexit", "main", "mstart", "rt0_go", "morestack", "mcall")}
-ROUND = (Kind.USED, Kind.UNUSED, Kind.SCAVENGE, Kind.GC_START, Kind.GC_DONE)  # what churn does again and again
-BIRTH = (Kind.RESERVE, Kind.MAP, Kind.ALLOC, Kind.ARENA, Kind.GROW)  # what only a growing heap does
+ROUND = (EventKind.USED, EventKind.UNUSED, EventKind.GC_START, EventKind.GC_DONE)  # what churn does again and again
+BIRTH = (
+    EventKind.RESERVE,
+    EventKind.MAP,
+    EventKind.ALLOC,
+    EventKind.ARENA,
+    EventKind.GROW,
+)  # what only a growing heap does
 
 
 @pytest.mark.parametrize("backend", ["multi", "perf"])
@@ -33,7 +41,7 @@ def test_the_first_stack_entry_is_where_the_probed_function_returns_to(release: 
     with opened(path, release) as binary, Launched([str(path), "-mb", "48", "-phase", "200ms"]) as launched:
         specs = binary.specs()
         with tracing(launched.pid, specs, backend) as source:
-            assert source.uprobe_backend == backend
+            assert source._source.backend == backend
             launched.resume()
             events = gather(source, *BIRTH, *ROUND)
             assert launched.poll() is None
@@ -41,12 +49,12 @@ def test_the_first_stack_entry_is_where_the_probed_function_returns_to(release: 
         launched.wait()
         symbols = {spec.kind: spec.symbol for spec in specs}
         for event in events[events["kind"] >= 64]:
-            kind = Kind(event["kind"])
+            kind = EventKind(event["kind"])
             stack = [int(address) for address in event["stack"][: event["depth"]]]
             assert binary.called_before(stack[0]) == symbols[kind], kind.name
             assert len(stack) >= 2
             assert stack[0] != stack[1]
-            if len(stack) < (3 if kind is Kind.USED else 16):
+            if len(stack) < (3 if kind is EventKind.USED else 16):
                 assert binary.name_at(stack[-1]) in OUTERMOST, kind.name
 
 
@@ -58,33 +66,35 @@ def test_events_of_roles_explain_the_syscalls_that_the_runtime_makes(release: st
         tracing(launched.pid, binary.specs()) as source,
     ):
         launched.resume()
-        events = AfterExec().filter(gather(source, Kind.EXIT))
+        events = AfterExec().filter(gather(source, EventKind.EXIT))
         launched.wait()
         assert source.lost == 0
     events = without_cut_off_calls(events)
-    fixed = ranges(events, Kind.MMAP, lambda event: bool(event["args"][3] & 0x10))
-    mapped = ranges(events, Kind.MAP)
+    fixed = ranges(events, EventKind.MMAP, lambda event: bool(event["args"][3] & 0x10))
+    mapped = ranges(events, EventKind.MAP)
     assert mapped
     assert mapped <= fixed
-    unused = ranges(events, Kind.UNUSED)
+    unused = ranges(events, EventKind.UNUSED)
     assert unused
-    assert unused <= ranges(events, Kind.MADVISE)
-    reserved = {size for _, size in ranges(events, Kind.RESERVE)}
-    assert reserved <= {size for _, size in ranges(events, Kind.MMAP)}
-    for event in events[events["kind"] == Kind.GROW]:
+    assert unused <= ranges(events, EventKind.MADVISE)
+    reserved = {size for _, size in ranges(events, EventKind.RESERVE)}
+    assert reserved <= {size for _, size in ranges(events, EventKind.MMAP)}
+    for event in events[events["kind"] == EventKind.GROW]:
         assert event["args"][1] == 8192 * event["args"][2]
         assert 0 < event["args"][2] < 1 << 20
 
 
 def without_cut_off_calls(events: EventBatch) -> EventBatch:
     """Leave out the last event of each thread if it is a role's: the process may have ended before its system call."""
-    events = events[events["kind"] != Kind.EXIT]
+    events = events[events["kind"] != EventKind.EXIT]
     _, from_the_end = np.unique(events["tid"][::-1], return_index=True)
     last = len(events) - 1 - from_the_end
-    return np.delete(events, last[events["kind"][last] >= Kind.RESERVE])
+    return np.delete(events, last[events["kind"][last] >= EventKind.RESERVE])
 
 
-def ranges(events: EventBatch, kind: Kind, accept: Callable[[np.void], bool] = lambda _: True) -> set[tuple[int, int]]:
+def ranges(
+    events: EventBatch, kind: EventKind, accept: Callable[[np.void], bool] = lambda _: True
+) -> set[tuple[int, int]]:
     return {(int(e["args"][0]), int(e["args"][1])) for e in events[events["kind"] == kind] if accept(e)}
 
 
@@ -98,10 +108,10 @@ def test_collections_from_birth_on_are_counted_once_each(
     with (
         opened(path, release) as binary,
         Launched(["sh", "-c", script]) as launched,
-        tracing(launched.pid, binary.specs(Kind.GC_START, Kind.GC_DONE)) as source,
+        tracing(launched.pid, binary.specs(EventKind.GC_START, EventKind.GC_DONE)) as source,
     ):
         launched.resume()
-        events = gather(source, Kind.EXIT)
+        events = gather(source, EventKind.EXIT)
         launched.wait()
         assert source.lost == 0
         hits = {status.role: status.hits for status in source.probes()}
@@ -109,9 +119,9 @@ def test_collections_from_birth_on_are_counted_once_each(
     kinds = kinds_of(events)
     assert said > 2
     # the end of the process may fall between one of our probes and the line of its cycle
-    assert said <= kinds.count(Kind.GC_DONE) <= said + 1
-    assert kinds.count(Kind.GC_DONE) <= kinds.count(Kind.GC_START) <= kinds.count(Kind.GC_DONE) + 1
-    assert hits["gc_start"] == kinds.count(Kind.GC_START)
+    assert said <= kinds.count(EventKind.GC_DONE) <= said + 1
+    assert kinds.count(EventKind.GC_DONE) <= kinds.count(EventKind.GC_START) <= kinds.count(EventKind.GC_DONE) + 1
+    assert hits["gc_start"] == kinds.count(EventKind.GC_START)
 
 
 @pytest.mark.parametrize("backend", ["multi", "perf"])
@@ -123,16 +133,16 @@ def test_a_child_that_has_not_called_execve_yet_is_seen_from_its_first_mapping(r
         tracing(launched.pid, binary.specs(), backend) as source,
     ):
         launched.resume()
-        events = AfterExec().filter(gather(source, Kind.EXIT))
+        events = AfterExec().filter(gather(source, EventKind.EXIT))
         launched.wait()
     kinds = kinds_of(events)
-    assert kinds[0] == Kind.EXEC
-    assert kinds[-1] == Kind.EXIT
-    reserve = events[events["kind"] == Kind.RESERVE]
+    assert kinds[0] == EventKind.EXEC
+    assert kinds[-1] == EventKind.EXIT
+    reserve = events[events["kind"] == EventKind.RESERVE]
     assert len(reserve) >= 5  # the levels of the page summary
     with opened(path, release) as binary:
         assert "runtime.(*pageAlloc).sysInit" in {binary.name_at(int(a)) for e in reserve for a in e["stack"]}
-    arena = events[events["kind"] == Kind.ARENA]
+    arena = events[events["kind"] == EventKind.ARENA]
     assert len(arena) >= 1
 
 
@@ -143,16 +153,16 @@ def test_a_deleted_executable_is_probed_through_its_process(release: str, tmp_pa
         path.unlink()
         with (
             opened(f"/proc/{process.pid}/exe", release) as binary,
-            tracing(process.pid, binary.specs(Kind.GROW, Kind.GC_START)) as source,
+            tracing(process.pid, binary.specs(EventKind.GROW, EventKind.GC_START)) as source,
         ):
-            gather(source, Kind.GC_START)
+            gather(source, EventKind.GC_START)
 
 
 def test_another_process_of_the_same_file_is_not_seen() -> None:
     path = build("churn", "1.25.5")
     with opened(path, "1.25.5") as binary, sleeping() as target, running(path, "-phase", "100ms"):
         for backend in ("multi", "perf"):
-            with tracing(target.pid, binary.specs(Kind.USED, Kind.GC_START), backend) as source:
+            with tracing(target.pid, binary.specs(EventKind.USED, EventKind.GC_START), backend) as source:
                 assert not len(source.poll(1.0))
                 assert not any(status.hits for status in source.probes())
 
@@ -160,11 +170,11 @@ def test_another_process_of_the_same_file_is_not_seen() -> None:
 def test_one_uprobe_that_the_kernel_refuses_does_not_spoil_the_others() -> None:
     path = build("churn", "1.25.5")
     with opened(path, "1.25.5") as binary, running(path, "-phase", "100ms") as process:
-        good = binary.specs(Kind.USED)
-        bad = UprobeSpec("none", Kind.FAULT, "runtime.beyond", good[0].path, 1 << 40)
+        good = binary.specs(EventKind.USED)
+        bad = UprobeSpec("none", EventKind.FAULT, "runtime.beyond", good[0].path, 1 << 40)
         with tracing(process.pid, [bad, *good]) as source:
             assert [skipped.spec for skipped in source.skipped] == [bad]
-            gather(source, Kind.USED)
+            gather(source, EventKind.USED)
             assert [status.role for status in source.probes()][-1] == "used"
 
 

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from bpf import call_tracepoints
-from bpf.source import BpfSource
-from bpf.tracefs import Tracefs
-from tests.live.bpf.tracing import tracing
+from gomem.bpf.probes import call_tracepoints
+from gomem.bpf.probes.tracefs import Tracefs
+from gomem.bpf.source import BpfSource
+from gomem.tracer.errors import NotPermitted
+from gomem.tracer.events.record import EventBatch, EventKind
+from tests.support.bpf.tracing import tracing
 from tests.support.processes import running
-from tracer.errors import NotPermitted
-from tracer.events import EventBatch, Kind
 
 pytestmark = pytest.mark.bpf
 
@@ -48,7 +48,7 @@ def counting() -> Iterator[int]:
 
 
 def numbers(events: EventBatch) -> list[int]:
-    mine = events[(events["kind"] == Kind.MADVISE) & (events["args"][:, 2] == ADVICE)]
+    mine = events[(events["kind"] == EventKind.MADVISE) & (events["args"][:, 2] == ADVICE)]
     assert (mine["result"] == -22).all()
     assert (mine["args"][:, 0] == 0x10000).all()
     assert (mine["entered"] > 0).all()

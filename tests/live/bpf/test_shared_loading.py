@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bpf.bcc_import import RAW_TRACEPOINT
-from bpf.loading import Wanted, load_in_child
+from gomem.bpf.bcc_import import RAW_TRACEPOINT
+from gomem.bpf.loading import Wanted, load_in_child
+from gomem.tracer.errors import BackendUnavailable
 from tests.support.builds import build
 from tests.support.processes import running, state, wait_until, without_capabilities
-from tracer.errors import BackendUnavailable
 
 pytestmark = pytest.mark.bpf
 
@@ -72,8 +72,9 @@ def test_a_program_that_need_not_be_there_is_left_out(source: Path) -> None:
 
 def test_the_words_of_the_compiler_and_of_the_kernel_come_through(source: Path) -> None:
     before = descriptors()
-    with pytest.raises(BackendUnavailable, match="FIGURE"):
+    with pytest.raises(BackendUnavailable, match="does not compile") as refused:
         load_in_child(source, {}, [ON_EXEC], [])
+    assert "FIGURE" in refused.value.detail
     with pytest.raises(BackendUnavailable, match="kernel refuses the BPF program too_far"):
         load_in_child(source, {"FIGURE": 0}, [ON_EXEC, TOO_FAR], [])
     with pytest.raises(BackendUnavailable, match=r"missing\.c"):
@@ -81,9 +82,7 @@ def test_the_words_of_the_compiler_and_of_the_kernel_come_through(source: Path) 
     assert descriptors() == before
 
 
-def test_a_child_that_dies_at_once_is_told(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_that_dies_at_once_is_told(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dying = tmp_path / "dying"
     dying.write_text("#!/bin/sh\necho out of memory >&2\nkill -9 $$\n")
     dying.chmod(0o755)
@@ -108,7 +107,9 @@ def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 def test_a_child_does_not_outlive_the_tracer(tmp_path: Path) -> None:
     endless = tmp_path / "endless.c"
     os.mkfifo(endless)
-    program = f"from pathlib import Path\nfrom bpf.loading import load_in_child\nload_in_child(Path({str(endless)!r}),"
+    program = (
+        f"from pathlib import Path\nfrom gomem.bpf.loading import load_in_child\nload_in_child(Path({str(endless)!r}),"
+    )
     tracer = subprocess.Popen([sys.executable, "-c", program + "{}, [], [])"], cwd=ROOT)
     try:
         wait_until(lambda: any(map(waits_to_open, children_of(tracer.pid))), "the child that opens the source", 120)
@@ -142,7 +143,7 @@ def run(script: str, *under: str, arguments: Sequence[object] = ()) -> str:
 def test_the_tracer_never_loads_the_compiler() -> None:
     script = """
 import os, sys
-from bpf.shared_source import SharedSource
+from gomem.bpf.shared_source import SharedSource
 source = SharedSource()
 source.start()
 source.add(os.getpid())
@@ -162,8 +163,8 @@ def test_no_file_system_need_be_writable() -> None:
 
 
 REFUSED = """
-from bpf.shared_source import SharedSource
-from tracer.errors import GomemError
+from gomem.bpf.shared_source import SharedSource
+from gomem.tracer.errors import GomemError
 source = SharedSource()
 try:
     source.start()
@@ -183,17 +184,17 @@ def test_without_permission_the_error_names_the_capabilities() -> None:
 
 FOLLOW = """
 import sys
-from bpf.shared_source import SharedSource
-from tests.live.bpf.sharing import Gathered
-from tests.live.bpf.tracing import Binary
-from tracer.events import Kind
+from gomem.bpf.shared_source import SharedSource
+from tests.support.bpf.sharing import Gathered
+from tests.support.bpf.tracing import Binary
+from gomem.tracer.events.record import EventKind
 pid = int(sys.argv[1])
 binary = Binary(f"/proc/{pid}/exe", "1.25.5")
 source = SharedSource()
 source.start()
 source.add(pid, binary.specs())
 gathered = Gathered(source)
-gathered.until(lambda: {Kind.GC_DONE, Kind.MADVISE} <= set(gathered.kinds(pid)), "a collection")
+gathered.until(lambda: {EventKind.GC_DONE, EventKind.MADVISE} <= set(gathered.kinds(pid)), "a collection")
 source.stop()
 print("followed")
 """

@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[3]
 COMMON = """
 import subprocess, sys
 from pathlib import Path
-from tests.live.bpf.sharing import Gathered, sharing
+from tests.support.bpf.sharing import Gathered, sharing
 from tests.live.bpf.test_shared_source import hear, mapped, say
-from tracer.events import Kind
+from gomem.tracer.events.record import EventKind
 MAPS = '''
 import sys, mmap
 for line in sys.stdin:
@@ -46,7 +46,7 @@ with sharing() as source:
     assert not mapped(gathered.of(inner), 12345678)
     nested.kill()
     gathered.until_exit(inner)
-    assert Kind.EXIT not in gathered.kinds(own.pid)
+    assert EventKind.EXIT not in gathered.kinds(own.pid)
 own.kill()
 own.communicate()
 nested.communicate()
@@ -68,8 +68,8 @@ with sharing(tells_last=tells_last) as source:
     map_memory(second, 12345678)
     gathered.until_exit(first.pid)
     kinds = gathered.kinds(first.pid)
-    assert kinds[-1] == Kind.EXIT, kinds
-    assert Kind.EXEC not in kinds, kinds
+    assert kinds[-1] == EventKind.EXIT, kinds
+    assert EventKind.EXEC not in kinds, kinds
     assert not mapped(gathered.of(first.pid), 12345678), kinds
     source.add(second.pid)
     map_memory(second, 12345678)
@@ -80,8 +80,8 @@ print("as expected")
 """
 
 MANY = """
-from bpf.shared_program import MAX_NAMESPACES
-from tracer.errors import BackendUnavailable
+from gomem.bpf.pid_namespaces import MAX_NAMESPACES
+from gomem.tracer.errors import BackendUnavailable
 def nested(*command):
     process = subprocess.Popen(
         ["unshare", "--pid", "--fork", "--kill-child", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -119,9 +119,7 @@ print("as expected")
 def in_namespace(script: str, *arguments: str) -> None:
     """Run a script as the first process of a new PID namespace."""
     command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c", COMMON + script]
-    done = subprocess.run(
-        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=250, check=False
-    )
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
     assert (done.stdout, done.returncode) == ("as expected\n", 0), done.stderr
 
 

@@ -16,16 +16,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bpf.shared_source import SharedSource
-from bpf.source import BpfSource
-from bpf.uprobes import UprobeSpec
-from tests.live.bpf.sharing import Gathered, sharing
-from tests.live.bpf.tracing import Binary, opened, tracing
+from gomem.bpf.shared_source import SharedSource
+from gomem.bpf.source import BpfSource
+from gomem.tracer.errors import BackendUnavailable, TargetGone
+from gomem.tracer.events.probes import UprobeSpec
+from gomem.tracer.events.record import USED_MARKS, EventBatch, EventKind
+from gomem.tracer.events.source import EventSource
+from gomem.tracer.process.launch import Launched
+from tests.support.bpf.sharing import Gathered, sharing
+from tests.support.bpf.tracing import Binary, opened, tracing
 from tests.support.builds import build
 from tests.support.processes import running, sleeping, state, wait_until
-from tracer.errors import BackendUnavailable, TargetGone
-from tracer.events import USED_MARKS, EventBatch, EventSource, Kind
-from tracer.sources.launch import Launched
 
 pytestmark = pytest.mark.bpf
 
@@ -65,7 +66,7 @@ def wait_for_no_breakpoint(binary: Binary, pid: int) -> None:
 
 def mapped(events: EventBatch, size: int) -> int:
     """Count the mmaps of that many bytes."""
-    return int(((events["kind"] == Kind.MMAP) & (events["args"][:, 1] == size)).sum())
+    return int(((events["kind"] == EventKind.MMAP) & (events["args"][:, 1] == size)).sum())
 
 
 @pytest.mark.parametrize("single_calls", [None, False], ids=["single calls", "all calls"])
@@ -89,8 +90,10 @@ def test_every_process_has_the_events_that_a_source_of_its_own_sees(single_calls
         def all_ended() -> bool:
             for own, batches in alone.values():
                 batches.append(own.poll(0))
-            return all((batch["kind"] == Kind.EXIT).any() for batch in (gathered.of(pid) for pid in alone)) and all(
-                any((batch["kind"] == Kind.EXIT).any() for batch in batches) for _, batches in alone.values()
+            return all(
+                (batch["kind"] == EventKind.EXIT).any() for batch in (gathered.of(pid) for pid in alone)
+            ) and all(
+                any((batch["kind"] == EventKind.EXIT).any() for batch in batches) for _, batches in alone.values()
             )
 
         gathered.until(all_ended, "the end of all four")
@@ -99,10 +102,12 @@ def test_every_process_has_the_events_that_a_source_of_its_own_sees(single_calls
         for pid, (own, batches) in alone.items():
             assert own.lost == 0
             seen = gathered.of(pid)
-            assert {Kind.EXEC, Kind.MMAP, Kind.RESERVE, Kind.ARENA, Kind.GROW} <= set(gathered.kinds(pid))
+            assert {EventKind.EXEC, EventKind.MMAP, EventKind.RESERVE, EventKind.ARENA, EventKind.GROW} <= set(
+                gathered.kinds(pid)
+            )
             assert contents(seen) == sum((contents(batch) for batch in batches), Counter())
-            assert Counter(source.probes(pid)) == Counter(own.probes())
-            assert gathered.kinds(pid)[-1] == Kind.EXIT
+            assert Counter(source.target(pid).probes()) == Counter(own.probes())
+            assert gathered.kinds(pid)[-1] == EventKind.EXIT
 
 
 def test_processes_come_and_go_while_others_are_followed(churn: Path) -> None:
@@ -170,7 +175,7 @@ def test_each_target_is_an_event_source() -> None:
             source.stop()
             source.stop()
             batch = source.poll(0)
-            assert list(batch["kind"]).count(Kind.PROCESS_MADVISE) == 1
+            assert list(batch["kind"]).count(EventKind.PROCESS_MADVISE) == 1
             assert not len(source.poll(0))
             assert {status.role: status.hits for status in source.probes()}["process_madvise"] == 1
             assert source.lost == 0
@@ -189,11 +194,11 @@ def test_the_exit_of_a_process_is_its_last_event_and_its_alone(tells_last: bool 
             wait_until(lambda: state(ends.pid) == "Z", "the exit")
             gathered.poll()
             gathered.poll()
-            assert gathered.kinds(ends.pid).count(Kind.EXIT) == 1
-            assert gathered.kinds(ends.pid)[-1] == Kind.EXIT
+            assert gathered.kinds(ends.pid).count(EventKind.EXIT) == 1
+            assert gathered.kinds(ends.pid)[-1] == EventKind.EXIT
             with pytest.raises(TargetGone, match=str(ends.pid)):
                 source.add(ends.pid)
-        assert Kind.EXIT not in gathered.kinds(stays.pid)
+        assert EventKind.EXIT not in gathered.kinds(stays.pid)
 
 
 def test_processes_that_are_gone_or_followed_already_are_refused() -> None:
@@ -231,15 +236,15 @@ def test_a_process_for_which_there_is_no_descriptor_left_is_refused_and_changes_
 def test_uprobes_that_the_kernel_refuses_are_told() -> None:
     path = build("churn", "1.25.5")
     with opened(path, "1.25.5") as binary, running(path, "-phase", "100ms") as process, sharing() as source:
-        good = binary.specs(Kind.USED)
-        bad = UprobeSpec("none", Kind.FAULT, "runtime.beyond", good[0].path, 1 << 40)
+        good = binary.specs(EventKind.USED)
+        bad = UprobeSpec("none", EventKind.FAULT, "runtime.beyond", good[0].path, 1 << 40)
         with pytest.raises(BackendUnavailable, match=r"runtime\.beyond"):
             source.add(process.pid, [bad])
         assert source.pids == []
         assert [skipped.spec for skipped in source.add(process.pid, [bad, *good])] == [bad]
         gathered = Gathered(source)
-        gathered.until(lambda: Kind.USED in gathered.kinds(process.pid), "USED")
-        assert [status.role for status in source.probes(process.pid)][-1] == "used"
+        gathered.until(lambda: EventKind.USED in gathered.kinds(process.pid), "USED")
+        assert [status.role for status in source.target(process.pid).probes()][-1] == "used"
 
 
 LEADERLESS = """
@@ -264,11 +269,11 @@ def test_a_process_goes_on_without_its_first_thread(tells_last: bool | None) -> 
         say(process, b"12345678\n")
         assert hear(process) == b"mapped\n"
         gathered.until(lambda: mapped(gathered.of(process.pid), 12345678) == 1, "the mapping")
-        assert Kind.EXIT not in gathered.kinds(process.pid)
+        assert EventKind.EXIT not in gathered.kinds(process.pid)
         process.kill()
         gathered.until_exit(process.pid)
-        assert gathered.kinds(process.pid)[-1] == Kind.EXIT
-        assert gathered.kinds(process.pid).count(Kind.EXIT) == 1
+        assert gathered.kinds(process.pid)[-1] == EventKind.EXIT
+        assert gathered.kinds(process.pid).count(EventKind.EXIT) == 1
 
 
 @BOTH
@@ -279,14 +284,17 @@ def test_a_process_goes_on_after_another_thread_has_executed_a_program(tells_las
         gathered = Gathered(source)
         source.add(process.pid)
         say(process)
-        gathered.until(lambda: Kind.EXEC in gathered.kinds(process.pid), "EXEC")
-        after = gathered.kinds(process.pid).index(Kind.EXEC) + 1
-        gathered.until(lambda: Kind.MMAP in gathered.kinds(process.pid)[after:], "the new program's mappings")
+        gathered.until(lambda: EventKind.EXEC in gathered.kinds(process.pid), "EXEC")
+        after = gathered.kinds(process.pid).index(EventKind.EXEC) + 1
+        gathered.until(lambda: EventKind.MMAP in gathered.kinds(process.pid)[after:], "the new program's mappings")
         process.kill()
         gathered.until_exit(process.pid)
-        assert [k for k in gathered.kinds(process.pid) if k in (Kind.EXEC, Kind.EXIT)] == [Kind.EXEC, Kind.EXIT]
+        assert [k for k in gathered.kinds(process.pid) if k in (EventKind.EXEC, EventKind.EXIT)] == [
+            EventKind.EXEC,
+            EventKind.EXIT,
+        ]
         events = gathered.of(process.pid)
-        assert events["tid"][events["kind"] == Kind.EXEC].tolist() == [process.pid]
+        assert events["tid"][events["kind"] == EventKind.EXEC].tolist() == [process.pid]
 
 
 def test_a_target_that_floods_is_paused_and_harms_no_other() -> None:
@@ -306,8 +314,8 @@ def test_a_target_that_floods_is_paused_and_harms_no_other() -> None:
         told = []
         while line := hear(quiet).strip():
             told.append(json.loads(line)["name"])
-        gathered.until(lambda: Kind.PROCESS_MADVISE in gathered.kinds(quiet.pid), "the quiet one's last call")
-        assert source.lost(quiet.pid) == 0
+        gathered.until(lambda: EventKind.PROCESS_MADVISE in gathered.kinds(quiet.pid), "the quiet one's last call")
+        assert source.target(quiet.pid).lost == 0
         assert not source.target(quiet.pid).paused
         before = len(gathered.of(floods.pid))
         assert before >= 1000
@@ -318,7 +326,9 @@ def test_a_target_that_floods_is_paused_and_harms_no_other() -> None:
         gathered.until_exit(floods.pid)
         delivered = gathered.of(floods.pid)
         hits = {status.role: status.hits for status in target.probes()}
-        assert hits["madvise"] == int((delivered["kind"] == Kind.MADVISE).sum()) + target.over_budget + target.no_room
+        assert (
+            hits["madvise"] == int((delivered["kind"] == EventKind.MADVISE).sum()) + target.over_budget + target.no_room
+        )
         assert source.lost_total == target.lost == target.over_budget + target.no_room
 
 
@@ -349,16 +359,16 @@ def test_the_probe_of_role_used_goes_when_its_budget_is_used_up_and_comes_back()
     on, off = USED_MARKS
     path = build("scavenger", "1.25.5")
     with (
-        sharing(used_budget=0.002) as source,
+        sharing(share_for_used=0.002) as source,
         opened(path, "1.25.5") as binary,
         running(path, "-mb", "32", "-block", "64") as process,
     ):
         specs = binary.specs()
-        (of_used,) = [spec for spec in specs if spec.kind is Kind.USED]
+        (of_used,) = [spec for spec in specs if spec.kind is EventKind.USED]
         source.add(process.pid, specs)
         target, gathered = source.target(process.pid), Gathered(source)
 
-        def marked(*marks: Kind) -> bool:
+        def marked(*marks: EventKind) -> bool:
             target.govern()
             return gathered.marks(process.pid) == list(marks)
 
@@ -372,14 +382,14 @@ def test_the_probe_of_role_used_goes_when_its_budget_is_used_up_and_comes_back()
         assert hits("used") == before
         gathered.until(lambda: marked(on, off, on), "it came back")
         gathered.until(lambda: hits("used") > before, "it is hit again")
-        assert gathered.kinds(process.pid).count(Kind.USED) >= before
+        assert gathered.kinds(process.pid).count(EventKind.USED) >= before
     assert target.lost == 0
 
 
 TRACE_FOREVER = """
 import sys
-from bpf.shared_source import SharedSource
-from tests.live.bpf.tracing import Binary
+from gomem.bpf.shared_source import SharedSource
+from tests.support.bpf.tracing import Binary
 source = SharedSource()
 source.start()
 for pid in sys.argv[2:]:

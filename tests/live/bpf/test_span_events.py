@@ -12,18 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bpf.governor import GovernedUprobes
-from bpf.placement import CODE_LIMIT, ProbeSite, probe_site
-from bpf.source import BpfSource
-from bpf.uprobes import Backend, UprobeSpec
-from tests.live.bpf.span_rounds import SpanTable, program_of, rounds
+from gomem.bpf.governor import GovernedUprobes
+from gomem.bpf.probes.placement import CODE_LIMIT, ProbeSite, probe_site
+from gomem.bpf.probes.uprobes import Backend
+from gomem.bpf.source import BpfSource
+from gomem.tracer.events.optional_roles import OptionalRole
+from gomem.tracer.events.probes import UprobeSpec
+from gomem.tracer.events.record import SPAN_ROLES, EventBatch, EventKind
+from gomem.tracer.model.span_events import SpanChurn
+from gomem.tracer.program.go_program import GoProgram
+from gomem.tracer.watch.span_probes import span_uprobes
+from tests.support.bpf.span_rounds import SpanTable, program_of, rounds
 from tests.support.command import started
 from tests.support.processes import wait_until
 from tests.support.toolchains import ALL_RELEASES
-from tracer.events import SPAN_ROLES, EventBatch, Kind
-from tracer.model.span_events import SpanChurn
-from tracer.program import GoProgram
-from tracer.span_probes import span_uprobes
 
 pytestmark = pytest.mark.bpf
 
@@ -42,7 +44,7 @@ class Watcher:
         """Take what is there."""
         self.batches.append(self.source.poll(0))
 
-    def events(self, *kinds: Kind) -> EventBatch:
+    def events(self, *kinds: EventKind) -> EventBatch:
         """Return the events of some kinds."""
         events = np.concatenate(self.batches)
         return events[np.isin(events["kind"], kinds)]
@@ -65,7 +67,9 @@ def seen(request: pytest.FixtureRequest) -> Seen:
     with rounds(request.param) as target, program_of(target.pid) as program:
         specs = span_uprobes(program)
         before, first = target.spans(), target.figures
-        watcher = Watcher(BpfSource(target.pid, governed=[GovernedUprobes(specs, budget=1e6)]))
+        watcher = Watcher(
+            BpfSource(target.pid, governed=[GovernedUprobes(specs, budget=1e6)], optional=[OptionalRole.SPANS])
+        )
         watcher.source.start()
         try:
             for _ in range(3):
@@ -98,7 +102,7 @@ def test_spans_before_and_span_events_make_the_spans_after(seen: Seen) -> None:
     assert set(events["kind"].tolist()) == set(SPAN_ROLES)
     made = Counter(seen.before)
     for kind, args in zip(events["kind"].tolist(), events["args"].tolist(), strict=True):
-        sign = 1 if kind == Kind.SPAN_ALLOC else -1
+        sign = 1 if kind == EventKind.SPAN_ALLOC else -1
         what = args[2] if args[3] == 0 else "manual"
         made[what, "spans"] += sign
         made[what, "pages"] += sign * args[1] // PAGE
@@ -131,7 +135,7 @@ def test_the_end_of_a_span_finds_its_beginning_by_the_address(seen: Seen) -> Non
     for event in seen.watcher.events(*SPAN_ROLES):
         address, size, _, use = event["args"][:4].tolist()
         assert address % PAGE == 0
-        if event["kind"] == Kind.SPAN_FREE:
+        if event["kind"] == EventKind.SPAN_FREE:
             if address in living:
                 assert living.pop(address) == (size, use)
                 whole += 1
@@ -147,13 +151,12 @@ def test_probes_that_cost_too_much_are_taken_off_and_come_back(backend: Backend)
     with rounds("1.25.5", "-rounds", -1, "-goroutines", 400) as target, program_of(target.pid) as program:
         specs = span_uprobes(program)
         governed = GovernedUprobes(specs, budget=BUDGET)
-        source = BpfSource(target.pid, uprobe_backend=backend, governed=[governed])
+        source = BpfSource(target.pid, uprobe_backend=backend, governed=[governed], optional=[OptionalRole.SPANS])
         watcher = Watcher(source)
         source.start()
         try:
             assert probed(program, target.pid)
-            until(watcher, lambda: not governed.attached)
-            assert not probed(program, target.pid)
+            until(watcher, lambda: not governed.attached and not probed(program, target.pid))
             seen = sum(status.hits for status in governed.probes())
             time.sleep(0.1)
             assert sum(status.hits for status in governed.probes()) == seen > 0
@@ -164,9 +167,9 @@ def test_probes_that_cost_too_much_are_taken_off_and_come_back(backend: Backend)
         watcher.poll()
         assert not probed(program, target.pid)
         assert governed.failure == ""
-    events = watcher.events(Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF, *SPAN_ROLES)
-    marks = events[np.isin(events["kind"], (Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF))]
-    assert marks["kind"].tolist()[:3] == [Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF, Kind.SPAN_PROBES_ON]
+    events = watcher.events(EventKind.SPAN_PROBES_ON, EventKind.SPAN_PROBES_OFF, *SPAN_ROLES)
+    marks = events[np.isin(events["kind"], (EventKind.SPAN_PROBES_ON, EventKind.SPAN_PROBES_OFF))]
+    assert marks["kind"].tolist()[:3] == [EventKind.SPAN_PROBES_ON, EventKind.SPAN_PROBES_OFF, EventKind.SPAN_PROBES_ON]
     assert marks["args"][0, 0] == BUDGET * 1e6
     assert marks["args"][1, 0] == 1  # by the budget
     off, on = marks["time"][1:3].tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.live.bpf.tracing import tracing
+from tests.support.bpf.tracing import tracing
 from tests.support.builds import build
 from tests.support.processes import running
 
@@ -15,8 +15,7 @@ def test_programs_that_are_silent_tell_nothing_and_count_nothing_until_they_are_
     with running(build("mappings", "1.25.5")) as target, tracing(target.pid) as source:
         assert target.stdin is not None
         assert target.stdout is not None
-        assert source._program is not None
-        source._program.silence()
+        source._source.silence()
         source.poll(0.1)  # what a CPU was still about to tell
         before = [probe.hits for probe in source.probes()]
         target.stdin.write(b"\n")

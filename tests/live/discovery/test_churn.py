@@ -14,14 +14,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.live.discovery.following import following
+from gomem.tracer.discovery import timetable
+from gomem.tracer.discovery.discovery import Discovery
+from gomem.tracer.errors import BackendUnavailable
+from gomem.tracer.kernel.process_events import Batch, ProcessEvents
 from tests.support.builds import build
+from tests.support.discovery.following import following
 from tests.support.processes import running, wait_until
 from tests.support.requirements import absent
-from tracer.discovery import discovery as discovery_module
-from tracer.discovery.discovery import Discovery
-from tracer.discovery.process_events import Batch, ProcessEvents
-from tracer.errors import BackendUnavailable
 
 EXEC, EXIT = 0x2, 0x8000_0000
 # Starts /bin/true again and again, as fast as it can, until its standard input ends or so many were started.
@@ -74,7 +74,7 @@ def test_short_lived_processes_leave_nothing_in_any_table() -> None:
 
 
 def test_the_table_of_those_that_settle_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery_module, "MOST_PENDING", 50)
+    monkeypatch.setattr(timetable, "MOST_PENDING", 50)
     made = Discovery(settle=3600.0)
     with following(made) as seen, churning(400) as churn:
         seen.poll(0)

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.discovery.cgroups import cgroups, move
-from tests.live.discovery.following import following
-from tests.live.discovery.kubernetes_api import Api, pod, serving
+from gomem.tracer.discovery.cluster import Cluster, PodApi, connect
+from gomem.tracer.discovery.discovery import Discovery
+from gomem.tracer.discovery.selection import parse_selection
+from gomem.tracer.discovery.workload import Workload
+from gomem.tracer.discovery.workloads import Workloads
+from gomem.tracer.errors import BackendUnavailable
 from tests.support.builds import build
+from tests.support.discovery.cgroups import cgroups, move
+from tests.support.discovery.following import following
+from tests.support.discovery.kubernetes_api import Api, pod, serving
 from tests.support.processes import running, wait_until
 from tests.support.requirements import absent
-from tracer.discovery.belonging import Belongings
-from tracer.discovery.cluster import Cluster, PodApi, connect
-from tracer.discovery.discovery import Discovery
-from tracer.discovery.selection import parse_selection
-from tracer.errors import BackendUnavailable
-from tracer.fleet.view import Belonging
 
 try:
     from kubernetes import client
@@ -197,27 +197,89 @@ def test_a_process_gets_the_names_of_its_pod_when_the_api_tells_them() -> None:
     ):
         move(process.pid, container)
         wait_until(lambda: os.path.samefile(f"/proc/{process.pid}/exe", becomes), "it is executed")
-        belongings = Belongings(node="node-1", cluster=cluster, label_keys=["app", "tier"])
+        workloads = Workloads(node="node-1", cluster=cluster, label_keys=["app", "tier"])
         selection = parse_selection(include={"label": ["app=checkout"]})
-        chosen = Discovery(selection, belongings=belongings, settle=0.0, scan_every=0.1, listen=None)
-        every = Discovery(belongings=belongings, settle=0.0, scan_every=0.1, listen=None)
+        chosen = Discovery(selection, workloads=workloads, settle=0.0, scan_every=0.1, listen=None)
+        every = Discovery(workloads=workloads, settle=0.0, scan_every=0.1, listen=None)
         with following(every) as everybody, following(chosen) as seen:
-            assert everybody.until_found(process.pid).belonging == Belonging(ID, UID, node="node-1")
+            assert everybody.until_found(process.pid).workload == Workload(ID, UID, node="node-1")
             seen.poll(0)
             assert process.pid not in seen.found
 
             labels = {"app": "checkout", "secret": "x"}
             api.put(pod("checkout-1", UID, labels=labels, containers={"main": ""}))
-            named = Belonging(ID, UID, "checkout-1", "shop", None, "node-1", {"app": "checkout"})
-            everybody.until(lambda: everybody.found[process.pid].belonging == named, "its pod is known")
-            assert seen.until_found(process.pid).belonging == named
+            named = Workload(ID, UID, "checkout-1", "shop", None, "node-1", {"app": "checkout"})
+            everybody.until(lambda: everybody.found[process.pid].workload == named, "its pod is known")
+            assert seen.until_found(process.pid).workload == named
 
             api.put(pod("checkout-1", UID, labels=labels, containers={"main": ID}))
             named = replace(named, container="main")
-            everybody.until(lambda: everybody.found[process.pid].belonging == named, "its container is known")
+            everybody.until(lambda: everybody.found[process.pid].workload == named, "its container is known")
 
             api.put(pod("checkout-1", UID, labels={"app": "other"}, containers={"main": ID}))
             seen.until(lambda: process.pid not in seen.found, "it is not wanted any more")
             named = replace(named, labels={"app": "other"})
-            everybody.until(lambda: everybody.found[process.pid].belonging == named, "its labels are known")
+            everybody.until(lambda: everybody.found[process.pid].workload == named, "its labels are known")
             assert process.pid not in {identity.pid for identity in everybody.ended}
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("stalls", "timed out"), ("drips", "took more than"), ("has no end", "more than 16777216 bytes"),
+        ("is all parts", "more than 16777216 bytes"), ("redirects", "307"),
+    ],
+)  # fmt: skip
+def test_a_list_that_no_honest_api_sends_is_given_up_and_what_was_known_stays(
+    how: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gomem.tracer.discovery.cluster._READ", 1.0)
+    monkeypatch.setattr("gomem.tracer.discovery.cluster._ANSWER", 1.0)
+    with serving() as (api, url):
+        api.put(pod("orders", UID, containers={"app": ID}))
+        with watching(url, token="secret") as cluster:
+            wait_until(lambda: cluster.pods.find(ID, None)[0] is not None, "it is known")
+            api.behaves = how
+            api.end_watches(forget=True)
+            wait_until(lambda: bool(cluster.why), "the limit")
+            assert told in cluster.why
+            assert cluster.pods.find(ID, None)[0] is not None
+            assert not any("/elsewhere" in path for path in api.paths)
+            api.behaves = ""
+            wait_until(lambda: not cluster.why, "it works again")
+
+
+def test_an_answer_of_many_small_parts_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gomem.tracer.discovery.cluster.MOST_PARTS", 100)
+    with serving() as (api, url):
+        api.put(pod("orders", UID, containers={"app": ID}, labels={f"label-{at}": "" for at in range(200)}))
+        with watching(url) as cluster:
+            wait_until(lambda: "more than 100 parts" in cluster.why, "the limit")
+
+
+def test_a_storm_of_what_is_too_old_is_asked_less_and_less_often() -> None:
+    with serving() as (api, url):
+        api.oldest = 1 << 40
+        with watching(url) as cluster:
+            wait_until(lambda: cluster.failures >= 3, "it waits longer and longer")
+            assert "too old" in cluster.why
+
+
+def test_a_token_that_was_exchanged_is_read_again() -> None:
+    tokens = iter(["old", "old", "new"])
+    with serving() as (api, url):
+        api.token = "Bearer new"
+
+        def connected() -> PodApi:
+            settings = client.Configuration(host=url, api_key={"authorization": f"Bearer {next(tokens, 'new')}"})
+            settings.retries = False
+            made: PodApi = client.CoreV1Api(client.ApiClient(settings))
+            return made
+
+        api.put(pod("orders", UID, containers={"app": ID}))
+        cluster = Cluster("node-1", connect=connected, first_wait=0.02)
+        cluster.start()
+        try:
+            wait_until(lambda: cluster.pods.find(ID, None)[0] is not None, "it is known")
+        finally:
+            cluster.stop()

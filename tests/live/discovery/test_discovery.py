@@ -4,21 +4,20 @@ import gc
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.live.discovery.following import Following, following
+from gomem.tracer.discovery.discovery import Discovery
+from gomem.tracer.discovery.recognition import ProgramKind
+from gomem.tracer.discovery.selection import Selection, parse_selection
+from gomem.tracer.errors import BackendUnavailable, TargetError, TargetGone
+from gomem.tracer.kernel.process_events import ProcessEvents
 from tests.support.builds import build
+from tests.support.discovery.following import Following, following
 from tests.support.processes import running, start_ticks, wait_until
 from tests.support.requirements import absent
-from tracer.discovery.discovery import Discovery
-from tracer.discovery.process_events import ProcessEvents
-from tracer.discovery.recognition import Kind
-from tracer.discovery.selection import Selection, parse_selection
-from tracer.errors import BackendUnavailable, TargetError, TargetGone
 
 RELEASE = "1.25.5"
 SETTLE = 0.05
@@ -60,7 +59,7 @@ def executed(pid: int, program: str | Path) -> None:
 def test_go_programs_appear_and_are_gone_and_others_are_not_heard_of(discovery: Make, becomes: Path) -> None:
     with following(discovery()) as seen, running(becomes, "x") as go, running("/bin/sleep", "1000") as other:
         found = seen.until_found(go.pid)
-        assert (found.name, found.exe, found.kind) == ("becomes", str(becomes), Kind.GO)
+        assert (found.name, found.exe, found.kind) == ("becomes", str(becomes), ProgramKind.GO)
         assert found.start_ticks == start_ticks(go.pid)
         assert found.uid == os.getuid()
         go.kill()
@@ -135,7 +134,7 @@ def test_a_deleted_executable_is_still_a_go_program(discovery: Make, becomes: Pa
         copy.unlink()
         with following(discovery()) as seen:
             found = seen.until_found(process.pid)
-            assert (found.exe, found.name, found.kind) == (str(copy), "deleted-program", Kind.GO)
+            assert (found.exe, found.name, found.kind) == (str(copy), "deleted-program", ProgramKind.GO)
 
 
 def test_a_process_stays_the_same_when_its_executable_is_replaced(
@@ -217,7 +216,7 @@ class TestPidsThatAreGiven:
             with following(made) as seen:
                 seen.poll(0)
                 assert made.mode == "fixed"
-                assert seen.found[process.pid].kind is Kind.NOT_GO
+                assert seen.found[process.pid].kind is ProgramKind.NOT_GO
                 assert other.pid not in seen.found
                 found = seen.found[process.pid]
                 process.kill()
@@ -230,10 +229,10 @@ class TestPidsThatAreGiven:
             executed(process.pid, becomes)
             with following(Discovery(parse_selection(pids=[process.pid]), scan_every=0.1)) as seen:
                 first = seen.until_found(process.pid)
-                assert first.kind is Kind.GO
+                assert first.kind is ProgramKind.GO
                 say(process)
                 seen.until_gone(first.identity)
-                assert seen.until_found(process.pid).kind is Kind.NOT_GO
+                assert seen.until_found(process.pid).kind is ProgramKind.NOT_GO
 
     def test_it_is_followed_beside_those_that_are_discovered(self, discovery: Make, becomes: Path) -> None:
         with running("/bin/sleep", "1000") as process, running(becomes, "x") as go:
@@ -268,20 +267,6 @@ def test_descriptors_are_given_back(discovery: Make, becomes: Path) -> None:
         seen.until_found(process.pid)
     made.stop()
     assert len(os.listdir("/proc/self/fd")) <= before
-
-
-def test_a_poll_that_waits_is_woken(discovery: Make) -> None:
-    made = discovery(parse_selection(include={"exe": ["no-such-program"]}))
-    made.start()
-    try:
-        made.poll(0)
-        thread = threading.Thread(target=made.poll, args=(600.0,))
-        thread.start()
-        made.wake()
-        thread.join(60.0)
-        assert not thread.is_alive()
-    finally:
-        made.stop()
 
 
 def test_following_holds_discovery_to_its_word(becomes: Path) -> None:

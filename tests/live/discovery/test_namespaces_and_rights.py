@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.live.discovery.cgroups import cgroups, move
-from tests.live.discovery.following import following
+from gomem.tracer.discovery.discovery import Discovery
+from gomem.tracer.errors import BackendUnavailable
+from gomem.tracer.kernel.process_events import ProcessEvents
 from tests.support.builds import build
+from tests.support.discovery.cgroups import cgroups, move
+from tests.support.discovery.following import following
 from tests.support.processes import running, wait_until, without_capabilities
 from tests.support.requirements import absent
-from tracer.discovery.discovery import Discovery
-from tracer.discovery.process_events import ProcessEvents
-from tracer.errors import BackendUnavailable
 
 ROOT = Path(__file__).resolve().parents[3]
 UID, OTHER_UID = "6f1c3c2e-9b1a-4d6e-8a53-2f0d3c9e7b11", "11111111-9b1a-4d6e-8a53-2f0d3c9e7b11"
@@ -36,7 +36,7 @@ def becomes() -> Path:
 def observer(
     *words: object, within: list[str] | tuple[str, ...] = (), environ: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    command = [*within, sys.executable, "-m", "tests.live.discovery.observer", *[str(word) for word in words]]
+    command = [*within, sys.executable, "-m", "tests.support.discovery.observer", *[str(word) for word in words]]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | (environ or {}), capture_output=True, text=True, check=False, timeout=250
     )

@@ -11,20 +11,20 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters.otlp_push import PushCollector, PushCounts
-from exporters.prometheus import MetricOptions, Scrapes
-from exporters.prometheus.catalog import process_metrics
-from exporters.web.statistics import WebCollector, WebStatistics
+from gomem.exporters.http.statistics import WebCollector, WebStatistics
+from gomem.exporters.otlp.push import PushCollector, PushCounts
+from gomem.exporters.prometheus import MetricOptions, Scrapes, cgroups
+from gomem.exporters.prometheus.catalog import process_metrics
+from gomem.tracer.process.target import Target
+from gomem.tracer.report import Report
+from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.watch.snapshot_report import snapshot_target
 from tests.support.builds import build
 from tests.support.debian import prometheus
 from tests.support.parked import Flag, parked
 from tests.support.prometheus import METRICS, running_prometheus
+from tests.support.samples.fleet import all_samples, target, view
 from tests.support.toolchains import RELEASES
-from tests.unit.exporters.prometheus.fleet import all_samples, target, view
-from tracer.inspection import Inspector
-from tracer.report import Report
-from tracer.session import snapshot_target
-from tracer.target import Target
 
 PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 ALL = MetricOptions(size_classes=True, go_collector=True)
@@ -108,5 +108,5 @@ def test_the_queries_of_the_page_are_queries_of_metrics_that_exist(tmp_path: Pat
     done = subprocess.run([promtool, "check", "rules", file], capture_output=True, check=False, timeout=60)
     assert len(queries) > 5
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
-    known = {metric.name for metric in process_metrics(ALL)}
+    known = {metric.name for metric in process_metrics(ALL)} | {metric.name for metric in cgroups.METRICS}
     assert set(re.findall(r"gomem_\w+", "".join(queries))) <= known

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from bpf.shared_target import SharedTarget
-from tests.live.bpf.sharing import sharing
-from tests.live.fleet.fleets import of, watching
+from gomem.bpf.shared_target import SharedTarget
+from gomem.tracer.addresses.interval_map import IntervalMap
+from gomem.tracer.discovery.selection import Selection
+from gomem.tracer.fleet.session import FleetSession
+from gomem.tracer.model.mappings import MappingModel
+from gomem.tracer.model.reconcile.reconciler import Reconciler
+from tests.support.bpf.sharing import sharing
 from tests.support.builds import Mode, build
+from tests.support.fleets import of, watching
 from tests.support.processes import running
-from tracer.discovery.selection import Selection
-from tracer.fleet.following import Following
-from tracer.model.follower import Follower
-from tracer.model.mappings import MappingModel
-from tracer.model.steps import Steps
 
 pytestmark = pytest.mark.bpf
-OF_A_PROCESS = (Following, Follower, SharedTarget, MappingModel, Steps)
+OF_A_PROCESS = (FleetSession, Reconciler, SharedTarget, MappingModel, IntervalMap)
 
 
 @pytest.fixture(autouse=True)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.bpf.sharing import sharing
-from tests.live.fleet.fleets import of, watching
+from gomem.tracer.discovery.selection import Conditions, Selection
+from gomem.tracer.fleet.session import FleetSession
+from gomem.tracer.fleet.view import FleetView, TargetState
+from tests.support.bpf.sharing import sharing
 from tests.support.builds import build
+from tests.support.fleets import of, watching
 from tests.support.parked import parked
 from tests.support.processes import running, vm_size, wait_until
-from tracer.discovery.selection import Conditions, Selection
-from tracer.fleet.following import Following
-from tracer.fleet.view import FleetView, TargetState
 
 CHURN = ("-mb", "16", "-phase", "300ms", "-seconds", "600")
 
@@ -91,9 +91,9 @@ def test_without_permission_the_view_says_what_would_help() -> None:
         script = f"""
 import os, sys
 os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
-from tests.live.bpf.sharing import sharing
-from tests.live.fleet.fleets import of, watching
-from tracer.discovery.selection import Selection
+from tests.support.bpf.sharing import sharing
+from tests.support.fleets import of, watching
+from gomem.tracer.discovery.selection import Selection
 with watching(Selection(pids=frozenset(({target.pid},)))) as watched:
     view = watched.until(lambda view: bool((one := of(view, {target.pid})) and one.state == "unreadable"), "trouble")
     print(of(view, {target.pid}).why)
@@ -107,18 +107,20 @@ def test_what_our_own_mistake_at_one_process_breaks_is_only_the_view_of_that_pro
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with parked(build("parked", "1.25.5")) as good, parked(build("parked", "1.25.5")) as bad:
-        look = Following.look
+        look = FleetSession.look
 
-        def fail_at_one(self: Following) -> None:
+        def fail_at_one(self: FleetSession) -> None:
             if self.pid == bad.pid:
                 raise ZeroDivisionError("a mistake of ours")
             look(self)
 
-        monkeypatch.setattr(Following, "look", fail_at_one)
+        monkeypatch.setattr(FleetSession, "look", fail_at_one)
         with watching(Selection(pids=frozenset((good.pid, bad.pid)))) as watched:
             view = watched.until(
-                lambda view: bool((one := of(view, good.pid)) and one.looks > 1)
-                and bool((two := of(view, bad.pid)) and two.state is TargetState.UNREADABLE),
+                lambda view: (
+                    bool((one := of(view, good.pid)) and one.looks > 1)
+                    and bool((two := of(view, bad.pid)) and two.state is TargetState.UNREADABLE)
+                ),
                 "one followed, one given up",
             )
             target = of(view, bad.pid)
@@ -131,7 +133,7 @@ def test_what_our_own_mistake_at_one_process_breaks_is_only_the_view_of_that_pro
 def test_a_process_that_the_kernel_can_tell_no_events_of_is_looked_at_all_the_same() -> None:
     with parked(build("parked", "1.25.5")) as target, sharing() as source:
         assert source._program is not None
-        source._program._free.clear()  # as with as many processes as there may be
+        source._program._table._free.clear()  # as with as many processes as there may be
         with watching(Selection(pids=frozenset((target.pid,))), source) as watched:
             view = watched.until(has_report(target.pid), "it was looked at")
     one = of(view, target.pid)

@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.live.discovery.cgroups import move, remove
-from tests.live.discovery.kubernetes_api import serving
+from gomem.tracer.discovery.selection import Selection
+from gomem.tracer.discovery.workloads import Workloads
+from gomem.tracer.fleet.view import FleetView
+from gomem.tracer.report import Cgroup, Limit
 from tests.live.discovery.test_cluster import watching as asking
-from tests.live.fleet.fleets import of, watching
 from tests.support.builds import build
+from tests.support.discovery.cgroups import move
+from tests.support.discovery.kubernetes_api import serving
+from tests.support.fleets import of, watching
+from tests.support.memory_cgroups import LIMIT, UNLIMITED, memory_cgroup
 from tests.support.parked import parked
 from tests.support.processes import wait_until
 from tests.support.requirements import absent
-from tracer.discovery.belonging import Belongings
-from tracer.discovery.selection import Selection
-from tracer.fleet.view import FleetView
-from tracer.kernel.cgroup import hierarchy_mounts, memory_membership
-from tracer.kernel.mounts import parse_mountinfo
-from tracer.report import Cgroup, Limit
-
-_LIMIT = {1: "memory.limit_in_bytes", 2: "memory.max"}
-_UNLIMITED = {1: "-1", 2: "max"}
 
 
 @pytest.fixture
 def limited() -> Iterator[tuple[Path, int]]:
     """Make a memory cgroup of our own; gives its directory and the version of its hierarchy."""
-    own = memory_membership(Path("/proc/self/cgroup").read_text())
-    if own is None:
-        absent("this kernel has no memory cgroups")
-    mounts = hierarchy_mounts(parse_mountinfo(Path("/proc/self/mountinfo").read_text()), own.version)
-    try:
-        made = Path(mounts[0].point, f"gomem-limits-{os.getpid()}")
-        made.mkdir()
-    except (IndexError, OSError) as error:
-        absent(f"no memory cgroup can be made here: {error}")
-    try:
-        if not (made / _LIMIT[own.version]).exists():
-            absent("the memory controller is not handed down")
-        yield made, own.version
-    finally:
-        remove(made)
+    with memory_cgroup("gomem-limits") as made:
+        yield made
 
 
 def in_cgroup(pid: int, condition: Callable[[Cgroup], bool]) -> Callable[[FleetView], bool]:
@@ -55,9 +37,9 @@ def in_cgroup(pid: int, condition: Callable[[Cgroup], bool]) -> Callable[[FleetV
 
 
 def test_a_cgroups_limit_is_what_it_is_now(limited: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracer.fleet.schedule.LOOK_SHARE", 0.5)
+    monkeypatch.setattr("gomem.tracer.fleet.schedule.LOOK_SHARE", 0.5)
     directory, version = limited
-    limit = directory / _LIMIT[version]
+    limit = directory / LIMIT[version]
     with parked(build("parked", "1.25.5")) as target, watching(Selection(pids=frozenset((target.pid,)))) as watched:
         watched.until(in_cgroup(target.pid, lambda cgroup: directory.name not in cgroup.path), "it was looked at")
         limit.write_text(str(300 << 20))
@@ -67,7 +49,7 @@ def test_a_cgroups_limit_is_what_it_is_now(limited: tuple[Path, int], monkeypatc
         )
         limit.write_text(str(200 << 20))
         watched.until(in_cgroup(target.pid, lambda one: one.memory_max == 200 << 20), "the limit is lower")
-        limit.write_text(_UNLIMITED[version])
+        limit.write_text(UNLIMITED[version])
         watched.until(in_cgroup(target.pid, lambda one: one.memory_max is None), "the limit is gone")
         assert not watched.complaints
 
@@ -75,7 +57,7 @@ def test_a_cgroups_limit_is_what_it_is_now(limited: tuple[Path, int], monkeypatc
 def test_why_the_name_of_a_pod_is_not_known_is_told_as_long_as_it_is_so(monkeypatch: pytest.MonkeyPatch) -> None:
     if find_spec("kubernetes") is None:
         absent("the Python package kubernetes is not installed")
-    monkeypatch.setattr("tracer.fleet.schedule.LOOK_SHARE", 0.5)
+    monkeypatch.setattr("gomem.tracer.fleet.schedule.LOOK_SHARE", 0.5)
 
     def told(pid: int, condition: Callable[[list[Limit]], bool]) -> Callable[[FleetView], bool]:
         def holds(view: FleetView) -> bool:
@@ -89,8 +71,8 @@ def test_why_the_name_of_a_pod_is_not_known_is_told_as_long_as_it_is_so(monkeypa
     with serving() as (api, url), parked(build("parked", "1.25.5")) as target:
         api.fail(403)
         with asking(url) as cluster:
-            belongings = Belongings(node="node-1", cluster=cluster)
-            with watching(Selection(pids=frozenset((target.pid,))), belongings=belongings) as watched:
+            workloads = Workloads(node="node-1", cluster=cluster)
+            with watching(Selection(pids=frozenset((target.pid,))), workloads=workloads) as watched:
                 watched.until(told(target.pid, lambda limits: any("403" in one.why for one in limits)), "the refusal")
                 api.fail(None)
                 watched.until(told(target.pid, lambda limits: not limits), "it is known now")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.bpf.sharing import sharing
-from tests.live.fleet.fleets import Watched, of, watching
+from gomem.tracer.discovery.selection import Selection
+from gomem.tracer.fleet.view import FleetView
+from gomem.tracer.report import Report
+from tests.support.bpf.sharing import sharing
 from tests.support.builds import build
+from tests.support.fleets import Watched, of, watching
 from tests.support.processes import running
-from tracer.discovery.selection import Selection
-from tracer.fleet.view import FleetView
-from tracer.report import Report
 
 pytestmark = [pytest.mark.bpf, pytest.mark.timeout(300)]
 
@@ -54,7 +54,7 @@ def hits(report: Report, role: str) -> int:
 def test_what_a_plugin_does_that_is_loaded_while_its_program_is_followed_is_seen(
     release: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tracer.fleet.schedule.LOOK_SHARE", 0.5)
+    monkeypatch.setattr("gomem.tracer.fleet.schedule.LOOK_SHARE", 0.5)
     program = build("plugins", release, mode="cgo")
     plugin = build("plugged", release, mode="cgo", extra_flags=["-buildmode=plugin"])
     with (

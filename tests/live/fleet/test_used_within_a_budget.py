@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from bpf.shared_target import SharedTarget
-from tests.live.bpf.sharing import sharing
-from tests.live.fleet.fleets import of, watching
+from gomem.bpf.shared_target import SharedTarget
+from gomem.tracer.discovery.selection import Selection
+from gomem.tracer.report import Report
+from tests.support.bpf.sharing import sharing
 from tests.support.builds import build
+from tests.support.fleets import of, watching
 from tests.support.processes import running
-from tracer.discovery.selection import Selection
-from tracer.report import Report
 
 pytestmark = pytest.mark.bpf
 
@@ -24,7 +24,7 @@ def hits_of_used(target: SharedTarget) -> int:
 @pytest.mark.parametrize("release", ["1.19", "1.27.3"])
 def test_what_it_would_cost_too_much_to_watch_is_learned_from_looks(release: str) -> None:
     path, words = build("scavenger", release), ("-mb", "32", "-block", "64")
-    with sharing(used_budget=5e-5) as source, running(path, *words) as process:
+    with sharing(share_for_used=5e-5) as source, running(path, *words) as process:
         pid = process.pid
         with watching(Selection(pids=frozenset((pid,))), source) as watched:
 
@@ -40,7 +40,8 @@ def test_what_it_would_cost_too_much_to_watch_is_learned_from_looks(release: str
 
             report_after(2)
             target = source.target(pid)
-            watched.until(lambda _: target.used is not None and not target.used.attached, "the probe is off")
+            watched.until(lambda _: not any(used.attached for used in target.uprobes.governed), "the probe is off")
+            assert target.uprobes.governed
             hits = hits_of_used(target)
             last = report_after(LOOKS)
             assert hits_of_used(target) == hits

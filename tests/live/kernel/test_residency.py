@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gomem.tracer.errors import TargetGone
+from gomem.tracer.kernel.maps import read_mappings
+from gomem.tracer.kernel.pagemap import read_residency
+from gomem.tracer.kernel.residency import Method, Page, Residency
+from gomem.tracer.kernel.smaps import Rollup, read_rollup, read_smaps
+from gomem.tracer.process.target import Target
 from tests.support.occupant import HUGE, PAGE, Occupant, occupant
-from tracer.errors import TargetGone
-from tracer.kernel.maps import read_mappings
-from tracer.kernel.pagemap import read_residency
-from tracer.kernel.residency import Method, Page, Residency
-from tracer.kernel.smaps import Rollup, read_rollup, read_smaps
-from tracer.target import Target
+from tests.support.pages import having
 
 METHODS: list[Method] = ["pagemap_scan", "pagemap"]
 KNOWN = [
@@ -44,7 +45,7 @@ def test_the_pages_that_were_touched_are_those_that_are_resident(occupation: str
         here = int(residency.rss_in(*process.place)[0])
     assert here == process.said["resident"]
     assert residency.rss_bytes == rollup.rss
-    assert residency.swap_bytes == 0
+    assert int(residency.swap.sum()) == 0
     assert residency.exact
     assert residency.method == method
     if "lazy_free" in process.said:
@@ -52,7 +53,7 @@ def test_the_pages_that_were_touched_are_those_that_are_resident(occupation: str
         assert rollup.lazy_free is not None
         assert process.said["lazy_free"] - 64 * PAGE <= rollup.lazy_free <= process.said["lazy_free"]
     if "zero" in process.said:
-        zero = residency.having(Page.ZERO)
+        zero = having(residency, Page.ZERO)
         assert zero.start.tolist() == [process.said["address"]]
         assert zero.bytes == process.said["zero"]
     if "shmem" in process.said:
@@ -72,7 +73,7 @@ def test_a_huge_page_counts_whole_and_the_huge_zero_page_not_at_all(method: Meth
     assert huge.tolist() == [HUGE, 0]
     assert residency.rss_bytes == rollup.rss
     if method == "pagemap_scan":
-        assert residency.having(Page.HUGE, without=Page.ZERO).bytes == HUGE
+        assert having(residency, Page.HUGE, without=Page.ZERO).bytes == HUGE
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_reserved_huge_pages_are_in_ram_but_not_in_rss(method: Method) -> None:
         residency, rollup = look(process.pid, method)
         here = int(residency.rss_in(*process.place)[0])
     assert here == 0
-    assert residency.bytes_with(Page.HUGETLB | Page.PRESENT) == process.said["hugetlb"] == rollup.private_hugetlb
+    assert having(residency, Page.HUGETLB | Page.PRESENT).bytes == process.said["hugetlb"] == rollup.private_hugetlb
     assert residency.rss_bytes == rollup.rss
 
 

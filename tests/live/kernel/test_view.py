@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from gomem.tracer.errors import TargetGone
+from gomem.tracer.kernel.cgroup import memory_membership, read_memory_cgroup
+from gomem.tracer.kernel.maps import read_mappings
+from gomem.tracer.kernel.view import read_kernel_view
+from gomem.tracer.process.target import Target
 from tests.support.builds import build, built
 from tests.support.occupant import occupant
 from tests.support.parked import parked
 from tests.support.processes import running
 from tests.support.toolchains import RELEASES
-from tracer.errors import TargetGone
-from tracer.kernel.cgroup import memory_membership, read_memory_cgroup
-from tracer.kernel.maps import read_mappings
-from tracer.kernel.view import read_kernel_view
-from tracer.target import Target
 
 CONTAINER = "c0ffee" * 10 + "abcd"
 

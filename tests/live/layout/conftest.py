@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gomem.tracer.layout import generate
 from tests.support.cache import cache_dir, made_once
 from tests.support.toolchains import ALL_RELEASES, toolchain
-from tracer.layout import generate
 
 
 @pytest.fixture(scope="session", params=ALL_RELEASES)

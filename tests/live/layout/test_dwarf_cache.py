@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.errors import LayoutError
+from gomem.tracer.layout import dwarf_cache
+from gomem.tracer.layout.comparison import contradictions
+from gomem.tracer.layout.dwarf_cache import MOST_ENTRIES, cache_directory, cached_layout_from_dwarf, entry_key
+from gomem.tracer.layout.layout import Layout
 from tests.live.layout.conftest import probe
+from tests.support.dwarf import layout_from_dwarf
 from tests.support.requirements import program as tool
-from tracer.binary.executable import Executable
-from tracer.errors import LayoutError
-from tracer.layout import dwarf_cache
-from tracer.layout.comparison import contradictions
-from tracer.layout.dwarf import layout_from_dwarf
-from tracer.layout.dwarf_cache import MOST_ENTRIES, cache_directory, cached_layout_from_dwarf, entry_key
-from tracer.layout.layout import Layout
 
 RELEASE = "1.25.5"
 
@@ -171,6 +171,87 @@ def test_many_at_once_see_whole_entries_only(path: Path, tmp_path: Path) -> None
         _, errors = run.communicate(timeout=120)
         assert run.returncode == 0, errors
     assert all(not entry.name.startswith(".new-") for entry in tmp_path.iterdir())
+
+
+NOBODY = 65534
+_AS_ROOT = "only root can run with another user's HOME"
+
+
+def forgotten(directory: Path, count: int = MOST_ENTRIES + 20, owner: int = NOBODY) -> set[Path]:
+    """Write files that look like the oldest entries of a cache."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files = [directory / f"{number:064x}" for number in range(count)]
+    for file in (*files, directory / ".new-keepsake", directory / "keepsake"):
+        file.write_bytes(b"somebody's")
+        os.utime(file, (1, 1))
+        os.chown(file, owner, owner)
+    return set(directory.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason=_AS_ROOT)
+@pytest.mark.parametrize("level", ["home", ".cache", "gomem", "dwarf"])
+def test_a_link_of_another_user_leads_nobody_into_anothers_files(level: str, path: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    levels = ["home", ".cache", "gomem", "dwarf"]
+    below = levels[levels.index(level) + 1 :]
+    there = forgotten(victim.joinpath(*below), owner=0)
+    at = tmp_path
+    for name in levels[: levels.index(level)]:
+        at = at / name
+        at.mkdir()
+        os.chown(at, NOBODY, NOBODY)
+    (at / level).symlink_to(victim)
+    os.chown(at / level, NOBODY, NOBODY, follow_symlinks=False)
+    through_the_cache(path, tmp_path.joinpath(*levels))
+    assert set(victim.joinpath(*below).iterdir()) == there
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason=_AS_ROOT)
+@pytest.mark.parametrize("whose", ["another's", "writable for a group", "below another's"])
+def test_a_directory_in_which_others_have_a_say_is_left_alone(whose: str, path: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "home" / "dwarf"
+    there = forgotten(directory, owner=0)
+    if whose == "writable for a group":
+        directory.chmod(0o770)
+    else:
+        os.chown(directory if whose == "another's" else directory.parent, NOBODY, NOBODY)
+    through_the_cache(path, directory)
+    assert set(directory.iterdir()) == there
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason=_AS_ROOT)
+def test_only_entries_that_are_our_own_are_deleted(path: Path, tmp_path: Path) -> None:
+    theirs = forgotten(tmp_path / "cache")
+    through_the_cache(path, tmp_path / "cache")
+    assert len(set((tmp_path / "cache").iterdir()) - theirs) == 1
+    assert theirs < set((tmp_path / "cache").iterdir())
+    ours = {file for file in forgotten(tmp_path / "mine", owner=os.geteuid()) if len(file.name) < 64}
+    through_the_cache(path, tmp_path / "mine")
+    left = set((tmp_path / "mine").iterdir())
+    assert ours - left == {tmp_path / "mine" / ".new-keepsake"}
+    assert len([file for file in left if len(file.name) == 64]) == MOST_ENTRIES
+
+
+def test_a_link_that_is_our_own_or_roots_is_followed_on_the_way(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    through_the_cache(path, tmp_path / "link" / "gomem" / "dwarf")
+    assert len(list((tmp_path / "real" / "gomem" / "dwarf").iterdir())) == 1
+
+
+@pytest.mark.parametrize("level", ["gomem", "dwarf"])
+def test_a_link_in_place_of_the_cache_is_not_followed_even_if_it_is_our_own(
+    level: str, path: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "gomem" / "dwarf"
+    elsewhere = tmp_path / "elsewhere"
+    below = cache.relative_to(tmp_path / "gomem" if level == "gomem" else cache)
+    there = forgotten(elsewhere / below, owner=os.geteuid())
+    link = cache if level == "dwarf" else cache.parent
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(elsewhere)
+    through_the_cache(path, cache)
+    assert set((elsewhere / below).iterdir()) == there
 
 
 def test_the_directory_is_where_the_xdg_specification_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from tracer.events import ROLE_KINDS, Kind
-from tracer.layout.roles import Probe, resolve_roles
+from gomem.tracer.events.record import ROLE_KINDS, EventKind
+from gomem.tracer.layout.roles import Probe, resolve_roles
 
 
 class Code:
@@ -74,7 +74,7 @@ def probes(any_release: str, code: Code) -> list[Probe]:
     return resolve_roles(f"go{any_release}", "amd64", present.__contains__)
 
 
-def chosen(probes: list[Probe], *kinds: Kind) -> set[str]:
+def chosen(probes: list[Probe], *kinds: EventKind) -> set[str]:
     return {probe.symbol.removeprefix("runtime.") for probe in probes if probe.kind in kinds}
 
 
@@ -91,10 +91,12 @@ def test_no_chosen_function_is_inlined_anywhere(code: Code, probes: list[Probe])
 
 def test_all_of_the_runtimes_mappings_go_through_the_chosen_functions(code: Code, probes: list[Probe]) -> None:
     """Sysargs looks for the page size in a mapping of its own where the kernel gives no auxiliary vector."""
-    roles = chosen(probes, Kind.RESERVE, Kind.MAP, Kind.USED, Kind.UNUSED, Kind.FAULT, Kind.ALLOC)
+    roles = chosen(
+        probes, EventKind.RESERVE, EventKind.MAP, EventKind.USED, EventKind.UNUSED, EventKind.FAULT, EventKind.ALLOC
+    )
     assert code.callers["mmap"] <= roles | {"sysargs"}
-    assert code.callers["mmap"] >= chosen(probes, Kind.RESERVE, Kind.MAP, Kind.ALLOC)
-    assert chosen(probes, Kind.FREE) == {"munmap"}
+    assert code.callers["mmap"] >= chosen(probes, EventKind.RESERVE, EventKind.MAP, EventKind.ALLOC)
+    assert chosen(probes, EventKind.FREE) == {"munmap"}
 
 
 def test_growth_and_garbage_collection_have_one_caller_each(code: Code, probes: list[Probe]) -> None:
@@ -107,7 +109,7 @@ def test_growth_and_garbage_collection_have_one_caller_each(code: Code, probes: 
 
 def test_every_span_passes_one_probe_on_its_way_in_and_one_on_its_way_out(code: Code, probes: list[Probe]) -> None:
     """User arenas (GOEXPERIMENT=arenas) alone make a span past allocSpan, and reuse it without freeing it."""
-    (made,), (freed,) = chosen(probes, Kind.SPAN_ALLOC), chosen(probes, Kind.SPAN_FREE)
+    (made,), (freed,) = chosen(probes, EventKind.SPAN_ALLOC), chosen(probes, EventKind.SPAN_FREE)
     if made == "(*mheap).initSpan":
         assert code.callers[made] - {"(*mheap).allocUserArenaChunk"} == {"(*mheap).allocSpan"}
     assert made in ("(*mheap).initSpan", "(*mheap).allocSpan")
@@ -117,14 +119,14 @@ def test_every_span_passes_one_probe_on_its_way_in_and_one_on_its_way_out(code: 
 
 def test_no_allocation_passes_two_probes(code: Code, probes: list[Probe]) -> None:
     """Only a tiny allocation under runtime/secret does: its slow path, which is not probed, calls another variant."""
-    allocators = chosen(probes, Kind.MALLOCGC)
+    allocators = chosen(probes, EventKind.MALLOCGC)
     for allocator in allocators:
         assert not code.callers[allocator] & allocators
 
 
 def test_every_allocation_passes_a_probe(code: Code, probes: list[Probe]) -> None:
     """What mallocgc calls to allocate is probed wherever mallocgc itself is not."""
-    allocators = chosen(probes, Kind.MALLOCGC)
+    allocators = chosen(probes, EventKind.MALLOCGC)
     if "mallocgc" not in allocators:
         reached = {name for name, callers in code.callers.items() if "mallocgc" in callers and "mallocgc" in name}
         assert {name for name in reached if not name.endswith("Debug")} <= allocators

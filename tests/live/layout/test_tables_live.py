@@ -7,12 +7,13 @@ from importlib.resources import files
 
 import pytest
 
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.layout.dwarf import read_raw_layout
+from gomem.tracer.layout.tables import table_for
 from tests.live.layout.conftest import probe
 from tests.support.builds import build
+from tests.support.dwarf import layout_from_dwarf
 from tests.support.toolchains import toolchain
-from tracer.binary.executable import Executable
-from tracer.layout.dwarf import layout_from_dwarf, read_raw_layout
-from tracer.layout.tables import table_for
 
 
 @pytest.mark.parametrize("goarch", ["amd64", "arm64"])
@@ -21,8 +22,10 @@ def test_the_committed_table_is_what_the_toolchain_says(any_release: str, goarch
         raw, _ = read_raw_layout(exe)
     minor = ".".join(any_release.split(".")[:2])
     name = f"go{minor}-{goarch}.json"
-    committed = json.loads(files("tracer.layout").joinpath("tables", name).read_text(encoding="utf-8"))
-    fix = f"regenerate it: python -m tracer.layout.generate --goarch {goarch} --toolchain {toolchain(any_release)}"
+    committed = json.loads(files("gomem.tracer.layout").joinpath("tables", name).read_text(encoding="utf-8"))
+    fix = (
+        f"regenerate it: python -m gomem.tracer.layout.generate --goarch {goarch} --toolchain {toolchain(any_release)}"
+    )
     for section in ("go", "goarch", "constants", "globals", "structs"):
         assert json.loads(json.dumps(raw[section])) == committed[section], fix
 

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from gomem.tracer.cli.watching import watch
+from gomem.tracer.watch.backend import TraceRequest
 from tests.support.builds import build
-from tracer.cli.watching import Wish, watch
 
 pytestmark = pytest.mark.bpf
 
@@ -20,7 +21,8 @@ def test_every_cycle_is_what_gctrace_says_it_was(
 ) -> None:
     """Only one goroutine allocates: nothing comes between the runtime's reading of its figures and ours."""
     monkeypatch.setenv("GODEBUG", "gctrace=1")
-    report = watch(Wish(None, (str(build("rounds", release)), "-rounds", "4", "-gogc", "100"), None, "bpf", True))
+    command = (str(build("rounds", release)), "-rounds", "4", "-gogc", "100")
+    report = watch(TraceRequest(None, command, None, "bpf", True))
     told = [tuple(map(int, found)) for found in GCTRACE.findall(capfd.readouterr().err)]
     cycles = report.gc_cycles
     assert cycles is not None

@@ -15,28 +15,31 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import time_ns
 
 import numpy as np
 import pytest
 
+from gomem.tracer.addresses.region_states import PREPARED
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.machine import usage
+from gomem.tracer.model.activity import Activity
+from gomem.tracer.model.explained import Explained
+from gomem.tracer.model.mappings import ADDRESS_SPACE
+from gomem.tracer.model.reconcile.comparison import Found
+from gomem.tracer.model.sources_of_scavenging import scavenge_source
+from gomem.tracer.process.launch import Launched
+from gomem.tracer.process.target import Target
+from gomem.tracer.program.go_program import GoProgram, load_program
+from gomem.tracer.report import Report
+from gomem.tracer.snapshot.inspection import Inspector, Snapshot
+from gomem.tracer.watch import trace
+from gomem.tracer.watch.backend import StartedBackend, TraceRequest, start_backend
+from gomem.tracer.watch.live import LiveSession
+from gomem.tracer.watch.moments import rfc3339
+from gomem.tracer.watch.plugins import Plugins
 from tests.support.builds import Mode, build
 from tests.support.godebug import ScavengeLine, gc_lines, scavenge_lines
-from tracer import session
-from tracer.events import EventBatch, Kind
-from tracer.inspection import Inspector, Look
-from tracer.join import PREPARED
-from tracer.model.activity import Activity
-from tracer.model.explained import Explained
-from tracer.model.follower import Found
-from tracer.model.mappings import ADDRESS_SPACE
-from tracer.model.sources_of_scavenging import scavenge_source
-from tracer.plugins import Plugins
-from tracer.program import GoProgram, load_program
-from tracer.report import Report
-from tracer.session import Plan
-from tracer.sources.launch import Launched
-from tracer.target import Target
-from tracer.watch import Watch
 
 pytestmark = [pytest.mark.bpf, pytest.mark.timeout(600)]
 
@@ -76,10 +79,12 @@ SITUATIONS = (
 class Run:
     """One program that is traced: what gomem saw of it, and what it wrote itself."""
 
-    def __init__(self, situation: Situation, launched: Launched, program: GoProgram, plan: Plan, scratch: Path) -> None:
-        self.situation, self.launched, self.program, self.plan = situation, launched, program, plan
+    def __init__(
+        self, situation: Situation, launched: Launched, program: GoProgram, backend: StartedBackend, scratch: Path
+    ) -> None:
+        self.situation, self.launched, self.program, self.backend = situation, launched, program, backend
         self.scratch = scratch
-        self.looks: list[Look] = []
+        self.looks: list[Snapshot] = []
         self.scavenged: dict[str, list[tuple[int, int]]] = defaultdict(list)  # by source: time and bytes of `unused`
         self.last_cycle = 0  # when the last GC cycle ended
         self.found = Found()
@@ -90,14 +95,14 @@ class Run:
         runs[threading.get_ident()] = self
         with Target.open(self.launched.pid) as target, Inspector(target, self.program) as inspector:
             inspector.prepare()
-            self.report = session.watch_target(inspector, self.plan, LIMIT, lambda: False, self.launched)
+            self.report = watched(inspector, self.backend)
 
-    def looked(self, watch: Watch) -> None:
+    def looked(self, session: LiveSession) -> None:
         """Keep a look; let the program end once enough of them were compared."""
-        assert watch._follower is not None
-        self.found = watch._follower.found
-        if watch.look is not None:
-            self.looks.append(watch.look)
+        assert session.reconciler is not None
+        self.found = session.reconciler.found
+        if session.look is not None:
+            self.looks.append(session.look)
         if self.found.exact_looks >= EXACT_LOOKS:
             (self.scratch / UNCOMPARED).unlink(missing_ok=True)
 
@@ -107,11 +112,11 @@ class Run:
 
     def seen(self, activity: Activity, batch: EventBatch) -> None:
         """Keep what was scavenged by whom, and when the last cycle ended."""
-        rows = np.flatnonzero(batch["kind"] == Kind.UNUSED)
+        rows = np.flatnonzero(batch["kind"] == EventKind.UNUSED)
         for row, chain in zip(rows.tolist(), activity.callers.label(batch, rows).tolist(), strict=True):
             source = scavenge_source(activity.callers.chains[chain].callers)
             self.scavenged[source].append((int(batch["time"][row]), int(batch["args"][row, 1])))
-        self.last_cycle = max(self.last_cycle, *batch["time"][batch["kind"] == Kind.GC_DONE].tolist(), 0)
+        self.last_cycle = max(self.last_cycle, *batch["time"][batch["kind"] == EventKind.GC_DONE].tolist(), 0)
 
 
 runs: dict[int, Run] = {}
@@ -120,11 +125,11 @@ runs: dict[int, Run] = {}
 @pytest.fixture(autouse=True)
 def _kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep what the watches of this module's threads see, which look more often than others."""
-    take_look, feed, see = Watch.take_look, Activity.feed, Plugins.see
+    take_look, feed, see = LiveSession.take_look, Activity.feed, Plugins.see
 
-    def look(watch: Watch, *, last: bool = False) -> None:
-        take_look(watch, last=last)
-        runs[threading.get_ident()].looked(watch)
+    def look(session: LiveSession, *, last: bool = False) -> None:
+        take_look(session, last=last)
+        runs[threading.get_ident()].looked(session)
 
     def count(activity: Activity, batch: EventBatch, explained: Explained | None = None) -> None:
         feed(activity, batch, explained)
@@ -137,10 +142,10 @@ def _kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return batch
 
     monkeypatch.setattr(Plugins, "see", probe)
-    monkeypatch.setattr(Watch, "take_look", look)
+    monkeypatch.setattr(LiveSession, "take_look", look)
     monkeypatch.setattr(Activity, "feed", count)
-    monkeypatch.setattr("tracer.watch._LOOK_EVERY", 0.4)
-    monkeypatch.setattr("tracer.watch._LOOK_SHARE", 0.5)
+    monkeypatch.setattr("gomem.tracer.watch.trace.LOOK_EVERY", 0.4)
+    monkeypatch.setattr("gomem.tracer.watch.trace.LOOK_SHARE", 0.5)
     yield
     runs.clear()
 
@@ -185,11 +190,12 @@ def started(situation: Situation, release: str, scratch: Path) -> Iterator[Run]:
         with output_to(scratch):
             launched = stack.enter_context(Launched(argv))
         program = load_program(launched.image)
-        plan = session.start_source("bpf", launched.pid, program, launched)
-        assert plan.source is not None
-        stack.callback(plan.source.stop)
+        request = TraceRequest(None, tuple(argv), None, "bpf", True)
+        backend = start_backend(request, launched.pid, program, launched=True)
+        assert backend.source is not None
+        stack.callback(backend.source.stop)
         try:
-            yield Run(situation, launched, program, plan, scratch)
+            yield Run(situation, launched, program, backend, scratch)
         finally:
             if launched.resumed and launched.poll() is None:
                 os.kill(launched.pid, signal.SIGKILL)
@@ -211,6 +217,21 @@ def test_events_lead_to_what_every_look_sees(release: str, tmp_path: Path) -> No
             assert run.launched.poll() == 0, f"{run.situation.name}: {(run.scratch / 'stderr').read_text()[-2000:]}"
     for run in here:
         check(run, release)
+
+
+def watched(inspector: Inspector, backend: StartedBackend) -> Report:
+    """Watch a launched program with a started backend, stop it, and return the report."""
+    facts, spent = inspector.facts(), usage.cpu_seconds()
+    session = trace.begin_session(inspector, backend, facts, launched=True)
+    try:
+        outcome = trace.run(session, LIMIT, lambda: False, launched=True)
+        target_cpu = session.target_cpu()
+    finally:
+        session.finish()
+        session.close()
+    overhead = backend.overhead(usage.cpu_seconds() - spent, target_cpu, outcome.seconds)
+    limits = session.limits([outcome.limit] if outcome.limit else [])
+    return session.report(facts, rfc3339(time_ns()), outcome.seconds, overhead, limits, backend.lost)
 
 
 def check(run: Run, release: str) -> None:
@@ -236,7 +257,7 @@ def check(run: Run, release: str) -> None:
         check_scavenging(run, report, scavenge_lines(stderr), release)
 
 
-def decommitted(looks: list[Look]) -> int:
+def decommitted(looks: list[Snapshot]) -> int:
     """Return how many Prepared bytes of arenas the looks found without access, as harddecommit leaves them."""
     total = 0
     for look in looks:

@@ -6,12 +6,14 @@ import time
 
 import pytest
 
-from bpf.program import Program
-from bpf.source import BpfSource
+from gomem.bpf.governor import GovernedUprobes
+from gomem.bpf.probes.uprobes import Backend, Keeper
+from gomem.bpf.switchable_uprobes import Probed
+from gomem.tracer.cli.watching import watch
+from gomem.tracer.watch.backend import TraceRequest
 from tests.support.builds import build
 from tests.support.command import gomem
 from tests.support.processes import running
-from tracer.cli.watching import Wish, watch
 
 pytestmark = [pytest.mark.bpf, pytest.mark.timeout(300)]
 
@@ -37,15 +39,15 @@ def test_what_it_would_cost_too_much_to_watch_is_learned_from_looks(release: str
 
 
 def test_what_was_used_before_that_was_watched_for_is_no_anomaly(monkeypatch: pytest.MonkeyPatch) -> None:
-    put_on = BpfSource._start_governed
+    put_on = GovernedUprobes.start
 
-    def late(source: BpfSource, program: Program) -> None:
+    def late(used: GovernedUprobes, program: Probed, pid: int, backend: Backend, first: int, keeper: Keeper) -> None:
         time.sleep(0.3)  # the others are on: pages are given back, used unseen, and given back again
-        put_on(source, program)
+        put_on(used, program, pid, backend, first, keeper)
 
-    monkeypatch.setattr(BpfSource, "_start_governed", late)
+    monkeypatch.setattr(GovernedUprobes, "start", late)
     with running(build("scavenger", "1.25.5"), "-mb", "32", "-block", "64") as target:
-        report = watch(Wish(target.pid, (), 3.0, "bpf", True, budget=1.0))
+        report = watch(TraceRequest(target.pid, (), 3.0, "bpf", True, budget=1.0))
     assert report.drift is not None
     assert report.event_loss is not None
     assert (report.drift.illegal_count, report.event_loss.drift_bytes) == (0, 0)

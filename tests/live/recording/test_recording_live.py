@@ -8,28 +8,28 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from exporters.json_report import render_json
-from tests.live.recording.until import LIMIT, Until
+from gomem.exporters.json.report import render_json
+from gomem.tracer.cli.watching import watch
+from gomem.tracer.errors import GomemError
+from gomem.tracer.events.optional_roles import RESIDENCY_ROLES
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.model.reconcile.reconciler import Reconciler
+from gomem.tracer.recording.contents import Beginning
+from gomem.tracer.recording.reader import RecordingReader, StoredSnapshot
+from gomem.tracer.recording.recorder import Recorder
+from gomem.tracer.replay.file import replay_file
+from gomem.tracer.report import Report
+from gomem.tracer.watch.backend import Backend, TraceRequest
 from tests.support.builds import build
 from tests.support.command import gomem, obeys_the_rules, outcome, started
 from tests.support.processes import rss, running, wait_until
-from tracer.cli.watching import Wish, watch
-from tracer.errors import GomemError
-from tracer.events import EventBatch, Kind
-from tracer.model.follower import Follower
-from tracer.optional_roles import RESIDENCY_ROLES
-from tracer.recording.contents import Beginning
-from tracer.recording.recorder import Recorder
-from tracer.recording.tape import StoredLook, Tape
-from tracer.replay import replay_file
-from tracer.report import Report
-from tracer.session import Choice
+from tests.support.recording_until import LIMIT, Until
 
 RELEASE = "1.25.5"
 
@@ -41,11 +41,11 @@ def churning() -> Iterator[subprocess.Popen[bytes]]:
         yield process
 
 
-def both(wish: Wish, into: Path | Recorder) -> tuple[Report, Report]:
+def both(request: TraceRequest, into: Path | Recorder) -> tuple[Report, Report]:
     """Return the report of a watch and that of the recording that was made of it."""
     recorder = into if isinstance(into, Recorder) else Recorder(str(into))
     try:
-        report = watch(wish, recorder)
+        report = watch(request, lambda: recorder)
     finally:
         recorder.close()
     assert report.event_loss is None or report.event_loss.lost == 0
@@ -54,7 +54,7 @@ def both(wish: Wish, into: Path | Recorder) -> tuple[Report, Report]:
 
 def collected(recorder: Until) -> bool:
     """Return whether a recording has two looks, collections, and memory that was used."""
-    return recorder.looks > 1 and recorder.counts[Kind.GC_DONE] > 1 and recorder.counts[Kind.USED] > 100
+    return recorder.looks > 1 and recorder.counts[EventKind.GC_DONE] > 1 and recorder.counts[EventKind.USED] > 100
 
 
 def differences(left: Report, right: Report) -> dict[str, tuple[Any, Any]]:
@@ -67,11 +67,11 @@ def differences(left: Report, right: Report) -> dict[str, tuple[Any, Any]]:
 @pytest.mark.bpf
 @pytest.mark.parametrize("backend", ["bpf", "strace", "procfs"])
 def test_a_replay_is_the_report_that_the_trace_gave(
-    churning: subprocess.Popen[bytes], tmp_path: Path, backend: Choice
+    churning: subprocess.Popen[bytes], tmp_path: Path, backend: Backend
 ) -> None:
     path = tmp_path / "r"
-    wish = Wish(churning.pid, (), LIMIT if backend == "bpf" else 1.0, backend, True)
-    traced, replayed = both(wish, Until(path, collected) if backend == "bpf" else path)
+    request = TraceRequest(churning.pid, (), LIMIT if backend == "bpf" else 1.0, backend, True)
+    traced, replayed = both(request, Until(path, collected) if backend == "bpf" else path)
     assert differences(traced, replayed) == {}
     assert replayed.memstats is not None
     if backend == "bpf":
@@ -85,7 +85,7 @@ def test_a_replay_is_the_report_that_the_trace_gave(
 @pytest.mark.parametrize("mode", ["exe", "pie"])
 def test_so_it_is_of_a_program_watched_from_its_start(tmp_path: Path, mode: Any) -> None:
     command = (str(build("tiny", RELEASE, mode=mode)), "-hold", "700ms")
-    traced, replayed = both(Wish(None, command, None, "bpf", True), tmp_path / "r")
+    traced, replayed = both(TraceRequest(None, command, None, "bpf", True), tmp_path / "r")
     assert differences(traced, replayed) == {}
     assert replayed.event_log
     assert replayed.heap is not None
@@ -94,10 +94,10 @@ def test_so_it_is_of_a_program_watched_from_its_start(tmp_path: Path, mode: Any)
 @pytest.mark.bpf
 def test_page_faults_and_resident_bytes_are_replayed(churning: subprocess.Popen[bytes], tmp_path: Path) -> None:
     def told(recorder: Until) -> bool:
-        return recorder.looks > 1 and recorder.counts[Kind.PAGE_FAULTS] > 50 and recorder.counts[Kind.RSS] > 0
+        return recorder.looks > 1 and recorder.counts[EventKind.PAGE_FAULTS] > 50 and recorder.counts[EventKind.RSS] > 0
 
-    wish = Wish(churning.pid, (), LIMIT, "bpf", True, optional=RESIDENCY_ROLES)
-    traced, replayed = both(wish, Until(tmp_path / "r", told))
+    request = TraceRequest(churning.pid, (), LIMIT, "bpf", True, optional=RESIDENCY_ROLES)
+    traced, replayed = both(request, Until(tmp_path / "r", told))
     assert differences(traced, replayed) == {}
     assert replayed.live_resident is not None
     assert replayed.live_resident.peak.total >= replayed.live_resident.now.total > 0
@@ -123,10 +123,10 @@ def test_a_recording_has_the_identical_events_in_the_identical_batches(
     churning: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     recorder = Remembering(tmp_path / "r")
-    watch(Wish(churning.pid, (), LIMIT, "bpf", True), recorder)
+    watch(TraceRequest(churning.pid, (), LIMIT, "bpf", True), lambda: recorder)
     recorder.close()
-    with Tape(str(tmp_path / "r")) as tape:
-        steps = [step for content in tape.contents() if isinstance(content, list) for step in content]
+    with RecordingReader(str(tmp_path / "r")) as reader:
+        steps = [step for content in reader.contents() if isinstance(content, list) for step in content]
     assert sum(len(step.batch) for step in steps) > 100
     assert [(step.batch.tobytes(), step.until, step.lost) for step in steps] == recorder.given
 
@@ -138,17 +138,17 @@ def test_first_look_and_events_lead_to_the_address_space_of_the_last_look(
     path = tmp_path / "r"
 
     def much(recorder: Until) -> bool:
-        return recorder.counts.total() > 2000 and recorder.counts[Kind.GC_DONE] > 2
+        return recorder.counts.total() > 2000 and recorder.counts[EventKind.GC_DONE] > 2
 
     # Two looks: the second look at what the first left open would be a third.
-    monkeypatch.setattr("tracer.watch._LOOK_EVERY", 60.0)
-    monkeypatch.setattr(Follower, "suspicious", False)
+    monkeypatch.setattr("gomem.tracer.watch.trace.LOOK_EVERY", 60.0)
+    monkeypatch.setattr(Reconciler, "suspicious", False)
     with running(build("churn", RELEASE)) as growing:
-        traced, end = both(Wish(growing.pid, (), LIMIT, "bpf", True), Until(path, much))
-    with Tape(str(path)) as tape:
-        contents = list(tape.contents())
+        traced, end = both(TraceRequest(growing.pid, (), LIMIT, "bpf", True), Until(path, much))
+    with RecordingReader(str(path)) as reader:
+        contents = list(reader.contents())
     beginning = next(content for content in contents if isinstance(content, Beginning))
-    looks = [content.time for content in contents if isinstance(content, StoredLook)]
+    looks = [content.time for content in contents if isinstance(content, StoredSnapshot)]
     assert len(looks) == 2, "the first and the last"
     assert beginning.started is not None
     totals, counts = [], []
@@ -158,7 +158,7 @@ def test_first_look_and_events_lead_to_the_address_space_of_the_last_look(
     for share in (0.01, 0.3, 0.6, 0.999):
         moment = (looks[0] + share * (last - looks[0]) - beginning.started) / 1e9
         report = replay_file(str(path), f"{moment:.6f}")
-        obeys_the_rules(json.loads(render_json(report)), moving=True)
+        obeys_the_rules(json.loads(render_json(report)))
         assert report.virtual is not None
         assert report.events is not None
         totals.append(report.virtual.total)
@@ -175,13 +175,13 @@ def has_used(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with Tape(str(path)) as tape:
-            contents = list(tape.contents())
+        with RecordingReader(str(path)) as reader:
+            contents = list(reader.contents())
     except GomemError:  # nothing is in it yet
         return False
     steps = [step for content in contents if isinstance(content, list) for step in content]
-    looks = any(isinstance(content, StoredLook) for content in contents)
-    return looks and any(Kind.USED in step.batch["kind"] for step in steps)
+    looks = any(isinstance(content, StoredSnapshot) for content in contents)
+    return looks and any(EventKind.USED in step.batch["kind"] for step in steps)
 
 
 @pytest.mark.bpf
@@ -195,9 +195,9 @@ def test_a_killed_recorder_leaves_what_it_had_and_the_target_alone(
         os.kill(recording.pid, signal.SIGKILL)
         recording.wait()
     assert churning.poll() is None
-    with Tape(str(path)) as tape:
-        steps = [step for content in tape.contents() if isinstance(content, list) for step in content]
-        assert not [limit for limit in tape.limits() if "damaged" in limit.why]
+    with RecordingReader(str(path)) as reader:
+        steps = [step for content in reader.contents() if isinstance(content, list) for step in content]
+        assert not [limit for limit in reader.limits() if "damaged" in limit.why]
     last = max(step.until for step in steps)
     assert killed - last < 20e9, "it is on the disk within a second, but for a machine that stood still"
     report = gomem("replay", path, "--format", "json").report()
@@ -217,7 +217,7 @@ def test_ctrl_c_ends_a_recording_well(churning: subprocess.Popen[bytes], tmp_pat
     assert "gomem replay" in ended.stderr
     report = gomem("replay", path, "--format", "json").report()
     assert not [limit for limit in report["limits"] if "breaks off" in limit["why"]]
-    obeys_the_rules(report, moving=True)
+    obeys_the_rules(report)
 
 
 def test_a_file_of_another_kind_is_safe_before_anything_is_attached(tmp_path: Path) -> None:

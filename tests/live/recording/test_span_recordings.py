@@ -7,25 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporters.json_report import report_object
-from exporters.schema import validate
-from tests.live.bpf.span_rounds import rounds
+from gomem.exporters.json.report import report_object
+from gomem.exporters.json.schema import validate
+from gomem.tracer.events.optional_roles import OptionalRole
+from gomem.tracer.events.record import EventKind
+from gomem.tracer.recording.contents import Beginning
+from gomem.tracer.recording.reader import RecordingReader
+from gomem.tracer.replay.file import replay_file
+from gomem.tracer.report import Report, SpanEvents
+from gomem.tracer.watch.backend import TraceRequest
 from tests.live.recording.test_recording_live import both, differences
-from tests.live.recording.until import LIMIT, Until
+from tests.support.bpf.span_rounds import rounds
 from tests.support.builds import build
 from tests.support.command import obeys_the_rules
-from tracer.cli.watching import Wish
-from tracer.events import Kind
-from tracer.optional_roles import OptionalRole
-from tracer.recording.contents import Beginning
-from tracer.recording.tape import Tape
-from tracer.replay import replay_file
-from tracer.report import Report, SpanEvents
+from tests.support.recording_until import LIMIT, Until
 
 pytestmark = pytest.mark.bpf
 
 SPANS = frozenset({OptionalRole.SPANS})
-NO_LIMIT = 1e6  # of the target's time: never used up
+NO_LIMIT = 1e6  # of the target's time: never spent
 
 
 def watched_rounds(release: str, budget: float, path: Path) -> tuple[Report, Report]:
@@ -43,8 +43,8 @@ def watched_rounds(release: str, budget: float, path: Path) -> tuple[Report, Rep
         return left < 0
 
     with rounds(release, warm=False) as target:
-        wish = Wish(target.pid, (), LIMIT, "bpf", True, optional=SPANS, budget=budget)
-        traced, replayed = both(wish, Until(path, made))
+        request = TraceRequest(target.pid, (), LIMIT, "bpf", True, optional=SPANS, budget=budget)
+        traced, replayed = both(request, Until(path, made))
     assert traced.duration_seconds < LIMIT, "the rounds did not end"
     assert target.process.returncode in (0, -9), "it did not end by itself"
     assert not [limit for limit in traced.limits if limit.what == "the rest of the time"]
@@ -76,12 +76,12 @@ def test_a_replay_shows_the_spans_that_the_trace_showed(tmp_path: Path) -> None:
 def test_a_replay_of_a_moment_shows_the_spans_until_then(tmp_path: Path) -> None:
     path = tmp_path / "r"
     _, replayed = watched_rounds("1.27.3", NO_LIMIT, path)
-    with Tape(str(path)) as tape:
-        contents = list(tape.contents())
+    with RecordingReader(str(path)) as reader:
+        contents = list(reader.contents())
     (started,) = (content.started for content in contents if isinstance(content, Beginning))
     assert started is not None
     events = np.concatenate([step.batch for content in contents if isinstance(content, list) for step in content])
-    allocations = events["time"][events["kind"] == Kind.SPAN_ALLOC]
+    allocations = events["time"][events["kind"] == EventKind.SPAN_ALLOC]
     assert len(allocations) == churn_of(replayed).allocated
     for share in (0.1, 0.5, 0.9):
         seconds = f"{(allocations[int(share * len(allocations))] - started) / 1e9:.6f}"
@@ -89,7 +89,7 @@ def test_a_replay_of_a_moment_shows_the_spans_until_then(tmp_path: Path) -> None
         until = started + round(float(seconds) * 1e9)
         assert early.allocated == np.count_nonzero(allocations <= until)
         assert early.watched_share == 1.0
-        (on,) = events["time"][events["kind"] == Kind.SPAN_PROBES_ON]
+        (on,) = events["time"][events["kind"] == EventKind.SPAN_PROBES_ON]
         assert early.watched_seconds == pytest.approx((until - max(on, started)) / 1e9, abs=1e-3)
 
 
@@ -104,8 +104,8 @@ def test_a_replay_shows_for_how_long_the_budget_let_them_be_watched(tmp_path: Pa
 
 def test_a_program_is_watched_for_spans_from_its_very_first_one(tmp_path: Path) -> None:
     command = (str(build("rounds", "1.27.3")), "-rounds", "3")
-    wish = Wish(None, command, None, "bpf", True, optional=SPANS, budget=NO_LIMIT)
-    traced, replayed = both(wish, tmp_path / "r")
+    request = TraceRequest(None, command, None, "bpf", True, optional=SPANS, budget=NO_LIMIT)
+    traced, replayed = both(request, tmp_path / "r")
     assert differences(traced, replayed) == {}
     churn = churn_of(replayed)
     assert churn.watched_share == 1.0
@@ -115,7 +115,7 @@ def test_a_program_is_watched_for_spans_from_its_very_first_one(tmp_path: Path) 
 
 
 def test_by_default_nobody_watches_for_spans(tmp_path: Path) -> None:
-    traced, replayed = both(Wish(None, (str(build("tiny", "1.27.3")),), None, "bpf", True), tmp_path / "r")
+    traced, replayed = both(TraceRequest(None, (str(build("tiny", "1.27.3")),), None, "bpf", True), tmp_path / "r")
     assert traced.span_events is None
     assert replayed.span_events is None
     assert "span_alloc" not in (traced.events or {})

@@ -13,25 +13,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bpf.source import BpfSource
+from gomem.bpf.source import BpfSource
+from gomem.tracer.cli.watching import watch
+from gomem.tracer.events.record import SYSCALL_KINDS, EventBatch, EventKind
+from gomem.tracer.events.source import EventSource
+from gomem.tracer.events.strace.log import StraceLog
+from gomem.tracer.events.strace.source import StraceSource
+from gomem.tracer.model.space import AddressSpaceModel
+from gomem.tracer.process.launch import Launched
+from gomem.tracer.recording.reader import RecordingReader
+from gomem.tracer.recording.recorder import Recorder
+from gomem.tracer.watch.backend import TraceRequest
+from gomem.tracer.watch.from_exec import FromExec
 from tests.support.builds import build
 from tests.support.requirements import program
-from tracer.cli.watching import Wish, watch
-from tracer.events import SYSCALL_KINDS, EventBatch, EventSource, Kind
-from tracer.model.space import AddressSpaceModel
-from tracer.recording.recorder import Recorder
-from tracer.recording.tape import Tape
-from tracer.session import FromExec
-from tracer.sources.launch import Launched
-from tracer.sources.strace import StraceSource
-from tracer.sources.strace_log import StraceLog
 
 pytestmark = pytest.mark.bpf
 
 ADDR_NO_RANDOMIZE = 0x0040000
 # Before Go 1.26 the heap's base is fixed; one P and no collection leave nothing to chance.
 STEADY = {"GOMAXPROCS": "1", "GOGC": "off", "GODEBUG": "asyncpreemptoff=1"}
-DESCRIPTOR: dict[int, int] = {Kind.MMAP: 4, Kind.PROCESS_MADVISE: 0}
+DESCRIPTOR: dict[int, int] = {EventKind.MMAP: 4, EventKind.PROCESS_MADVISE: 0}
 Calls = list[tuple[int, tuple[int, ...], int]]
 
 
@@ -73,7 +75,7 @@ def watched(source_of: Callable[[int], EventSource], argv: list[str]) -> EventBa
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
                 batches.append(accept(source.poll(0.2)))
-                if (batches[-1]["kind"] == Kind.EXIT).any():
+                if (batches[-1]["kind"] == EventKind.EXIT).any():
                     break
         finally:
             source.stop()
@@ -108,10 +110,10 @@ def by_recording(argv: list[str], scratch: Path) -> EventBatch:
     # Of strace: the uprobes of BPF make the kernel map a page for them, and all others move by it.
     recorder = Recorder(str(scratch / "recording"))
     with steady():
-        watch(Wish(None, tuple(argv), None, "strace", False), recorder)
+        watch(TraceRequest(None, tuple(argv), None, "strace", False), lambda: recorder)
     recorder.close()
-    with Tape(str(scratch / "recording")) as tape:
-        steps = [step for content in tape.contents() if isinstance(content, list) for step in content]
+    with RecordingReader(str(scratch / "recording")) as reader:
+        steps = [step for content in reader.contents() if isinstance(content, list) for step in content]
     return np.concatenate([step.batch for step in steps])
 
 
@@ -126,7 +128,7 @@ def calls(events: EventBatch) -> Calls:
         kind, args = int(event["kind"]), event["args"].tolist()
         if kind in DESCRIPTOR:
             args[DESCRIPTOR[kind]] &= 0xFFFFFFFF
-        rows.append((kind, tuple(args[:4] if kind == Kind.MREMAP else args), int(event["result"])))
+        rows.append((kind, tuple(args[:4] if kind == EventKind.MREMAP else args), int(event["result"])))
     return rows
 
 
@@ -144,13 +146,13 @@ def test_all_sources_see_the_same_calls_and_build_the_same_address_space(release
     events = {source.__name__: source(argv, tmp_path) for source in (by_bpf, by_strace, by_log, by_recording)}
     seen = {name: calls(one) for name, one in events.items()}
     assert len(seen["by_bpf"]) > 60
-    assert {Kind(kind).name for kind, _, _ in seen["by_bpf"]} == {
+    assert {EventKind(kind).name for kind, _, _ in seen["by_bpf"]} == {
         "MMAP", "MUNMAP", "MREMAP", "MPROTECT", "MADVISE", "PROCESS_MADVISE", "BRK"
     }  # fmt: skip
     assert seen["by_strace"] == seen["by_bpf"]
     assert seen["by_recording"] == seen["by_bpf"]
     # strace does not count process_madvise among trace=memory.
-    assert seen["by_log"] == [call for call in seen["by_bpf"] if call[0] != Kind.PROCESS_MADVISE]
+    assert seen["by_log"] == [call for call in seen["by_bpf"] if call[0] != EventKind.PROCESS_MADVISE]
     spaces = [space(one) for one in events.values()]
     assert all(one == spaces[0] for one in spaces)
     assert len(spaces[0][0]) > 20

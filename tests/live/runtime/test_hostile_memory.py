@@ -14,21 +14,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporters.json_report import render_json
-from exporters.text import render_text
+from gomem.exporters.json.report import render_json
+from gomem.exporters.text.report import render_text
+from gomem.tracer.errors import GomemError
+from gomem.tracer.kernel.mapping_kinds import Program
+from gomem.tracer.process.memory import ProcessMemory
+from gomem.tracer.process.target import Target
+from gomem.tracer.report import Overhead, ProcessFacts
+from gomem.tracer.runtime.snapshot import RuntimeReader
+from gomem.tracer.snapshot.inspection import Inspector, Snapshot
+from gomem.tracer.snapshot.join import join
+from gomem.tracer.watch.assemble import Watched, assemble
 from tests.support.builds import build
 from tests.support.image import PAGE, Image, Recorder
 from tests.support.parked import parked
 from tests.support.runtime_image import STRUCTS
-from tracer.assemble import Watched, assemble
-from tracer.errors import GomemError
-from tracer.inspection import Inspector, Look
-from tracer.join import join
-from tracer.mapping_kinds import Program
-from tracer.report import Overhead, ProcessFacts
-from tracer.runtime.memory import ProcessMemory
-from tracer.runtime.snapshot import RuntimeReader
-from tracer.target import Target
 
 SECONDS = 2.0
 BYTES = 256 << 20
@@ -54,7 +54,7 @@ class Record:
     image: Image
     inspector: Inspector
     globals: dict[str, int]
-    look: Look
+    look: Snapshot
     where: Program | None
     facts: ProcessFacts
     read: list[tuple[int, int]]
@@ -131,7 +131,9 @@ def examine(record: Record, image: Image) -> bool:
                 return False
             space = join(record.look.kernel.mappings, record.look.kernel.residency, seen, record.where)
             watched = Watched("procfs", "", 0.0, None, 0, Overhead(0.0, 0, [], None))
-            report = assemble(record.facts, Look(record.look.kernel, seen, space, ()), watched, "2026-01-01T00:00:00Z")
+            report = assemble(
+                record.facts, Snapshot(record.look.kernel, seen, space, ()), watched, "2026-01-01T00:00:00Z"
+            )
             render_json(report)
             render_text(report)
             return True

@@ -12,26 +12,27 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from gomem.tracer.addresses.region_states import PREPARED, READY
+from gomem.tracer.binary.buildinfo import read_build_info
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab import FunctionTable
+from gomem.tracer.kernel.maps import read_mappings
+from gomem.tracer.layout.tables import table_for
+from gomem.tracer.process.target import Target
+from gomem.tracer.program.globals import find_globals, find_in_code
+from gomem.tracer.runtime.earlier import optional_globals, required_globals
+from gomem.tracer.runtime.pages import PageState
+from gomem.tracer.runtime.snapshot import RuntimeSnapshot
+from gomem.tracer.runtime.spans import IN_USE
+from gomem.tracer.snapshot.inspection import Inspector, Snapshot
+from gomem.tracer.snapshot.join import accounting
+from gomem.tracer.watch.snapshot_report import snapshot_target
+from tests.support.dwarf import layout_from_dwarf
 from tests.support.etcd import GO as GO_OF_ETCD
 from tests.support.etcd import running_etcd
 from tests.support.old_programs import PROGRAMS, UNSTRIPPED, OldProgram, Waiting, old_program, waiting
 from tests.support.processes import rss, state, vm_size, wait_until
 from tests.support.rules import broken_rules
-from tracer.binary.buildinfo import read_build_info
-from tracer.binary.executable import Executable
-from tracer.binary.globals import find_globals, find_in_code
-from tracer.binary.pclntab import FunctionTable
-from tracer.inspection import Inspector, Look
-from tracer.join import PREPARED, READY, accounting
-from tracer.kernel.maps import read_mappings
-from tracer.layout.dwarf import layout_from_dwarf
-from tracer.layout.tables import table_for
-from tracer.runtime.earlier import optional_globals, required_globals
-from tracer.runtime.pages import PageState
-from tracer.runtime.snapshot import RuntimeSnapshot
-from tracer.runtime.spans import IN_USE
-from tracer.session import snapshot_target
-from tracer.target import Target
 
 READABLE = [program for program in PROGRAMS if program.go != "go1.10.2"]
 _GC = re.compile(r"gc (\d+) @.* (\d+)->(\d+)->(\d+) MB, (\d+) MB goal")
@@ -44,7 +45,7 @@ class Seen:
     """What was seen of a program while it waited."""
 
     program: OldProgram
-    look: Look
+    look: Snapshot
     runtime: RuntimeSnapshot
     report: dict[str, Any]
     trace: list[str]

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from gomem.tracer.process.target import Target
+from gomem.tracer.snapshot.inspection import Inspector, Snapshot
+from gomem.tracer.watch.snapshot_report import snapshot_target
 from tests.support.builds import build
 from tests.support.processes import running
 from tests.support.toolchains import RELEASES
-from tracer.inspection import Inspector, Look
-from tracer.session import snapshot_target
-from tracer.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Seen:
     """What a target said of itself, and what was seen of it."""
 
     told: dict[str, Any]
-    look: Look
+    look: Snapshot
     report: dict[str, Any]
     threads: int
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from gomem.tracer.process.target import Target
+from gomem.tracer.snapshot.inspection import Inspector, Snapshot
+from gomem.tracer.snapshot.join import accounting
+from gomem.tracer.watch.snapshot_report import snapshot_target
 from tests.support.builds import build
 from tests.support.parked import Flag, MemStats, parked
 from tests.support.processes import rss, running, vm_size, wait_until
 from tests.support.rules import broken_rules
 from tests.support.toolchains import ALL_RELEASES, RELEASES
-from tracer.inspection import Inspector, Look
-from tracer.join import accounting
-from tracer.session import snapshot_target
-from tracer.target import Target
 
 SHAPE: dict[str, Flag] = {
     "live": 24, "garbage": 0.6, "goroutines": 60, "depth": 12, "ended": 100, "big": 6, "bigdrop": 3,
@@ -29,7 +29,7 @@ SHAPE: dict[str, Flag] = {
 class Seen:
     """What was seen of a target while it stood still, and the truth about that moment."""
 
-    look: Look
+    look: Snapshot
     report: dict[str, Any]
     truth: MemStats
     by_size: list[list[int]]

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporters.web.server import Server
-from tests.live.web.clients import METRICS_TYPE, PATIENCE, connect, everything, get, port, say, serving, until
+from gomem.exporters.http.addresses import parse_address
+from gomem.exporters.http.server import Server
+from tests.support.web.clients import METRICS_TYPE, PATIENCE, connect, everything, get, port, say, serving, until
 
 SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
@@ -92,7 +93,7 @@ def test_clients_that_do_not_read_make_room_for_one_who_does() -> None:
     with serving(lambda accept: (large, METRICS_TYPE), limits=limits) as server, contextlib.ExitStack() as slow:
         for _ in range(4):
             slow.enter_context(connect(server)).sendall(SCRAPE)
-        until(lambda: server._outgoing.readers(large) == 4)
+        until(lambda: [readers for _, readers in list(server._answers.outgoing._held.values())] == [4])
         until(lambda: get(server, "/healthz").status == 200)
         assert server.statistics().refused["evicted"] >= 1
 
@@ -179,11 +180,11 @@ def test_different_large_answers_wait_for_readers_within_a_bound() -> None:
     with serving(render, limits={"waiting_bytes": 20 << 20}) as server, contextlib.ExitStack() as held:
         for count in range(2):
             held.enter_context(connect(server)).sendall(SCRAPE)
-            until(lambda now=count: server._outgoing.bytes >= (8 << 20) * (now + 1))  # type: ignore[misc]
+            until(lambda now=count: server._answers.outgoing.bytes >= (8 << 20) * (now + 1))  # type: ignore[misc]
         assert say(server, SCRAPE).startswith(b"HTTP/1.1 503 ")
         held.close()
         until(lambda: idle(server))
-        assert server._outgoing.bytes == 0
+        assert server._answers.outgoing.bytes == 0
         assert is_served(server)
 
 
@@ -212,7 +213,7 @@ def test_clients_that_leave_in_the_middle_leave_nothing() -> None:
                         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     connection.sendall(raw)
         until(lambda: server.statistics().accepted == 8 and idle(server))
-        assert server._outgoing.bytes == 0
+        assert server._answers.outgoing.bytes == 0
         assert is_served(server)
 
 
@@ -295,8 +296,32 @@ def test_stopping_ends_everything_that_is_open() -> None:
             socket.create_connection(("127.0.0.1", where), PATIENCE)
 
 
-def test_a_server_can_be_stopped_twice_and_before_it_began() -> None:
+def test_a_server_that_is_stopped_again_stays_stopped() -> None:
     with serving() as server:
-        server.stop()
-        server.stop()
-    Server([], lambda: None, lambda accept: (b"", "")).stop()
+        assert get(server, "/healthz").status == 200
+        where = port(server)
+        for _ in range(2):
+            server.stop()
+            assert server.addresses == ()
+            assert is_refused(where)
+    until(lambda: not [one for one in threading.enumerate() if one.name.startswith("gomem-web")])
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_server_that_is_stopped_before_it_began_lets_go_of_its_port(bound: bool) -> None:
+    server = Server([parse_address("127.0.0.1:0")], lambda: None, lambda accept: (b"", ""))
+    if bound:
+        server.bind()
+        where = port(server)
+    server.stop()
+    assert server.addresses == ()
+    if bound:
+        assert is_refused(where)
+
+
+def is_refused(where: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", where), PATIENCE).close()
+    except ConnectionRefusedError:
+        return True
+    return False

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from exporters.schema import validate
-from exporters.web.addresses import ListenError, parse_address
-from exporters.web.server import Server
-from tests.live.web.clients import (
+from gomem.exporters.http.addresses import ListenError, parse_address
+from gomem.exporters.http.server import Server
+from gomem.exporters.json.schema import validate
+from tests.support.samples.views import several, view
+from tests.support.web.clients import (
     METRICS,
     METRICS_TYPE,
     PATIENCE,
@@ -28,7 +29,6 @@ from tests.live.web.clients import (
     request,
     serving,
 )
-from tests.unit.exporters.web.views import several, view
 
 ROOT = Path(__file__).parents[3]
 
@@ -196,9 +196,9 @@ SERVE_PASSED = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-from exporters.web.addresses import parse_address
-from exporters.web.server import Server
-from tests.live.web.clients import metrics
+from gomem.exporters.http.addresses import parse_address
+from gomem.exporters.http.server import Server
+from tests.support.web.clients import metrics
 with Server([parse_address("systemd:")], lambda: None, metrics) as server:
     print(server.addresses[0], flush=True)
     sys.stdin.read()

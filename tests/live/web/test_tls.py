@@ -15,11 +15,11 @@ import bcrypt
 import pytest
 import trustme
 
-from exporters.web.sections import WebConfigError
-from exporters.web.server import Server
-from exporters.web.webconfig import load_web_config
-from tests.live.web.authority import MUTUAL, Authority
-from tests.live.web.clients import body, connect, everything, get, port, serving, until
+from gomem.exporters.http.server import Server
+from gomem.exporters.http.webconfig import load_web_config
+from gomem.exporters.http.yaml_sections import WebConfigError
+from tests.support.web.authority import MUTUAL, Authority
+from tests.support.web.clients import body, connect, everything, get, port, serving, until
 
 WRONG_HANDSHAKE = (ssl.SSLError, ConnectionError, OSError)
 ALICE = "Basic " + base64.b64encode(b"alice:wonder").decode()
@@ -277,15 +277,38 @@ def test_a_client_ca_that_is_none_is_refused(authority: Authority) -> None:
         load_web_config(authority.configuration(*MUTUAL))
 
 
-def test_too_many_are_hung_up_on_before_any_tls(authority: Authority) -> None:
+def test_too_many_are_told_so_when_their_handshake_is_over(authority: Authority) -> None:
     limits = {"connections": 2}
+    client = authority.client()
     with serving(config=load_web_config(authority.configuration()), limits=limits) as server:
         with contextlib.ExitStack() as held:
             for _ in range(2):
-                held.enter_context(connect(server))
+                connection = held.enter_context(connect(server))
+                held.enter_context(client.wrap_socket(connection, server_hostname="127.0.0.1"))
             until(lambda: server.statistics().connections == 2)
-            with connect(server) as connection:
-                assert everything(connection) == b""
+            assert get(server, "/metrics", client).status == 503
         until(lambda: server.statistics().connections == 0)
-        assert port(server) > 0
-        assert get(server, "/metrics", authority.client()).status == 200
+        assert get(server, "/metrics", client).status == 200
+
+
+@pytest.mark.parametrize("half", [b"", b"\x16\x03\x01\x02\x00", b"whole"])
+@pytest.mark.parametrize("mutual", [False, True])
+def test_who_stalls_from_two_addresses_keeps_no_honest_scraper_out(
+    authority: Authority, half: bytes, mutual: bool
+) -> None:
+    lines, names = (MUTUAL, ("scraper.example",)) if mutual else ((), ())
+    config = load_web_config(authority.configuration(*lines))
+    client = authority.client(*names)
+    with serving(config=config) as server, contextlib.ExitStack() as stalled:
+        for at in range(120):
+            where = "127.0.0.1", port(server)
+            source = (f"127.0.0.{2 + at % 2}", 0)
+            connection = stalled.enter_context(socket.create_connection(where, 60, source_address=source))
+            with contextlib.suppress(OSError):
+                if half == b"whole":
+                    stalled.enter_context(client.wrap_socket(connection, server_hostname="127.0.0.1"))
+                else:
+                    connection.sendall(half)
+        until(lambda: server.statistics().accepted >= 120)
+        assert [get(server, "/metrics", client).status for _ in range(20)] == [200] * 20
+        assert server.statistics().refused["evicted"] > 0

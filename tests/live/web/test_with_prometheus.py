@@ -13,12 +13,12 @@ import bcrypt
 import pytest
 import trustme
 
-from exporters.web.server import Server
-from exporters.web.webconfig import load_web_config
-from tests.live.web.authority import MUTUAL, Authority
-from tests.live.web.clients import port, serving, until
+from gomem.exporters.http.server import Server
+from gomem.exporters.http.webconfig import load_web_config
+from gomem.tracer.errors import GomemError
 from tests.support.debian import prometheus
-from tracer.errors import GomemError
+from tests.support.web.authority import MUTUAL, Authority
+from tests.support.web.clients import port, serving, until
 
 HASH = bcrypt.hashpw(b"wonder", bcrypt.gensalt(4)).decode()
 USERS = f"basic_auth_users:\n  prometheus: {HASH}"

@@ -8,10 +8,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.binary.samples import BUILD_MAGIC, DATA, RODATA, Elf, Part, elf_file, framed, inline_build_info, write
-from tracer.binary.buildinfo import BuildInfo, Module, parse_modules, read_build_info
-from tracer.binary.executable import Executable
-from tracer.errors import BinaryError
+from gomem.tracer.binary.buildinfo import BuildInfo, Module, parse_modules, read_build_info
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.errors import BinaryError
+from tests.support.samples.executables import (
+    BUILD_MAGIC,
+    DATA,
+    RODATA,
+    Elf,
+    Part,
+    elf_file,
+    framed,
+    inline_build_info,
+    write,
+)
 
 LINES = (
     "path\texample.com/shop/cmd/till\n"

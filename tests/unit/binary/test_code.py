@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.binary.samples import TEXT, Elf, Part, elf_file, write
-from tracer.binary.code import MAX_FUNCTION_SIZE, Reference, instructions, references
-from tracer.binary.executable import Executable
-from tracer.binary.pclntab import Function
-from tracer.errors import BinaryError
+from gomem.tracer.binary.code import MAX_FUNCTION_SIZE, Reference, instructions, references
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab import Function
+from gomem.tracer.errors import BinaryError
+from tests.support.samples.executables import TEXT, Elf, Part, elf_file, write
 
 GLOBAL = TEXT + 0x2000
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.binary.samples import DATA, RODATA, TEXT, Elf, Part, elf_file, write
-from tracer.binary.executable import Executable
-from tracer.errors import BinaryError, NotPermitted
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.errors import BinaryError, NotPermitted
+from tests.support.samples.executables import DATA, RODATA, TEXT, Elf, Part, elf_file, write
 
 SYMTAB, STRTAB = 2, 3
 
@@ -211,4 +211,4 @@ def test_a_refusal_by_the_kernel_is_told_apart_from_a_broken_file(tmp_path: Path
             Executable.open(path)
     finally:
         os.seteuid(user)
-    assert "CAP_SYS_PTRACE" in caught.value.fix
+    assert "CAP_DAC_READ_SEARCH" in caught.value.fix

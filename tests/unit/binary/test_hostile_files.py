@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import struct
 import time
@@ -14,7 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.binary.samples import (
+from gomem.tracer.binary.buildinfo import read_build_info
+from gomem.tracer.binary.code import references
+from gomem.tracer.binary.elf_symbols import ElfSymbols
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab import FunctionTable
+from gomem.tracer.binary.symbols import Symbolizer
+from gomem.tracer.errors import BinaryError, LayoutError
+from gomem.tracer.layout.dwarf import read_raw_layout
+from tests.support.samples.executables import (
     DATA,
     MAGIC,
     TEXT,
@@ -26,11 +35,6 @@ from tests.unit.binary.samples import (
     inline_build_info,
     write,
 )
-from tracer.binary.buildinfo import read_build_info
-from tracer.binary.code import references
-from tracer.binary.executable import Executable
-from tracer.binary.pclntab import FunctionTable
-from tracer.errors import BinaryError
 
 FUNCTIONS = [("runtime.text", 16), ("runtime.mallocinit", 64), ("main.main", 48)]
 
@@ -75,9 +79,14 @@ def everything(exe: Executable) -> list[Callable[[], object]]:
         lambda: exe.symbols(["runtime.text", "main.main", ""]),
         lambda: exe.pointers_to(TEXT),
         lambda: exe.relocated(DATA + 64),
-        lambda: exe.elf,
+        lambda: use_dwarf(exe),
         lambda: use_functions(exe),
     ]
+
+
+def use_dwarf(exe: Executable) -> None:
+    with contextlib.suppress(LayoutError):
+        read_raw_layout(exe)
 
 
 def use_functions(exe: Executable) -> None:
@@ -86,6 +95,10 @@ def use_functions(exe: Executable) -> None:
     table.at(TEXT + 20)
     for function in table.lookup("runtime.mallocinit"):
         references(exe, function)
+    symbolizer = Symbolizer.of(exe, table)
+    for function in itertools.islice(table, 10):
+        symbolizer.lines(function.entry + 1)
+    ElfSymbols.of(exe).lines(TEXT)
 
 
 def test_the_undamaged_program_is_read(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.binary.samples import DATA, MAGIC, RODATA, TEXT, Elf, elf_file, encode_pclntab, go_elf, write
-from tracer.binary.elf import Malformed
-from tracer.binary.executable import Executable
-from tracer.binary.pclntab import Function, FunctionTable
-from tracer.binary.pclntab_format import decode
-from tracer.errors import BinaryError
+from gomem.tracer.binary.elf import Malformed
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.pclntab import Function, FunctionTable
+from gomem.tracer.binary.pclntab_format import decode
+from gomem.tracer.errors import BinaryError
+from tests.support.samples.executables import DATA, MAGIC, RODATA, TEXT, Elf, elf_file, encode_pclntab, go_elf, write
 
 VERSIONS = list(MAGIC)
 FUNCTIONS = [
@@ -56,7 +56,7 @@ def test_every_version_gives_back_what_was_encoded(
     assert (table.header.version, table.header.quantum, table.header.pointer_size) == (version, quantum, pointer_size)
     made = FunctionTable(table, RODATA, TEXT, None)
     assert list(made) == laid_out(functions)
-    assert list(made.names()) == [name for name, _ in functions]
+    assert [function.name for function in made] == [name for name, _ in functions]
     for name in {name for name, _ in functions}:
         expected = [function for function in laid_out(functions) if function.name == name]
         assert made.lookup(name) == sorted(expected, key=lambda function: function.entry - function.end)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bpf import bcc_import
-from tracer.errors import BackendUnavailable
+from gomem.bpf import bcc_import
+from gomem.tracer.errors import BackendUnavailable
 
 
 @pytest.fixture(autouse=True)

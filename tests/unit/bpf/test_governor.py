@@ -6,19 +6,19 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpf import governor, uprobes
-from bpf.governor import GovernedUprobes, Governor
-from bpf.program import Counter, Program
-from bpf.uprobes import SkippedUprobe, UprobeSpec
-from tracer.errors import BackendUnavailable
-from tracer.events import EventBatch, Kind
-from tracer.session import refused_limits
+from gomem.bpf import governor
+from gomem.bpf.governor import GovernedUprobes, Governor
+from gomem.bpf.probes import uprobes
+from gomem.bpf.program import Counter
+from gomem.tracer.errors import BackendUnavailable, NoAnswer
+from gomem.tracer.events.probes import SkippedUprobe, UprobeSpec
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.process.guardian import Hold
 
 HIT = 1e-6
 
@@ -81,7 +81,7 @@ def test_a_budget_of_nothing_is_refused(share: float) -> None:
 
 
 class Programs:
-    """What GovernedUprobes needs of a Program."""
+    """What GovernedUprobes needs of loaded programs."""
 
     def __init__(self) -> None:
         self.hits = [0, 0]
@@ -127,8 +127,8 @@ class Kernel:
 
 
 SPECS = [
-    UprobeSpec("span_alloc", Kind.SPAN_ALLOC, "runtime.(*mheap).initSpan", "f", 1, operands=("rsi",)),
-    UprobeSpec("span_free", Kind.SPAN_FREE, "runtime.(*mheap).freeSpanLocked", "f", 2, operands=("rbx",)),
+    UprobeSpec("span_alloc", EventKind.SPAN_ALLOC, "runtime.(*mheap).initSpan", "f", 1, operands=("rsi",)),
+    UprobeSpec("span_free", EventKind.SPAN_FREE, "runtime.(*mheap).freeSpanLocked", "f", 2, operands=("rbx",)),
 ]
 
 
@@ -156,8 +156,38 @@ def probes(kernel: Kernel, programs: Programs, clock: list[int]) -> Iterator[Gov
     governed.stop()
 
 
-def start(probes: GovernedUprobes, programs: Programs) -> None:
-    probes.start(cast(Program, programs), 1, "multi", 7)
+class Here:
+    """Holds descriptors in this process; the last one last."""
+
+    def __init__(self) -> None:
+        self.holds: list[Hold] = []
+        self.silent = False
+        self.slow = False  # what is released is not closed yet
+
+    def ensure_all_answer(self, pid: int) -> None:
+        if self.silent:
+            raise NoAnswer(f"process {pid} does not answer")
+
+    def hold(self, fds: Sequence[int], pid: int, *, dear: bool = False) -> Hold:
+        assert dear
+        held = list(fds)
+
+        def close() -> None:
+            while held:
+                os.close(held.pop())
+            if not self.slow:
+                hold.closed()
+
+        hold = Hold(close)
+        self.holds.append(hold)
+        return self.holds[-1]
+
+
+def start(probes: GovernedUprobes, programs: Programs) -> Here:
+    """Start them; gives what holds them."""
+    here = Here()
+    probes.start(programs, 1, "multi", 7, here)
+    return here
 
 
 def told(marks: EventBatch) -> list[tuple[int, int, int]]:
@@ -172,7 +202,7 @@ def test_they_are_told_on_only_when_all_are_attached(
     assert kernel.holds
     assert programs.on == [True, True]
     assert [cookie & 255 for cookie in kernel.cookies] == [7, 8]
-    assert told(probes.tick()) == [(Kind.SPAN_PROBES_ON, 1_000_000_000, 10_000)]
+    assert told(probes.tick()) == [(EventKind.SPAN_PROBES_ON, 1_000_000_000, 10_000)]
     assert not len(probes.tick())
 
 
@@ -183,18 +213,46 @@ def test_they_are_closed_when_the_budget_is_used_up_and_opened_again_later(
     probes.tick()
     programs.hits = [100_000, 100_000]
     clock[0] += 100_000_000
-    assert told(probes.tick()) == [(Kind.SPAN_PROBES_OFF, clock[0], 1)]
+    assert told(probes.tick()) == [(EventKind.SPAN_PROBES_OFF, clock[0], 1)]
     assert not probes.attached
     assert not kernel.holds
     assert programs.on == [False, False]
     clock[0] += 3_600_000_000_000
-    assert told(probes.tick()) == [(Kind.SPAN_PROBES_ON, clock[0], 10_000)]
+    assert told(probes.tick()) == [(EventKind.SPAN_PROBES_ON, clock[0], 10_000)]
     assert kernel.holds
     assert [probe.hits for probe in probes.probes()] == [100_000, 100_000]
-    assert told(probes.stop()) == [(Kind.SPAN_PROBES_OFF, clock[0], 0)]
+    assert told(probes.stop()) == [(EventKind.SPAN_PROBES_OFF, clock[0], 0)]
     assert not kernel.holds
     assert [probe.hits for probe in probes.probes()] == [100_000, 100_000]
     assert not len(probes.stop())
+
+
+def test_what_was_taken_off_while_we_were_stopped_was_off_from_then_on_and_comes_back(
+    probes: GovernedUprobes, kernel: Kernel, programs: Programs, clock: list[int]
+) -> None:
+    holds = start(probes, programs).holds
+    probes.tick()
+    holds[0].let_go_at = clock[0] + 1_000
+    assert not probes.attached
+    clock[0] += 30_000_000_000
+    assert told(probes.tick()) == [
+        (EventKind.SPAN_PROBES_OFF, 1_000_001_000, 0), (EventKind.SPAN_PROBES_ON, clock[0], 10_000)
+    ]  # fmt: skip
+    assert probes.attached
+    assert programs.on == [True, True]
+    assert len(holds) == 2
+
+
+def test_nothing_is_put_on_while_a_process_would_make_the_kernel_wait(
+    probes: GovernedUprobes, programs: Programs, clock: list[int]
+) -> None:
+    here = Here()
+    here.silent = True
+    probes.start(programs, 1, "multi", 7, here)
+    assert not probes.attached
+    assert probes.failure == ""
+    here.silent = False
+    assert [kind for kind, _, _ in told(probes.tick())] == [EventKind.SPAN_PROBES_ON]
 
 
 def test_one_that_the_kernel_refuses_means_none(probes: GovernedUprobes, kernel: Kernel, programs: Programs) -> None:
@@ -218,13 +276,13 @@ def test_a_program_that_the_kernel_refuses_is_told_and_not_tried_again(
 
 @pytest.fixture
 def used() -> UprobeSpec:
-    return UprobeSpec("used", Kind.USED, "runtime.sysUsed", "f", 3, args=("rax", "rbx", "rcx"))
+    return UprobeSpec("used", EventKind.USED, "runtime.sysUsed", "f", 3, args=("rax", "rbx", "rcx"))
 
 
 def test_those_of_a_rare_role_have_its_program_and_marks_of_their_own(
     used: UprobeSpec, kernel: Kernel, programs: Programs, clock: list[int]
 ) -> None:
-    probes = GovernedUprobes([used], 0.005, governor.USED, clock_ns=lambda: clock[0], cpu_seconds=lambda _: 1.0)
+    probes = GovernedUprobes([used], 0.005, governor.FOR_USED, clock_ns=lambda: clock[0], cpu_seconds=lambda _: 1.0)
     start(probes, programs)
     assert programs.loaded == ["uprobe"]
     assert programs.on == [False, False], "nobody else's operands were touched"
@@ -232,7 +290,7 @@ def test_those_of_a_rare_role_have_its_program_and_marks_of_their_own(
     programs.hits[0] = 100_000
     clock[0] += 100_000_000
     assert told(probes.tick()) == [
-        (Kind.USED_PROBES_ON, 1_000_000_000, 5_000), (Kind.USED_PROBES_OFF, clock[0], 1)
+        (EventKind.USED_PROBES_ON, 1_000_000_000, 5_000), (EventKind.USED_PROBES_OFF, clock[0], 1)
     ]  # fmt: skip
     assert not probes.attached
 
@@ -241,7 +299,7 @@ def test_the_budget_is_of_the_cpu_time_of_what_uses_several_cpus_else_of_the_clo
     used: UprobeSpec, kernel: Kernel, programs: Programs, clock: list[int]
 ) -> None:
     cpu = [10.0]
-    probes = GovernedUprobes([used], 0.005, governor.USED, clock_ns=lambda: clock[0], cpu_seconds=lambda _: cpu[0])
+    probes = GovernedUprobes([used], 0.005, governor.FOR_USED, clock_ns=lambda: clock[0], cpu_seconds=lambda _: cpu[0])
     start(probes, programs)
     programs.hits[0] = 100_000
     probes.tick()
@@ -258,32 +316,52 @@ def test_the_budget_is_of_the_cpu_time_of_what_uses_several_cpus_else_of_the_clo
     probes.stop()
 
 
+def test_they_come_back_only_when_the_kernel_has_taken_them_off(
+    kernel: Kernel, programs: Programs, clock: list[int]
+) -> None:
+    probes = GovernedUprobes(SPECS, 0.01, clock_ns=lambda: clock[0], cpu_seconds=lambda _: 1.0)
+    here = start(probes, programs)
+    here.slow = True
+    programs.hits[0] = 1_000_000
+    probes.tick()
+    assert not probes.attached
+    clock[0] += 3_600_000_000_000
+    probes.tick()
+    assert not probes.attached
+    here.holds[0].closed()
+    probes.tick()
+    assert probes.attached
+    here.slow = False
+    probes.stop()
+
+
 def test_what_the_kernel_refuses_is_a_limit_of_the_report_once(
     used: UprobeSpec, kernel: Kernel, programs: Programs, clock: list[int]
 ) -> None:
-    probes = GovernedUprobes([used], 0.005, governor.USED, clock_ns=lambda: clock[0], cpu_seconds=lambda _: 1.0)
+    probes = GovernedUprobes([used], 0.005, governor.FOR_USED, clock_ns=lambda: clock[0], cpu_seconds=lambda _: 1.0)
     start(probes, programs)
     programs.hits[0] = 100_000
     probes.tick()
-    assert refused_limits(probes) == []
+    assert probes.limits() == []
     kernel.refused = [SkippedUprobe(used, "Invalid argument")]
     clock[0] += 3_600_000_000_000
     probes.tick()
-    [limit] = refused_limits(probes)
+    [limit] = probes.limits()
     assert (limit.what, limit.why) == (
         "all events of role used", "its probes could not be put on again: runtime.sysUsed: Invalid argument"
     )  # fmt: skip
-    spans, at_once = GovernedUprobes(SPECS), GovernedUprobes([used], 0.005, governor.USED)
+    spans, at_once = GovernedUprobes(SPECS), GovernedUprobes([used], 0.005, governor.FOR_USED)
     kernel.refused = [SkippedUprobe(SPECS[1], "Invalid argument")]
     for refused in (spans, at_once):
         start(refused, programs)
-    assert "could not be put on: runtime.(*mheap).freeSpanLocked" in refused_limits(spans)[0].why
-    assert refused_limits(at_once) == [], "told by its symbol, as those of all rare roles"
+    assert "could not be put on: runtime.(*mheap).freeSpanLocked" in spans.limits()[0].why
+    by_symbol = [skipped.limit() for skipped in at_once.refused]
+    assert at_once.limits() == by_symbol != [], "told by its symbol, as those of all rare roles"
 
 
 def test_a_target_that_is_gone_changes_nothing(used: UprobeSpec, kernel: Kernel, programs: Programs) -> None:
     seconds: list[float | None] = [None, 1.0]
-    probes = GovernedUprobes([used], 0.005, governor.USED, cpu_seconds=lambda _: seconds.pop())
+    probes = GovernedUprobes([used], 0.005, governor.FOR_USED, cpu_seconds=lambda _: seconds.pop())
     start(probes, programs)
     probes.tick()
     programs.hits[0] = 100_000

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from bpf.operands import MOST_OPERANDS, pack_operands
+from gomem.bpf.probes.operands import MOST_OPERANDS, pack_operands
 
 OPERAND = struct.Struct("<iBBBB")  # offset, source, reads, bytes, shift
 RAX, RBX, R8 = 1, 2, 6

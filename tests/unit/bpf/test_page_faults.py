@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bpf.page_faults import GRANULES, MOST_REGIONS, region_shift
+from gomem.bpf.page_faults import GRANULES, MOST_REGIONS, region_shift
 
 MB, GB = 1 << 20, 1 << 30
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpf.placement import ProbeSite, is_emulated, probe_site
+from gomem.bpf.probes.placement import ProbeSite, is_emulated, probe_site
 
 FUNCTIONS = json.loads(Path(__file__).with_name("prologues.json").read_text())["functions"]
 

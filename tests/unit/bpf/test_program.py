@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bpf.program import _cpus_of_mask, possible_cpus
+from gomem.bpf.program import _cpus_of_mask, possible_cpus
 
 
 @pytest.mark.parametrize(

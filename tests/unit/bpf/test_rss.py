@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpf.rss import TALLY, Sizes, Tallies, read_tallies
+from gomem.bpf.rss import TALLY, Sizes, Tallies, read_tallies
 
 BASE: Sizes = np.array([100, 200, 300, 400], np.int64)
 
@@ -53,7 +53,7 @@ def test_what_another_address_space_had_counts_no_longer() -> None:
 
 @dataclass
 class Kernel:
-    """What bpf/rss.c does at each change, in Python."""
+    """What bpf/programs/rss.c does at each change, in Python."""
 
     tallies: Tallies
     latest: list[int]
@@ -74,9 +74,7 @@ class Kernel:
 
 
 @given(
-    st.lists(
-        st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 1 << 40)), max_size=8), max_size=6
-    )
+    st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 1 << 40)), max_size=8), max_size=6)
 )
 def test_now_and_peak_are_those_of_the_changes_since_the_last_reading(
     rounds: list[list[tuple[int, int, int]]],

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpf.tracefs import parse_format
+from gomem.bpf.probes.tracefs import parse_format
 
 RSS_STAT = """name: rss_stat
 ID: 646

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpf.uprobes import UprobeSpec, cookie
-from tracer.events import ROLE_KINDS, Kind
+from gomem.bpf.probes.uprobes import cookie
+from gomem.tracer.events.probes import UprobeSpec
+from gomem.tracer.events.record import ROLE_KINDS, EventKind
 
 REGISTERS = ("0", "rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11", "rdx")
 
 
-def spec(kind: Kind = Kind.RESERVE, /, **fields: object) -> UprobeSpec:
+def spec(kind: EventKind = EventKind.RESERVE, /, **fields: object) -> UprobeSpec:
     return UprobeSpec("role", kind, "runtime.f", "/bin/true", 0x1000, **fields)  # type: ignore[arg-type]
 
 
@@ -25,14 +26,14 @@ def spec(kind: Kind = Kind.RESERVE, /, **fields: object) -> UprobeSpec:
     skip=st.booleans(),
 )
 def test_a_cookie_holds_all_that_the_program_unpacks(
-    kind: Kind, index: int, args: list[tuple[str, int]], slot: int, skip: bool
+    kind: EventKind, index: int, args: list[tuple[str, int]], slot: int, skip: bool
 ) -> None:
     sources = tuple(f"{place}*{1 << shift}" for place, shift in args)
     packed = cookie(spec(kind, args=sources, return_address_offset=8 * slot, skip_if_branch_taken=skip), index)
     assert packed < 1 << 64
-    # as bpf/programs.c: on_uprobe takes it apart
+    # as bpf/programs/programs.c: on_uprobe takes it apart
     assert (packed & 255, packed >> 8 & 255, packed >> 16 & 255) == (index, kind, slot)
-    assert packed >> 24 & 15 == skip | (kind is Kind.USED) << 1
+    assert packed >> 24 & 15 == skip | (kind is EventKind.USED) << 1
     for position, (place, shift) in enumerate(args):
         argument = packed >> (28 + 12 * position)
         code = argument & 255

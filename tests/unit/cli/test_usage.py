@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tracer import __version__
-from tracer.cli import main
+from gomem.tracer import __version__
+from gomem.tracer.cli import main
 
 
 def run(*words: str) -> Result:
@@ -22,7 +22,6 @@ def run(*words: str) -> Result:
         (),
         ("nonsense",),
         ("trace",),
-        ("trace", "--pid", "1", "--", "/bin/true"),
         ("trace", "--pid", "0"),
         ("trace", "--pid", "-5"),
         ("trace", "--pid", "x"),
@@ -39,8 +38,6 @@ def run(*words: str) -> Result:
         ("serve", "--budget", "0"),
         ("trace", "--pid", "1", "--with", "rss", "--backend", "procfs"),
         ("record", "--pid", "1", "--with", "page-faults", "--backend", "strace"),
-        ("trace", "--", "/no/such/program"),
-        ("trace", "--", "/"),
         ("snapshot",),
         ("snapshot", "--pid", "0"),
         ("snapshot", "--pid", "1", "--format", "xml"),
@@ -58,8 +55,8 @@ def test_nonsense_is_refused_with_2_and_without_a_traceback(words: tuple[str, ..
 
 def test_the_way_out_is_told() -> None:
     result = run("trace")
-    assert "gomem: give either --pid PID or -- COMMAND" in result.stderr
-    assert "gomem trace --pid" in result.stderr
+    assert "gomem: give one of these: PID, --exe NAME, or -- COMMAND" in result.stderr
+    assert "gomem trace 4711" in result.stderr
     assert result.stdout == ""
 
 
@@ -88,3 +85,29 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_done(
 def test_debug_shows_where_an_error_came_from() -> None:
     assert "Traceback" in run("--debug", "trace").stderr
     assert "Traceback" not in run("trace").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("trace", "--", "/no/such/program"), 127),
+        (("trace", "--", "no-such-program"), 127),
+        (("record", "--", "/"), 126),
+        (("trace", "--", "/etc/passwd"), 126),
+        (("trace", "--pid", "1", "--", "/bin/true"), 125),
+        (("trace", "--nonsense", "--", "/bin/true"), 125),
+        (("trace", "-d", "soon", "--", "/bin/true"), 125),
+        (("trace", "-o", "/no/such/directory/x", "--", "/bin/true"), 125),
+    ],
+)
+def test_what_gomem_could_not_do_is_told_from_the_commands_own_code(words: tuple[str, ...], code: int) -> None:
+    result = run(*words)
+    assert result.exit_code == code
+    assert "Traceback" not in result.output
+
+
+def test_the_help_of_serve_shows_its_examples_one_a_line() -> None:
+    lines = [line.strip() for line in run("serve", "--help").output.splitlines()]
+    assert "gomem serve --pid 4711" in lines
+    assert "gomem serve --exclude-uid 0 --compat go-collector" in lines
+    assert not [line for line in lines if "\\b" in line or "\b" in line]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from exporters.prometheus.catalog import PROCESS_GROUPS
-from exporters.prometheus.metric import MetricType
+from gomem.exporters.prometheus.catalog import PROCESS_GROUPS
+from gomem.exporters.prometheus.metric import MetricType
 
 pytest.importorskip("grafana_foundation_sdk")
 
@@ -58,7 +58,45 @@ def test_every_counter_is_asked_for_by_its_rate_or_as_a_total() -> None:
     counters = {m.name for group in PROCESS_GROUPS.values() for m in group if m.type is MetricType.COUNTER}
     for expression in expressions("overview"):
         for name in counters & set(METRIC.findall(expression)):
-            assert f"rate({name}" in expression, expression
+            assert re.search(rf"(rate|increase)\({name}", expression), expression
+
+
+def of_processes() -> set[str]:
+    return {metric.name for group in PROCESS_GROUPS.values() for metric in group}
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_series_of_a_process_is_chosen_and_joined_by_all_that_makes_it_one(name: str) -> None:
+    for expression in expressions(name):
+        for metric, selector in re.findall(r"\b(gomem_\w+)\{(.*?)\}", expression):
+            assert "job=" in selector, expression
+            assert "instance=" in selector, expression
+            assert metric not in of_processes() or "process=" in selector, expression
+        if of_processes() & set(METRIC.findall(expression)):
+            assert re.findall(r"\bon \((.*?)\)", expression), expression
+        for joined in re.findall(r"\* on \((.*?)\)", expression):
+            assert joined == "job, instance, pid, process", expression
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_dashboard_chooses_by_namespace_workload_pod_and_container(name: str) -> None:
+    board = json.loads((HERE / f"{name}.json").read_text())
+    variables = [variable["name"] for variable in board["templating"]["list"]]
+    assert {"job", "instance", "namespace", "workload", "pod", "container", "process"} <= set(variables)
+    asked = [one for one in expressions(name) if of_processes() & set(METRIC.findall(one))]
+    assert len(asked) >= 4
+    for expression in asked:
+        for label in ("namespace", "workload", "pod", "container"):
+            assert f'{label}=~"${label}"' in expression, expression
+
+
+@pytest.mark.parametrize("name", ["overview", "process"])
+def test_ram_leads_and_address_space_comes_last(name: str) -> None:
+    titles = [str(panel["title"]) for panel in panels(name)]
+    assert titles[0] in ("RSS", "In RAM")
+    assert titles.index("Address space (VSZ)") >= len(titles) - 2
+    first = [one for one, panel in zip(titles, panels(name), strict=True) if panel["gridPos"]["y"] < 12]  # type: ignore[index]
+    assert not [title for title in first if "VSZ" in title or "Address" in title]
 
 
 def test_no_panel_lies_on_another() -> None:

@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.support.charts import ChartRefused, rendered
-from tests.support.requirements import program
+from tests.support import operator_schemas
+from tests.support.manifests import OVERLAYS, VALUES, chart, overlay
+from tests.support.workloads import of_kind, pods, selected, selects
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
 
-OVERLAYS = Path(__file__).parents[3] / "deploy" / "kustomize" / "overlays"
-NAMES = sorted(path.name for path in OVERLAYS.iterdir())
-CUSTOM = {"PodMonitor"}  # of the Prometheus operator: no part of Kubernetes' schemas
 NEEDED = ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH"]
-VALUES: dict[str, dict[str, Any]] = {
-    "as it comes": {},
-    "for older kernels": {"olderKernels": True},
-    "with the Kubernetes API": {"kubernetesApi": {"enabled": True}, "podLabels": ["app"]},
-    "with TLS": {"webConfig": {"secretName": "gomem-web"}},
-    "for some programs": {"select": ["--exe=api*"], "extraArgs": ["--max-targets=50"], "goCollector": True},
-    "bare": {"podMonitor": {"enabled": False}, "networkPolicy": {"enabled": False}, "priorityClassName": ""},
-}
-
-
-@cache
-def overlay(name: str) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [program("kubectl", "kubectl"), "kustomize", str(OVERLAYS / name)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
-
-
-@cache
-def chart(name: str) -> list[dict[str, Any]]:
-    return rendered(VALUES[name])
-
-
-ALL = [pytest.param(overlay, name, id=name) for name in NAMES]
+ALL = [pytest.param(overlay, name, id=name) for name in OVERLAYS]
 ALL += [pytest.param(chart, name, id=f"chart {name}") for name in VALUES]
 
 
 def templates(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [one["spec"]["template"] for one in documents if one["kind"] in ("DaemonSet", "Deployment")]
+    return [one["spec"]["template"] for one in of_kind(documents, "DaemonSet", "Deployment")]
 
 
 def containers(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -61,26 +31,21 @@ def gomem(documents: list[dict[str, Any]]) -> dict[str, Any]:
     return found[0]
 
 
-def of_kind(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [document for document in documents if document["kind"] == kind]
-
-
 @pytest.mark.parametrize(("make", "name"), ALL)
 def test_every_document_fits_the_schema_of_kubernetes(make: Any, name: str) -> None:
     documents = make(name)
-    checked = 0
-    for document in documents:
-        if document["kind"] not in CUSTOM:
-            kubernetes_validate.validate(document, "1.30", strict=True)
-            checked += 1
-    assert checked >= 2
+    checked = [document for document in documents if document["kind"] not in operator_schemas.KINDS]
+    assert len(checked) >= 1
+    for document in checked:
+        kubernetes_validate.validate(document, "1.30", strict=True)
 
 
 @pytest.mark.parametrize(("make", "name"), ALL)
 def test_no_container_gets_more_than_it_must(make: Any, name: str) -> None:
     documents = make(name)
     context = gomem(documents)["securityContext"]
-    expected = [] if name == "sidecar-same-user" else NEEDED + ["SYS_ADMIN"] * ("older" in name)
+    older = "older" in name or bool(VALUES.get(name, {}).get("olderKernels"))
+    expected = [] if name == "sidecar-same-user" else NEEDED + ["SYS_ADMIN"] * older
     assert context["capabilities"] == {"drop": ["ALL"], **({"add": expected} if expected else {})}
     assert context["allowPrivilegeEscalation"] is False
     assert context["readOnlyRootFilesystem"] is True
@@ -93,12 +58,13 @@ def test_no_container_gets_more_than_it_must(make: Any, name: str) -> None:
         assert not spec.get("hostNetwork")
         assert not spec.get("hostIPC")
         assert not any("hostPath" in volume for volume in spec.get("volumes", []))
-        assert spec["automountServiceAccountToken"] is ("API" in name or "kubernetes-api" in name)
+        asks = "--kubernetes" in gomem(documents)["args"]
+        assert spec["automountServiceAccountToken"] is asks
 
 
 @pytest.mark.parametrize(("make", "name"), ALL)
 def test_the_options_given_are_options_of_gomem_serve(make: Any, name: str) -> None:
-    from tracer.cli.serve import serve
+    from gomem.tracer.cli.serve import serve
 
     words = gomem(make(name))["args"]
     assert words[0] == "serve"
@@ -108,13 +74,24 @@ def test_the_options_given_are_options_of_gomem_serve(make: Any, name: str) -> N
 @pytest.mark.parametrize(("make", "name"), ALL)
 def test_pods_are_found_by_what_selects_them(make: Any, name: str) -> None:
     documents = make(name)
-    pods = [template["metadata"]["labels"] for template in templates(documents)]
-    for kind, where in (("NetworkPolicy", "podSelector"), ("PodMonitor", "selector")):
-        for document in of_kind(documents, kind):
-            wanted = document["spec"][where]["matchLabels"]
-            assert any(wanted.items() <= labels.items() for labels in pods), (kind, wanted)
-    ports = {port["name"] for port in gomem(documents)["ports"]}
-    assert ports == {"metrics"}
+    theirs = pods(documents)
+    for policy in of_kind(documents, "NetworkPolicy"):
+        assert selected(policy, theirs) == {pod.name for pod in theirs}
+    for monitor in of_kind(documents, "PodMonitor"):
+        port = monitor["spec"]["podMetricsEndpoints"][0]["port"]
+        assert [one["name"] for one in gomem(documents)["ports"]] == [port]
+        assert all(selects(monitor["spec"]["selector"], pod.labels) for pod in theirs)
+
+
+@pytest.mark.parametrize(("make", "name"), ALL)
+def test_nothing_is_assumed_of_the_cluster(make: Any, name: str) -> None:
+    documents = make(name)
+    for policy in of_kind(documents, "NetworkPolicy"):
+        for rule in policy["spec"]["ingress"]:
+            # A namespace by its name is somebody's own choice.
+            assert [source["namespaceSelector"] for source in rule["from"]] == [{}]
+    for template in templates(documents):
+        assert template["spec"].get("priorityClassName") == VALUES.get(name, {}).get("priorityClassName")
 
 
 def test_the_right_to_read_pods_comes_only_with_the_option_that_uses_it() -> None:
@@ -133,25 +110,21 @@ def test_the_chart_and_the_overlay_agree() -> None:
         left, right = (probe_without_scheme(one.get(field)) for one in (ours, theirs))
         assert left == right, field
     specs = [templates(documents)[0]["spec"] for documents in (overlay("daemonset"), chart("as it comes"))]
-    for field in ("hostPID", "tolerations", "nodeSelector", "priorityClassName", "securityContext"):
+    for field in ("hostPID", "tolerations", "nodeSelector", "securityContext"):
         assert specs[0][field] == specs[1][field], field
+
+
+def test_all_ways_to_scrape_agree() -> None:
+    endpoints = [
+        of_kind(documents, "PodMonitor")[0]["spec"]["podMetricsEndpoints"][0]
+        for documents in (overlay("daemonset"), overlay("sidecar"), chart("as it comes"))
+    ]
+    assert [one["port"] for one in endpoints] == ["metrics", "gomem-metrics", "metrics"]
+    first, *others = [{name: value for name, value in one.items() if name != "port"} for one in endpoints]
+    assert others == [first, first]
 
 
 def probe_without_scheme(value: Any) -> Any:
     if isinstance(value, dict) and "httpGet" in value:
         return {**value, "httpGet": {k: v for k, v in value["httpGet"].items() if k != "scheme"}}
     return value
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"cpuBudget": 0}, "cpuBudget"),
-        ({"select": ["--pid=1"]}, "select"),
-        ({"prot": 9469}, "prot"),
-        ({"podMonitor": {"interval": "often"}}, "interval"),
-    ],
-)
-def test_values_that_make_no_sense_are_refused_by_name(values: dict[str, Any], said: str) -> None:
-    with pytest.raises(ChartRefused, match=said):
-        rendered(values)

@@ -46,7 +46,7 @@ def test_the_unit_gives_what_the_manifests_give_and_process_events() -> None:
 
 
 def test_the_command_of_the_unit_is_one_of_gomem() -> None:
-    from tracer.cli.serve import serve
+    from gomem.tracer.cli.serve import serve
 
     program, command, *words = unit()["ExecStart"][0].split()
     assert (Path(program).name, command) == ("gomem", "serve")

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import yaml
 
-from tracer.discovery import belonging, cluster, discovery, lookout, pods, recognition, selection
+from gomem.tracer.discovery import cluster, discovery, pods, prober, recognition, selection, timetable
+from gomem.tracer.discovery import workloads as workload
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs/discovery.md").read_text()
 
 
 def test_every_variable_is_described_and_no_other() -> None:
-    source = Path(belonging.__file__).read_text()
+    source = Path(workload.__file__).read_text()
     read = set(re.findall(r'environ\.get\("(GOMEM_[A-Z_]+)"', source))
     assert set(re.findall(r"GOMEM_[A-Z_]+", TEXT)) == read
 
@@ -33,12 +34,12 @@ def test_the_role_lets_gomem_read_pods_and_nothing_else() -> None:
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
-    for number in (recognition.MOST_FILES, discovery.MOST_PENDING, pods.MOST_PODS):
+    for number in (recognition.MOST_FILES, timetable.MOST_PENDING, pods.MOST_PODS):
         assert f"{number:,}" in TEXT
     assert f"each {pods.MOST_CONTAINERS} containers" in TEXT
-    assert f"do not answer | {lookout.MOST_STUCK} |" in TEXT
+    assert f"do not answer | {prober.MOST_STUCK} |" in TEXT
     assert f"{cluster.MOST_BYTES >> 20} MiB, {cluster.MOST_LINE >> 20} MiB" in TEXT
-    assert f"leaves that look behind after {lookout.PATIENCE:.0f} seconds" in TEXT
+    assert f"leaves that look behind after {prober.PATIENCE:.0f} seconds" in TEXT
     assert f"listed every {discovery.SCAN_EVERY:.0f} seconds" in TEXT
     assert f"scan every {discovery.RESCAN_EVERY:.0f} seconds" in TEXT
     assert f"first {selection.SHORTEST_ID} or more digits" in TEXT

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.discovery import pods as pods_module
-from tracer.discovery.pods import Pod, Pods, parse_pod
+from gomem.tracer.discovery import pods as pods_module
+from gomem.tracer.discovery.pods import Pod, Pods, parse_pod
 
 ID = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4
@@ -38,6 +38,36 @@ def test_only_the_labels_that_were_asked_for_are_kept() -> None:
     pod = parse_pod(described(), ["app", "n", "tier"])
     assert pod is not None
     assert pod.labels == {"app": "checkout"}
+
+
+def owned(kind: str, name: str, **labels: str) -> dict[str, Any]:
+    """Describe a pod as its controller makes it."""
+    reference = {"kind": kind, "name": name, "controller": True}
+    return {"labels": labels, "ownerReferences": [{"kind": "Other", "name": "x"}, reference]}
+
+
+@pytest.mark.parametrize(
+    ("pod", "more", "workload"),
+    [
+        ("api-7d4b9c-x2x4z", owned("ReplicaSet", "api-7d4b9c", **{"pod-template-hash": "7d4b9c"}), "api"),
+        ("bare-x2x4z", owned("ReplicaSet", "bare"), "bare"),  # a ReplicaSet that belongs to no Deployment
+        ("db-0", owned("StatefulSet", "db"), "db"),
+        ("logs-x2x4z", owned("DaemonSet", "logs"), "logs"),
+        ("backup-29000000-abcde", owned("Job", "backup-29000000"), "backup-29000000"),
+        # A sidecar is told the labels alone.
+        ("api-7d4b9c-x2x4z", {"labels": {"pod-template-hash": "7d4b9c"}}, "api"),
+        ("db-12", {"labels": {"statefulset.kubernetes.io/pod-name": "db-12"}}, "db"),
+        ("logs-x2x4z", {"labels": {"controller-revision-hash": "5f", "pod-template-generation": "1"}}, "logs"),
+        ("alone", {"labels": {"app": "alone"}}, None),
+        ("odd", {"labels": {"pod-template-hash": "("}, "ownerReferences": "none"}, None),
+    ],
+)
+def test_the_workload_is_what_made_the_pod(pod: str, more: dict[str, Any], workload: str | None) -> None:
+    one = described()
+    one["metadata"] |= {"name": pod, **more}
+    found = parse_pod(one)
+    assert found is not None
+    assert found.workload == workload
 
 
 @pytest.mark.parametrize("key", ["name", "namespace", "uid"])

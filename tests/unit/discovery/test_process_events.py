@@ -5,7 +5,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.discovery.process_events import answered, control_message
+from gomem.tracer.kernel.process_events import answered, control_message
 
 ANSWER = struct.Struct("=IHHIIIIIIHHIIQI20x")
 

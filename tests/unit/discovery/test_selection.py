@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.discovery.selection import Conditions, Selection, parse_selection
-from tracer.discovery.sighting import Identity, Sighting
-from tracer.errors import UsageError
-from tracer.fleet.view import Belonging
-from tracer.target import ExeIdentity
+from gomem.tracer.discovery.process_info import Identity, ProcessInfo
+from gomem.tracer.discovery.selection import Conditions, Selection, parse_selection
+from gomem.tracer.discovery.workload import Workload
+from gomem.tracer.errors import UsageError
+from gomem.tracer.process.target import ExeIdentity
 
 ID = "0123456789abcdef" * 4
-CHECKOUT = Belonging(
+CHECKOUT = Workload(
     container_id=ID,
     pod_uid="6f1c3c2e-9b1a-4d6e-8a53-2f0d3c9e7b11",
     pod="checkout-7d9f-xk2",
@@ -20,13 +20,13 @@ CHECKOUT = Belonging(
     node="node-1",
     labels={"app.kubernetes.io/name": "checkout", "tier": "front"},
 )
-NONE = Belonging()
+NONE = Workload()
 
 
-def sighting(
+def info(
     pid: int = 7, exe: str = "/usr/bin/etcd", uid: int | None = 1000, cgroups: tuple[str, ...] = ("/a/b.service",)
-) -> Sighting:
-    return Sighting(Identity(pid, 99, ExeIdentity(1, 2, 3, 4)), "comm", exe, uid, cgroups)
+) -> ProcessInfo:
+    return ProcessInfo(Identity(pid, 99, ExeIdentity(1, 2, 3, 4)), "comm", exe, uid, cgroups)
 
 
 def include(**words: list[str]) -> Selection:
@@ -38,20 +38,20 @@ def exclude(**words: list[str]) -> Selection:
 
 
 def test_without_conditions_every_go_process_is_wanted() -> None:
-    assert Selection().wants(sighting(), NONE)
+    assert Selection().wants(info(), NONE)
     assert not Selection().only_pids
 
 
 def test_with_pids_alone_no_other_process_is_wanted() -> None:
     selection = parse_selection(pids=[7])
     assert selection.only_pids
-    assert not selection.wants(sighting(pid=8), NONE)
+    assert not selection.wants(info(pid=8), NONE)
 
 
 def test_pids_beside_conditions_do_not_narrow_them() -> None:
     selection = parse_selection(pids=[7], include={"exe": ["etcd"]})
     assert not selection.only_pids
-    assert selection.wants(sighting(pid=8), NONE)
+    assert selection.wants(info(pid=8), NONE)
 
 
 def test_pids_with_something_excluded_are_still_only_pids() -> None:
@@ -64,12 +64,12 @@ def test_pids_with_something_excluded_are_still_only_pids() -> None:
      ("bin/etcd", False), ("*/etcd", True), ("/opt/*", False), ("[e]tc?", True)],
 )  # fmt: skip
 def test_executables_are_matched_by_name_or_by_path(glob: str, wanted: bool) -> None:
-    assert include(exe=[glob]).wants(sighting(), NONE) is wanted
-    assert exclude(exe=[glob]).wants(sighting(), NONE) is not wanted
+    assert include(exe=[glob]).wants(info(), NONE) is wanted
+    assert exclude(exe=[glob]).wants(info(), NONE) is not wanted
 
 
 def test_an_executable_that_may_not_be_read_is_matched_by_what_the_kernel_calls_it() -> None:
-    assert include(exe=["comm"]).wants(sighting(exe=""), NONE)
+    assert include(exe=["comm"]).wants(info(exe=""), NONE)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_an_executable_that_may_not_be_read_is_matched_by_what_the_kernel_calls_
      ("client", False), (f"containerd://{ID}", True), ("docker://" + ID[:12], True)],
 )  # fmt: skip
 def test_containers_are_matched_by_the_beginning_of_the_id_or_by_name(word: str, wanted: bool) -> None:
-    assert include(container=[word]).wants(sighting(), CHECKOUT) is wanted
-    assert not include(container=[word]).wants(sighting(), NONE)
+    assert include(container=[word]).wants(info(), CHECKOUT) is wanted
+    assert not include(container=[word]).wants(info(), NONE)
 
 
 @pytest.mark.parametrize(
@@ -89,32 +89,32 @@ def test_containers_are_matched_by_the_beginning_of_the_id_or_by_name(word: str,
      ("tier=front", True), ("team=front", False), ("tier==front", False)],
 )  # fmt: skip
 def test_labels_are_those_of_the_pod_and_its_place(label: str, wanted: bool) -> None:
-    assert include(label=[label]).wants(sighting(), CHECKOUT) is wanted
-    assert not include(label=[label]).wants(sighting(), NONE)
+    assert include(label=[label]).wants(info(), CHECKOUT) is wanted
+    assert not include(label=[label]).wants(info(), NONE)
 
 
 def test_cgroups_are_matched_by_any_of_a_processs_paths() -> None:
-    two = sighting(cgroups=("/", "/system.slice/etcd.service"))
+    two = info(cgroups=("/", "/system.slice/etcd.service"))
     assert include(cgroup=["/system.slice/*"]).wants(two, NONE)
     assert include(cgroup=["/"]).wants(two, NONE)
     assert not include(cgroup=["/user.slice/*"]).wants(two, NONE)
-    assert not include(cgroup=["*"]).wants(sighting(cgroups=()), NONE)
+    assert not include(cgroup=["*"]).wants(info(cgroups=()), NONE)
 
 
 def test_user_ids_are_matched_exactly() -> None:
-    assert include(uid=["0", "1000"]).wants(sighting(), NONE)
-    assert not include(uid=["100"]).wants(sighting(), NONE)
-    assert not include(uid=["0"]).wants(sighting(uid=None), NONE)
+    assert include(uid=["0", "1000"]).wants(info(), NONE)
+    assert not include(uid=["100"]).wants(info(), NONE)
+    assert not include(uid=["0"]).wants(info(uid=None), NONE)
 
 
 def test_one_of_each_kind_must_match_and_none_that_is_excluded() -> None:
     both = include(exe=["etcd", "prometheus"], uid=["1000"])
-    assert both.wants(sighting(), NONE)
-    assert not both.wants(sighting(uid=0), NONE)
-    assert not both.wants(sighting(exe="/bin/other"), NONE)
+    assert both.wants(info(), NONE)
+    assert not both.wants(info(uid=0), NONE)
+    assert not both.wants(info(exe="/bin/other"), NONE)
     without = parse_selection(include={"exe": ["etcd"]}, exclude={"uid": ["1000"], "exe": ["nothing"]})
-    assert not without.wants(sighting(), NONE)
-    assert without.wants(sighting(uid=0), NONE)
+    assert not without.wants(info(), NONE)
+    assert without.wants(info(uid=0), NONE)
 
 
 def test_the_pod_labels_that_decide_are_known() -> None:
@@ -161,4 +161,4 @@ def test_any_word_is_accepted_or_refused_with_a_reason(kind: str, word: str) -> 
     except UsageError:
         return
     assert selection.include != Conditions()
-    selection.wants(sighting(), CHECKOUT)
+    selection.wants(info(), CHECKOUT)

@@ -2,21 +2,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 
-from exporters.json_report import render_json
-from exporters.schema import load_schema, validate
+from gomem.exporters.json.report import render_json
+from gomem.exporters.json.schema import load_schema, report_schema, validate
+from gomem.tracer.report import KINDS, SCHEMA, Report
 from tests.support.rules import KINDS as RULED_KINDS
 from tests.support.rules import broken_rules
-from tests.unit.exporters.samples import SAMPLES, grown_and_scavenged, kernel_only, lazily_freed
-from tracer.report import KINDS, SCHEMA, Report
+from tests.support.samples.reports import SAMPLES, grown_and_scavenged, kernel_only, lazily_freed
+
+PARTS = {
+    "virtual": "Virtual", "resident": "Resident", "heap": "Heap", "process": "ProcessFacts",
+    "consistency": "Consistency", "event_loss": "EventLoss", "overhead": "Overhead", "accounting": "Accounting",
+    "memstats": "MemStats",
+}  # fmt: skip
 
 every_sample = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
+
+
+def any_order(value: Any) -> Any:
+    """Return `value` with its lists in one order: alternatives and names come in any, by the release of msgspec."""
+    if isinstance(value, dict):
+        return {name: any_order(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return sorted((any_order(one) for one in value), key=lambda one: json.dumps(one, sort_keys=True))
+    return value
 
 
 def parsed(report: Report) -> dict[str, Any]:
@@ -45,7 +60,7 @@ def test_keys_stand_in_the_order_of_the_contract() -> None:
     shuffled = replace(report, memstats=dict(sorted(report.memstats.items(), reverse=True)))
     body = parsed(shuffled)
     assert list(body)[:5] == ["schema", "taken_at", "duration_seconds", "backend", "backend_reason"]
-    assert list(body)[-1] == "rebuilt"
+    assert list(body)[-1] == "children"
     assert list(body["memstats"])[:4] == ["Alloc", "TotalAlloc", "Sys", "Mallocs"]
     assert list(body["memstats"])[-1] == "BySize"
     assert render_json(shuffled) == render_json(report)
@@ -70,7 +85,7 @@ def test_numpy_figures_are_plain_numbers_and_not_a_number_is_null() -> None:
     assert report.resident is not None
     odd = replace(
         report,
-        resident=replace(report.resident, pss=np.int64(7)),  # type: ignore[arg-type]
+        resident=replace(report.resident, pss=np.int64(7)),
         overhead=replace(report.overhead, target_slowdown_estimate=float("nan")),
     )
     body = parsed(odd)
@@ -81,8 +96,8 @@ def test_numpy_figures_are_plain_numbers_and_not_a_number_is_null() -> None:
 def test_schema_is_valid_and_knows_the_kinds_of_the_code() -> None:
     schema: Any = load_schema()
     Draft202012Validator.check_schema(schema)
-    assert schema["properties"]["schema"]["const"] == SCHEMA
-    assert schema["$defs"]["kind"]["properties"]["kind"]["enum"] == list(KINDS)
+    assert schema["properties"]["schema"]["enum"] == [SCHEMA]
+    assert schema["$defs"]["KindRow"]["properties"]["kind"]["enum"] == list(KINDS)
     assert set(KINDS) == RULED_KINDS
 
 
@@ -90,9 +105,26 @@ def test_schema_requires_every_field_that_a_report_has() -> None:
     schema: Any = load_schema()
     body = parsed(grown_and_scavenged())
     assert schema["required"] == list(body)
-    for part in ("virtual", "resident", "heap", "process", "consistency", "event_loss", "overhead", "accounting"):
-        definition = schema["$defs"][part]
-        assert set(definition["properties"]) == set(body[part]), part
+    for part, name in PARTS.items():
+        definition = schema["$defs"][name]
+        assert set(definition["properties"]) == set(definition["required"]) == set(body[part]), part
+
+
+def test_schema_requires_every_field_of_every_part_and_bounds_every_size() -> None:
+    definitions: Any = load_schema()["$defs"]
+    assert len(definitions) > 50
+    for name, part in definitions.items():
+        assert sorted(part["required"]) == sorted(part["properties"]), name
+        assert part.get("additionalProperties", True) is True, name
+    sizes = [field for part in ("Resident", "Arena", "MemStats") for field in definitions[part]["properties"].values()]
+    text = json.dumps([field for field in sizes if "array" not in json.dumps(field)])
+    assert text.count('"integer"') == text.count('"minimum": 0') == 48
+
+
+def test_the_schema_in_the_file_is_that_of_the_types() -> None:
+    assert any_order(load_schema()) == any_order(report_schema()), (
+        "write it anew: python -m gomem.exporters.json.schema"
+    )
 
 
 BREAKS: dict[str, Callable[[dict[str, Any]], object]] = {

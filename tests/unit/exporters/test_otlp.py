@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import math
 import os
@@ -9,10 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from msgspec.structs import replace
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -21,12 +24,13 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, NumberDataPoint, 
 from opentelemetry.semconv._incubating.attributes import k8s_attributes, process_attributes
 from opentelemetry.semconv._incubating.metrics import process_metrics
 
-from exporters.otlp_push import OtlpPush, metrics_url, open_push
-from exporters.prometheus import MetricOptions
-from tests.unit.exporters.prometheus.fleet import ALL, series, target, values, view, whole
-from tests.unit.exporters.samples import kernel_only
-from tracer.errors import BackendUnavailable, UsageError
-from tracer.fleet.view import Belonging, FleetView, TargetState
+from gomem.exporters.otlp.push import OtlpPush, metrics_url, open_push
+from gomem.exporters.prometheus import MetricOptions
+from gomem.tracer.discovery.workload import Workload
+from gomem.tracer.errors import BackendUnavailable, UsageError
+from gomem.tracer.fleet.view import FleetView, TargetState
+from tests.support.samples.fleet import ALL, CGROUPS, series, target, values, view, whole
+from tests.support.samples.reports import kernel_only
 
 # OpenTelemetry's model/go/metrics.yaml: name, unit, whether it is monotonic.
 GO = {
@@ -159,7 +163,7 @@ def test_the_figures_are_the_reports(receiver: Receiver) -> None:
 
 def test_each_process_is_a_resource_that_says_who_it_is(receiver: Receiver) -> None:
     unread = target(None, 300, state=TargetState.UNREADABLE)
-    plain = target(kernel_only(), 200, "mariadbd", belonging=Belonging())
+    plain = target(kernel_only(), 200, "mariadbd", workload=Workload())
     _push(receiver, view(target(whole()), plain, unread))
     first, second = (_attributes(resource) for resource in receiver.resources)
     report = whole()
@@ -201,12 +205,25 @@ def test_our_own_names_carry_what_prometheus_gets(receiver: Receiver, options: M
     assert metrics["gomem_drift_bytes_total"].unit == "By"
 
 
+def test_a_cgroup_is_a_resource_without_a_process(receiver: Receiver) -> None:
+    _push(receiver, dataclasses.replace(view(target(whole())), cgroups=CGROUPS), own_names=True)
+    _, pod, _ = receiver.resources
+    assert _attributes(pod) == {
+        process_attributes.PROCESS_LINUX_CGROUP: "/kubepods/pod1", k8s_attributes.K8S_POD_NAME: "orders-7c9f",
+        k8s_attributes.K8S_NAMESPACE_NAME: "shop", k8s_attributes.K8S_CONTAINER_NAME: "app",
+        k8s_attributes.K8S_NODE_NAME: "node-1",
+    }  # fmt: skip
+    kills = _metrics(pod)["gomem_cgroup_oom_kills_total"]
+    assert kills.sum.is_monotonic
+    assert [_value(point) for point in _points(kills)] == [4]
+
+
 def test_hostile_strings_and_numbers_arrive_as_something_harmless(receiver: Receiver) -> None:
     bad = "\udcff\ud800\x00\n" + "x" * 10_000
     report = replace(whole(), process=replace(whole().process, exe=bad, go_version=bad, container_id=bad))
     stats = {**(report.memstats or {}), "TotalAlloc": 1 << 64, "Mallocs": -(1 << 64)}
     overhead = replace(report.overhead, target_slowdown_estimate=math.inf)
-    hostile = target(replace(report, memstats=stats, overhead=overhead), 7, bad, belonging=Belonging(bad, bad, bad, bad,
+    hostile = target(replace(report, memstats=stats, overhead=overhead), 7, bad, workload=Workload(bad, bad, bad, bad,
                      bad, bad, {bad: bad}))  # fmt: skip
     push = _push(receiver, view(hostile, target(whole(), 8)), own_names=True, options=ALL)
     assert push.counts().sent == 1, push.counts().last_error
@@ -245,6 +262,32 @@ def test_a_collector_that_is_not_there_does_no_harm() -> None:
     assert push.counts().last_error
 
 
+def test_an_answer_without_end_is_not_read() -> None:
+    written, most = [0], 64 << 20
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            with suppress(ConnectionError):
+                while written[0] < most:
+                    written[0] += self.wfile.write(bytes(1 << 16))
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        push = open_push(lambda: view(target(whole())), f"http://127.0.0.1:{server.server_port}", timeout=20)
+        push.push()
+        server.shutdown()
+        thread.join()
+    assert push.counts().sent == 1
+    assert written[0] < most
+
+
 def _wait(until: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not until() and time.monotonic() < deadline:
@@ -262,7 +305,7 @@ def test_the_thread_pushes_until_it_is_stopped(receiver: Receiver) -> None:
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "exporters.otlp_sender", None)
+    monkeypatch.setitem(sys.modules, "gomem.exporters.otlp.sender", None)
     with pytest.raises(BackendUnavailable, match="OTLP") as caught:
         open_push(lambda: None, "http://collector:4318")
     assert caught.value.fix == "pip install 'gomem[otlp]'"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from exporters.output import check_output, write_output
-from tracer.errors import GomemError
+from gomem.exporters.output import check_output, write_output
+from gomem.tracer.errors import GomemError
 
 
 def run_python(code: str, **keywords: object) -> subprocess.CompletedProcess[bytes]:
@@ -115,7 +115,7 @@ def test_a_fifo_gets_the_report(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(fifo.stat().st_mode)
 
 
-WRITE = "from exporters.output import write_output; write_output('report\\n', {path!r})"
+WRITE = "from gomem.exporters.output import write_output; write_output('report\\n', {path!r})"
 
 
 @pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
@@ -134,7 +134,7 @@ def test_dev_stdout_that_is_a_file_is_appended_to_and_not_replaced(tmp_path: Pat
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
-    code = "from exporters.output import write_output; write_output('x' * 10_000_000)"
+    code = "from gomem.exporters.output import write_output; write_output('x' * 10_000_000)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None

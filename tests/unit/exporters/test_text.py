@@ -6,20 +6,29 @@ import io
 import os
 import re
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import replace
 
-from exporters.json_report import render_json
-from exporters.text import render_for, render_text
-from exporters.verdict import verdict
-from tests.unit.exporters.samples import SAMPLES, grown_and_scavenged, kernel_only, launched, lazily_freed
-from tracer.findings import find
-from tracer.report import Finding, KindRow, Limit, LoggedEvent, Report, Transition
+from gomem.exporters.json.report import render_json
+from gomem.exporters.text.memory import _KIND_MEANS, _PAGE_ROWS, _STATE_MEANS
+from gomem.exporters.text.report import render_for, render_text
+from gomem.exporters.verdict import verdict
+from gomem.tracer.report import Finding, KindRow, Limit, LoggedEvent, OomKill, Report, Transition
+from gomem.tracer.report.findings.rules import find
+from tests.support.samples.reports import (
+    SAMPLES,
+    WITHOUT_A_LOOK,
+    grown_and_scavenged,
+    kernel_only,
+    launched,
+    lazily_freed,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "\x1b[31mred\x1b[0m \x07 \x9b2J [bold]markup[/] :smile: \u202e\n\r\t\udcff\x00 [/nothing]"
@@ -34,10 +43,10 @@ def section(page: str, title: str) -> str:
     return found.group()
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("name", [*SAMPLES, *WITHOUT_A_LOOK])
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
 def test_page_is_as_in_the_golden_file(name: str, width: int) -> None:
-    page = render_text(SAMPLES[name](), width=width)
+    page = render_text({**SAMPLES, **WITHOUT_A_LOOK}[name](), width=width)
     golden = GOLDEN / f"{name}.{width}.txt"
     if os.environ.get("GOMEM_UPDATE_GOLDEN"):
         golden.write_text(page)
@@ -45,13 +54,47 @@ def test_page_is_as_in_the_golden_file(name: str, width: int) -> None:
 
 
 @every_sample
-@pytest.mark.parametrize("width", [60, 80, 100, 160])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
 def test_plain_page_is_ascii_and_fits(sample: Callable[[], Report], width: int) -> None:
     page = render_text(sample(), width=width)
     assert page.isascii()
     assert all(line.isprintable() for line in page.splitlines())
     assert max(len(line) for line in page.splitlines()) <= width
     assert page.endswith("\n")
+
+
+NUMBER = re.compile(r"(?:0x[0-9a-f]+|[<-]?\d[\d,.]*\d|[<-]?\d)(?: (?:[KMGTPE]i)?B\b| (?:ms|s|min|h)\b| ?%)?")
+
+
+def numbers(page: str) -> set[str]:
+    """The figures of a page with their units, each as it stands within a line."""
+    return {found for line in page.splitlines() for found in NUMBER.findall(line)}
+
+
+@every_sample
+def test_no_figure_is_cut_however_narrow_the_page(sample: Callable[[], Report]) -> None:
+    report = sample()
+    whole = numbers(render_text(report, width=120))
+    for width in (*range(40, 161), 200):  # no page is wider than 160 columns
+        cut = numbers(render_text(report, width=width)) - whole
+        assert not cut, f"at {width} columns"
+
+
+@every_sample
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_what_the_rows_mean_is_said_on_narrow_pages_too(sample: Callable[[], Report], width: int) -> None:
+    remarks = (*_KIND_MEANS.values(), *_STATE_MEANS.values(), *(meaning for _, _, meaning in _PAGE_ROWS))
+    wide, narrow = (" ".join(render_text(sample(), width=columns).split()) for columns in (160, width))
+    assert [remark for remark in remarks if remark in wide and remark not in narrow] == []
+
+
+@every_sample
+def test_rss_comes_before_vsz(sample: Callable[[], Report]) -> None:
+    report = replace(sample(), findings=[], ending=None, chapters=None)
+    page = render_text(report)
+    assert page.splitlines()[1].startswith("RSS ")
+    assert page.index("\nRSS ", page.index("\n\n")) < page.index("\nVSZ ")
+    assert "VSZ" not in page[: page.index("\nVSZ ")]
 
 
 @every_sample
@@ -74,8 +117,57 @@ def test_pages_do_not_depend_on_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]", render_text(lazily_freed(), terminal=True))
 
 
-def test_a_pipe_gets_the_plain_page() -> None:
-    assert render_for(lazily_freed(), io.StringIO()) == render_text(lazily_freed())
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*3\d")
+SAID_OF_COLOUR = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM", "COLUMNS")
+
+
+@pytest.mark.parametrize(
+    ("stream", "said", "coloured"),
+    [
+        (io.StringIO, {}, False),
+        (io.StringIO, {"FORCE_COLOR": "1"}, True),
+        (io.StringIO, {"FORCE_COLOR": "0"}, False),
+        (io.StringIO, {"CLICOLOR_FORCE": "1"}, True),
+        (io.StringIO, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        (Terminal, {}, True),
+        (Terminal, {"NO_COLOR": "1"}, False),
+        (Terminal, {"CLICOLOR": "0"}, False),
+        (Terminal, {"CLICOLOR": "0", "CLICOLOR_FORCE": "1"}, True),
+        (Terminal, {"TERM": "dumb"}, False),
+        (Terminal, {"TERM": "dumb", "FORCE_COLOR": "1"}, True),
+    ],
+)
+def test_colours_are_as_the_environment_asks(
+    stream: type[io.StringIO], said: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SAID_OF_COLOUR:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    page = render_for(lazily_freed(), stream())
+    assert bool(COLOUR.search(page)) is coloured
+    if stream is io.StringIO and not coloured:
+        assert page == render_text(lazily_freed())
+
+
+def test_last_lines_say_what_is_missing_and_only_that() -> None:
+    quiet = " ".join(render_text(grown_and_scavenged()).rpartition("\n\n")[2].split())
+    assert quiet == (
+        "gomem: used 213 ms of CPU time and 96.0 MiB of RAM, slowed the process by less than 0.1%. No event was lost, "
+        "and what the events tell agrees with what was read. The figures agree with each other to the byte."
+    )
+    torn = " ".join(render_text(SAMPLES["busy_and_inexact"]()).rpartition("\n\n")[2].split())
+    assert "1,204 events were lost: counts of events are too low." in torn
+    assert "differs from what was read by 14.0 MiB" in torn
+    assert "The process moved while it was read: figures may be off by 3.00 MiB." in torn
+    assert "agree" not in torn
 
 
 def test_verdict_says_what_rss_is_made_of() -> None:
@@ -113,24 +205,24 @@ def test_nothing_that_happened_is_said_so() -> None:
     assert "no system call or runtime event" in page
 
 
-def hostile() -> Report:
+def hostile(said: str = HOSTILE) -> Report:
     report = launched()
     assert report.kinds is not None
     cgroup = grown_and_scavenged().process.cgroup
     assert cgroup is not None
     return replace(
         report,
-        backend_reason=HOSTILE,
+        backend_reason=said,
         process=replace(
-            report.process, exe=f"/tmp/{HOSTILE}", cmdline=[HOSTILE], go_version=HOSTILE, main_module=HOSTILE,
-            pod=HOSTILE, container_id=HOSTILE, cgroup=replace(cgroup, path=HOSTILE)),
-        kinds=[*report.kinds, KindRow(HOSTILE, 1, 4096, 0, 0, 0, 4096, 0)],
-        transitions=[Transition("None", "Ready", "alloc", HOSTILE, 1, 1)],
-        events={HOSTILE: next(iter((report.events or {}).values())), "madvise": (report.events or {})["mmap"]},
-        madvise={HOSTILE: (report.events or {})["mmap"]},
-        event_log=[LoggedEvent(0.1, HOSTILE, 1, 1, HOSTILE, [HOSTILE])],
-        findings=[Finding("x", "info", HOSTILE, HOSTILE, {}, HOSTILE)],
-        limits=[Limit(HOSTILE, HOSTILE, HOSTILE)],
+            report.process, exe=f"/tmp/{said}", cmdline=[said], go_version=said, main_module=said,
+            pod=said, container_id=said, cgroup=replace(cgroup, path=said)),
+        kinds=[*report.kinds, KindRow(said, 1, 4096, 0, 0, 0, 4096, 0)],
+        transitions=[Transition("None", "Ready", "alloc", said, 1, 1)],
+        events={said: next(iter((report.events or {}).values())), "madvise": (report.events or {})["mmap"]},
+        madvise={said: (report.events or {})["mmap"]},
+        event_log=[LoggedEvent(0.1, said, 1, 1, said, [said])],
+        findings=[Finding("x", "info", said, said, {}, said)],
+        limits=[Limit("some-limit", said, said, said)],
     )  # fmt: skip
 
 
@@ -145,6 +237,14 @@ def test_words_of_the_target_cannot_reach_the_terminal(width: int) -> None:
     assert "\\x1b[31mred" in page
 
 
+@given(st.text(max_size=40), st.integers(1, 3000))
+@settings(max_examples=30)
+def test_whatever_a_target_is_called_the_page_is_printable_and_bounded(name: str, times: int) -> None:
+    page = render_text(hostile(name * times), width=100)
+    assert all(line.isprintable() for line in page.splitlines())
+    assert len(page) < 60_000
+
+
 def test_a_hostile_length_does_not_flood_the_page() -> None:
     report = launched()
     long = "x" * 1_000_000
@@ -156,13 +256,12 @@ def test_a_hostile_length_does_not_flood_the_page() -> None:
 def holes(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Paths of all fields of a report that its types allow to be None, and of its lists and dictionaries."""
     found: list[tuple[str, ...]] = []
-    for field in fields(value):
-        here = (*path, field.name)
-        kind = str(field.type)
-        if "None" in kind or kind.startswith(("list", "dict")):
+    for name, kind in get_type_hints(type(value)).items():
+        here = (*path, name)
+        if type(None) in get_args(kind) or get_origin(kind) in (list, dict):
             found.append(here)
-        inner = getattr(value, field.name)
-        if is_dataclass(inner):
+        inner = getattr(value, name)
+        if isinstance(inner, Struct):
             found += holes(inner, here)
     return found
 
@@ -171,7 +270,7 @@ def punched(value: Any, path: tuple[str, ...]) -> Any:
     inner = getattr(value, path[0], None)
     if len(path) > 1:
         return value if inner is None else replace(value, **{path[0]: punched(inner, path[1:])})
-    allows_none = "None" in str(next(field.type for field in fields(value) if field.name == path[0]))
+    allows_none = type(None) in get_args(get_type_hints(type(value))[path[0]])
     empty: object = None if allows_none else [] if isinstance(inner, list) else {}
     return replace(value, **{path[0]: empty})
 
@@ -205,3 +304,38 @@ def test_missing_memstats_fields_are_unknown_and_not_zero() -> None:
     page = section(render_text(replace(lazily_freed(), memstats={"HeapInuse": 5, "Sys": None})), "MemStats")
     assert "Sys ?" in page
     assert "HeapInuse 5 B" in page
+
+
+def test_how_it_ended_is_said_before_anything_else() -> None:
+    page = render_text(SAMPLES["killed_for_memory"](), width=160).splitlines()
+    assert page[1].startswith("Chapter 1: bash -c ulimit")
+    assert page[2].startswith("Killed by SIGKILL")
+    said = " ".join(page[: next(at for at, line in enumerate(page) if line.startswith("RSS "))])
+    assert "cgroup /kubepods/burstable/pod4c/9f2d was at its limit of 64.0 MiB" in said
+    assert "brk failed with ENOMEM" in said
+    assert render_text(WITHOUT_A_LOOK["ended_early"]()).splitlines()[1].startswith("Exited with code 2; its peak RSS")
+
+
+def test_what_it_did_is_below_only_where_it_was_watched() -> None:
+    report = WITHOUT_A_LOOK["ended_early"]()
+    assert "what it did until then is below" in render_text(report)
+    page = render_text(replace(report, events=None, backend="procfs"))
+    assert "It ended before its memory could be looked at." in page
+
+
+def test_calls_that_failed_are_not_told_of_a_program_that_ended_well_or_long_after() -> None:
+    report = SAMPLES["killed_for_memory"]()
+    assert report.ending is not None
+    well = replace(report, ending=replace(report.ending, exit_code=0, signal=None, oom=None))
+    assert "failed with" not in render_text(well)
+    late = [replace(call, seconds=10.0) for call in report.ending.failed_calls]
+    assert "failed with" not in render_text(replace(report, ending=replace(report.ending, failed_calls=late)))
+
+
+def test_a_kill_that_the_counter_alone_tells_is_not_called_the_processs_own() -> None:
+    report = SAMPLES["killed_for_memory"]()
+    assert report.ending is not None
+    counted = replace(report.ending, oom=OomKill(None, "/a", None, proven=False, kills=2))
+    page = " ".join(render_text(replace(report, ending=counted)).split())
+    assert "cgroup /a counted 2 OOM kills meanwhile, and it may be among them" in page
+    assert "OOM killer" not in page

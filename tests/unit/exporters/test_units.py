@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.units import clean, number, percent, plural, seconds, size
+from gomem.exporters.units import clean, number, percent, plural, seconds, size
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.fleet.schedule import LOOK_SHARE, SOON, Pace
+from gomem.tracer.fleet.schedule import LOOK_SHARE, SOON, Pace, Turns
 
 
 def test_looks_come_at_the_interval() -> None:
@@ -52,3 +52,11 @@ def test_looks_come_back_to_the_interval_when_they_are_cheap_again() -> None:
     for _ in range(5):
         pace.adapt(0.01, 10)
     assert pace.effective_interval == pytest.approx(15.0)
+
+
+def test_who_answers_goes_first_and_the_others_are_not_forgotten() -> None:
+    turns = Turns()
+    assert [turns.choose("known", "new") for _ in range(10)] == [*["known"] * 4, "new"] * 2
+    assert turns.choose(None, "new") == "new"
+    assert turns.choose("known", None) == "known"
+    assert turns.choose(None, None) is None

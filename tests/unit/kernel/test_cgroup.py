@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tracer.kernel.cgroup import Membership, below, hierarchy_mounts, memory_membership, read_figures
-from tracer.kernel.mounts import Mount, parse_mountinfo
-from tracer.report import Cgroup
+from gomem.tracer.kernel.cgroup import Membership, below, hierarchy_mounts, memory_membership, read_figures
+from gomem.tracer.proc.mounts import Mount, parse_mountinfo
+from gomem.tracer.report import Cgroup
 
 HYBRID = "9:name=systemd:/\n4:memory:/pod/a\n1:cpu,cpuacct:/b\n0::/unified\n"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.kernel.container import container_id, first_found, neighbour_id, pod_uid
+from gomem.tracer.proc.cgroup_paths import container_id, first_found, neighbour_id, pod_uid
 
 ID = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4

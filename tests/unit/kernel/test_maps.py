@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.kernel.maps import Mappings, disjoint, parse_maps
+from gomem.tracer.kernel.maps import Mappings, Names, disjoint, parse_maps
 
 SAMPLE = rb"""00400000-00402000 r-xp 00001000 fe:00 264163                             /opt/a b/x (deleted)
 c000000000-c000400000 rw-p 00000000 00:00 0                              [anon: Go: heap]
@@ -123,3 +123,12 @@ def test_a_hundred_thousand_mappings_do_not_take_quadratic_time() -> None:
     began = time.process_time()
     assert len(parse_maps(raw)) == 100_000
     assert time.process_time() - began < 3
+
+
+def test_names_are_kept_once_and_beyond_their_room_in_part_only() -> None:
+    names = Names(held=10)
+    assert names.of(b"/bin/a") is names.of(b"/bin/a")
+    long = b"/" + b"x" * 500
+    assert names.of(long) == "..." + "x" * 64
+    assert names.of(b"/b/c") == "/b/c"
+    assert names.of(b"/") == ".../"

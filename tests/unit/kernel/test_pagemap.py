@@ -6,12 +6,15 @@ import os
 import tempfile
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.kernel.pagemap import read_entries
-from tracer.kernel.ranges import normalise
-from tracer.kernel.residency import Page
+from gomem.tracer.addresses.ranges import normalise
+from gomem.tracer.kernel import pagemap
+from gomem.tracer.kernel.pagemap import read_entries
+from gomem.tracer.kernel.residency import Page
+from gomem.tracer.machine.room import Room
 
 PAGE = os.sysconf("SC_PAGESIZE")
 # Page frame 0 is reserved on every machine: never the zero page.
@@ -46,3 +49,18 @@ def test_reading_ends_where_the_file_ends() -> None:
         file.flush()
         ranges, _, _ = read_entries(file.fileno(), normalise([0], [2**47]))
     assert ranges.bytes == 3 * PAGE
+
+
+def test_no_more_ranges_are_held_than_there_is_room_for_however_many_pages_differ_from_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = 50_000
+    monkeypatch.setattr(pagemap, "room_for_one", lambda: Room(many * pagemap._RANGE_HELD))
+    present, swapped = 1 << 63 | 1 << 56, 1 << 62 | 5
+    with tempfile.TemporaryFile() as file:
+        file.write(np.array([present, swapped] * (many // 2) + [present], dtype="<u8").tobytes())
+        file.flush()
+        held, _, _ = read_entries(file.fileno(), normalise([0], [many * PAGE]))
+        assert len(held.start) == many
+        with pytest.raises(pagemap._TooManyRanges):
+            read_entries(file.fileno(), normalise([0], [(many + 1) * PAGE]))

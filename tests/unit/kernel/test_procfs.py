@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.kernel.procfs import parse_stat, parse_status, printable, read_bounded
+from gomem.tracer.proc.small_files import parse_stat, parse_status, printable, read_bounded
 
 TAIL = (
     " S 1 2 3 4 -1 4194560 100 0 0 0 5 6 0 0 20 0 9 0 191058 12345 678 18446744073709551615 1 1 140723794652096 0 0"

@@ -4,9 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.kernel.maps import parse_maps
-from tracer.kernel.ranges import Ranges, normalise
-from tracer.kernel.residency import Page, Residency, classify
+from gomem.tracer.addresses.ranges import Ranges, normalise
+from gomem.tracer.kernel.maps import parse_maps
+from gomem.tracer.kernel.residency import Page, Residency, classify
+from tests.support.pages import having
 
 MAPS = parse_maps(
     b"00010000-00020000 rw-p 00000000 00:00 0 \n"
@@ -29,7 +30,7 @@ def judge(*found: tuple[int, int, Page], hugetlb: Ranges = NONE) -> Residency:
 
 def test_ordinary_pages_count_and_the_zero_page_does_not() -> None:
     found = judge((0x10000, 0x12000, PRESENT), (0x12000, 0x13000, PRESENT | ZERO), (0x13000, 0x14000, SWAPPED))
-    assert (found.rss_bytes, found.swap_bytes, found.bytes_with(ZERO)) == (0x2000, 0x1000, 0x1000)
+    assert (found.rss_bytes, int(found.swap.sum()), having(found, ZERO).bytes) == (0x2000, 0x1000, 0x1000)
     assert found.resident().end.tolist() == [0x12000]
 
 
@@ -38,7 +39,7 @@ def test_a_range_over_two_mappings_is_cut_and_each_part_judged_by_its_own() -> N
     assert found.ranges.start.tolist() == [0x1F000, 0x20000, 0x30000]
     # private memory counts; frames of a device and the kernel's own data do not
     assert found.rss.tolist() == [0x1000, 0, 0]
-    assert found.bytes_with(Page.SPECIAL) == 0x11000
+    assert having(found, Page.SPECIAL).bytes == 0x11000
 
 
 def test_pages_of_a_file_in_a_shared_mapping_count() -> None:
@@ -48,14 +49,14 @@ def test_pages_of_a_file_in_a_shared_mapping_count() -> None:
 def test_reserved_huge_pages_are_kept_out_of_rss() -> None:
     huge = PRESENT | FILE | Page.HUGE
     found = judge((0x400000, 0x600000, huge), hugetlb=normalise([0x400000], [0x800000]))
-    assert (found.rss_bytes, found.bytes_with(Page.HUGETLB)) == (0, 0x200000)
+    assert (found.rss_bytes, having(found, Page.HUGETLB).bytes) == (0, 0x200000)
     assert judge((0x400000, 0x600000, huge)).rss_bytes == 0x200000
 
 
 def test_pages_outside_every_mapping_are_counted_apart() -> None:
     found = judge((0x31000, 0x40000, PRESENT | FILE), (0x900000, 0x901000, SWAPPED))
     assert found.unmapped_bytes == 0xE000
-    assert found.swap_bytes == 0
+    assert int(found.swap.sum()) == 0
 
 
 def test_rss_in_parts_adds_up_to_the_whole() -> None:

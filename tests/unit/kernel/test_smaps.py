@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.kernel.smaps import parse_rollup, parse_smaps
+from gomem.tracer.errors import TooLarge
+from gomem.tracer.kernel import smaps
+from gomem.tracer.kernel.smaps import parse_rollup, parse_smaps, read_smaps
+from gomem.tracer.machine.room import Room
+from gomem.tracer.process.target import Target
 
 ROLLUP = b"""00400000-7ffd311b9000 ---p 00000000 00:00 0                              [rollup]
 Rss:               27236 kB
@@ -57,3 +65,29 @@ def test_no_bytes_make_the_parsers_fail(raw: bytes, cut: int) -> None:
     parse_rollup(raw)
     parse_smaps(raw)
     parse_smaps(SMAPS[:cut] + raw)
+
+
+class _Mapped:
+    """Gives smaps of so many mappings, piece by piece; counts the pieces."""
+
+    pid = 4711
+
+    def __init__(self, mappings: int) -> None:
+        self.read = 0
+        one = "{:x}-{:x} rw-p 00000000 00:00 0\nSize: 4 kB\nRss: 4 kB\nVmFlags: rd wr\n"
+        rows = [one.format(at << 13, (at << 13) + 4096) for at in range(1, mappings + 1)]
+        self._pieces = ["".join(rows[at : at + 100]).encode() for at in range(0, mappings, 100)]
+
+    def read_pieces(self, name: str, size: int) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.read += 1
+            yield piece
+
+
+def test_mappings_beyond_our_room_are_given_up_and_not_read_to_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smaps, "room_for_one", lambda: Room(1000 * smaps._ROW_HELD))
+    few, many = _Mapped(900), _Mapped(100_000)
+    assert len(read_smaps(cast(Target, few)).start) == 900
+    with pytest.raises(TooLarge, match="mappings"):
+        read_smaps(cast(Target, many))
+    assert many.read < 20

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.binary.samples import DATA
-from tests.unit.layout.samples import Dwarf, go_runtime, old_compressed, program
-from tracer.binary.executable import Executable
-from tracer.errors import BinaryError, LayoutError
-from tracer.layout.dwarf import layout_from_dwarf
-from tracer.layout.layout import Layout
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.errors import BinaryError, LayoutError
+from gomem.tracer.layout.layout import Layout
+from tests.support.dwarf import layout_from_dwarf
+from tests.support.samples.dwarf import Dwarf, go_runtime, old_compressed, program
+from tests.support.samples.executables import DATA
 
 
 def read(path: Path, content: bytes) -> tuple[Layout, dict[str, int]]:
@@ -83,7 +83,7 @@ def test_sections_compressed_the_old_way_are_inflated(tmp_path: Path) -> None:
 def test_an_executable_without_dwarf_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match="has no DWARF") as refusal:
         read(tmp_path / "program", program({}))
-    assert "table" in refusal.value.fix
+    assert "-ldflags=-w" in refusal.value.fix
 
 
 def test_dwarf_of_another_language_is_refused(tmp_path: Path) -> None:

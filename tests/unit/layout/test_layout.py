@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tracer.errors import LayoutError
-from tracer.layout.layout import Layout, RawLayout
+from gomem.tracer.errors import LayoutError
+from gomem.tracer.layout.layout import Layout, RawLayout
 
 RAW: RawLayout = {
     "go": "1.20.6",

@@ -6,9 +6,9 @@ import copy
 
 import pytest
 
-from tracer.errors import LayoutError
-from tracer.layout.layout import RawLayout
-from tracer.layout.patches import add_measured, for_patch
+from gomem.tracer.errors import LayoutError
+from gomem.tracer.layout.layout import RawLayout
+from gomem.tracer.layout.patches import add_measured, for_patch, neighbours
 
 
 def table(patch: int, field_offset: int = 8, constant: int = 64) -> RawLayout:
@@ -71,6 +71,17 @@ def test_between_patches_that_differ_only_what_they_share_is_known() -> None:
     assert "size" not in found["structs"]["m"]
     assert "page_cache_pages" not in found["constants"]
     assert found["globals"] == raw["globals"]
+
+
+def test_around_an_unmeasured_patch_are_the_whole_tables_of_both_sides() -> None:
+    raw = table(9, 32)
+    for other in (table(4, 16), table(1, 8, constant=32)):
+        add_measured(raw, other)
+    newer, older = neighbours(raw, 3)
+    assert (rows(newer), rows(older)) == (rows(table(4, 16)), rows(table(1, 8, constant=32)))
+    newer, older = neighbours(raw, 7)
+    assert (rows(newer), rows(older)) == (rows(table(9, 32)), rows(table(4, 16)))
+    assert [neighbours(raw, patch) for patch in (9, 4, 1, 0, 10, None)] == [[]] * 6
 
 
 @pytest.mark.parametrize("patch", [0, 10, None])

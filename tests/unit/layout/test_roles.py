@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tracer.errors import LayoutError
-from tracer.events import ROLE_KINDS, Kind
-from tracer.layout.roles import Argument, Probe, resolve_roles
+from gomem.tracer.errors import LayoutError
+from gomem.tracer.events.record import ROLE_KINDS, EventKind
+from gomem.tracer.layout.roles import Argument, Probe, resolve_roles
 
 BOTH_TWINS = {f"runtime.sys{verb}{os}" for verb in ("Map", "Used", "Unused", "Alloc", "Reserve") for os in ("", "OS")}
 
@@ -15,7 +15,7 @@ def resolve(version: str, *symbols: str, goarch: str = "amd64") -> list[Probe]:
     return resolve_roles(version, goarch, {f"runtime.{symbol}" for symbol in symbols}.__contains__)
 
 
-def symbols(probes: list[Probe], kind: Kind) -> list[str]:
+def symbols(probes: list[Probe], kind: EventKind) -> list[str]:
     return [probe.symbol.removeprefix("runtime.") for probe in probes if probe.kind is kind]
 
 
@@ -26,12 +26,12 @@ def test_the_twin_that_talks_to_the_os_is_taken_where_both_are_functions() -> No
 
 
 def test_the_outer_function_is_taken_where_its_twin_is_inlined() -> None:
-    assert symbols(resolve("go1.21.13", "sysReserve", "sysFault"), Kind.RESERVE) == ["sysReserve"]
-    assert symbols(resolve("go1.21.13", "sysReserve", "sysFault"), Kind.FAULT) == ["sysFault"]
+    assert symbols(resolve("go1.21.13", "sysReserve", "sysFault"), EventKind.RESERVE) == ["sysReserve"]
+    assert symbols(resolve("go1.21.13", "sysReserve", "sysFault"), EventKind.FAULT) == ["sysFault"]
 
 
 def test_munmap_sees_more_than_sys_free_does() -> None:
-    assert symbols(resolve("go1.23.9", "sysFree", "munmap"), Kind.FREE) == ["munmap"]
+    assert symbols(resolve("go1.23.9", "sysFree", "munmap"), EventKind.FREE) == ["munmap"]
     assert resolve("go1.23.9", "sysFree")[0].misses
 
 
@@ -41,7 +41,7 @@ def test_a_role_without_a_function_has_no_probe() -> None:
 
 def test_mallocgc_alone_is_probed_where_nothing_bypasses_it() -> None:
     present = ["mallocgc", "mallocgcTiny", "mallocgcSmallNoscan", "mallocgcSmallScanNoHeader", "mallocgcLarge"]
-    assert symbols(resolve("go1.25.5", *present), Kind.MALLOCGC) == ["mallocgc"]
+    assert symbols(resolve("go1.25.5", *present), EventKind.MALLOCGC) == ["mallocgc"]
 
 
 def test_specialised_variants_are_probed_with_the_general_leaves_and_without_their_dispatcher() -> None:
@@ -49,7 +49,7 @@ def test_specialised_variants_are_probed_with_the_general_leaves_and_without_the
     leaves = ["mallocgcSmallNoscan", "mallocgcSmallScanNoHeader", "mallocgcSmallScanHeader", "mallocgcLarge"]
     called_by_variants = ["mallocgcTinySlowPath", "mallocgcSmallScanSlowPath", "mallocgcSmallNoScanSlowPath"]
     probes = resolve("go1.27.3", *variants, *leaves, *called_by_variants, "mallocgc")
-    assert symbols(probes, Kind.MALLOCGC) == variants + leaves
+    assert symbols(probes, EventKind.MALLOCGC) == variants + leaves
 
 
 def test_register_arguments_since_go_1_17() -> None:

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.errors import LayoutError
-from tracer.layout.generate import to_text
-from tracer.layout.patches import patch_of
-from tracer.layout.tables import known_minors, minor_of, nearest_table, table_for
-from tracer.runtime.contiguous import has_contiguous_arena
+from gomem.tracer.errors import LayoutError
+from gomem.tracer.layout.generate import to_text
+from gomem.tracer.layout.patches import patch_of
+from gomem.tracer.layout.tables import known_minors, minor_of, nearest_table, table_for
+from gomem.tracer.runtime.contiguous import has_contiguous_arena
 
-TABLES = sorted(entry.name for entry in files("tracer.layout").joinpath("tables").iterdir())
+TABLES = sorted(entry.name for entry in files("gomem.tracer.layout").joinpath("tables").iterdir())
 NEWEST = max(known_minors("amd64"))
 
 
 def load(name: str) -> Any:
-    return json.loads(files("tracer.layout").joinpath("tables", name).read_text(encoding="utf-8"))
+    return json.loads(files("gomem.tracer.layout").joinpath("tables", name).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ class TestTable:
     """Every table by itself: what a slip in the generator or an edit by hand would break."""
 
     def test_it_is_spelled_as_the_generator_spells_it(self, name: str) -> None:
-        text = files("tracer.layout").joinpath("tables", name).read_text(encoding="utf-8")
+        text = files("gomem.tracer.layout").joinpath("tables", name).read_text(encoding="utf-8")
         assert to_text(load(name)) == text
 
     def test_its_name_says_what_it_is(self, name: str) -> None:

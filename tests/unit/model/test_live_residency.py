@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.model.events import PAGE, batch, event
-from tracer.events import Kind
-from tracer.join import AddressSpace
-from tracer.model import live_residency
-from tracer.model.live_residency import UNMAPPED, LiveResidency, divided
-from tracer.report import KINDS, FaultRow
+from gomem.tracer.events.record import EventKind
+from gomem.tracer.model import live_residency
+from gomem.tracer.model.live_residency import UNMAPPED, LiveResidency, divided
+from gomem.tracer.report import KINDS, FaultRow
+from gomem.tracer.snapshot.join import AddressSpace
+from tests.support.samples.events import PAGE, batch, event
 
 REGION = 64 * PAGE
 BASE = 0x7F00_0000_0000
@@ -25,7 +25,7 @@ def space(*ranges: tuple[int, int, str]) -> AddressSpace:
 
 
 def faults(region: int, count: int, touched: int, by_kernel: int = 0, writes: int = 0, present: int = 0) -> np.void:
-    return event(Kind.PAGE_FAULTS, 1, region, REGION, count, touched, by_kernel, writes, result=present)
+    return event(EventKind.PAGE_FAULTS, 1, region, REGION, count, touched, by_kernel, writes, result=present)
 
 
 def fed(*events: np.void) -> LiveResidency:
@@ -35,23 +35,23 @@ def fed(*events: np.void) -> LiveResidency:
 
 
 def test_without_events_there_is_nothing_to_report() -> None:
-    residency = fed(event(Kind.BRK, 1), event(Kind.USED, 2, BASE, PAGE))
+    residency = fed(event(EventKind.BRK, 1), event(EventKind.USED, 2, BASE, PAGE))
     assert residency.resident() is None
     assert residency.page_faults(space(), 1.0) is None
 
 
 def test_that_there_was_no_fault_is_a_figure() -> None:
-    seen = fed(event(Kind.PAGE_FAULTS, 1)).page_faults(space(), 2.0)
+    seen = fed(event(EventKind.PAGE_FAULTS, 1)).page_faults(space(), 2.0)
     assert seen is not None
     assert (seen.count, seen.unplaced, seen.per_second, seen.kinds) == (0, 0, 0.0, [])
 
 
 def test_resident_bytes_are_those_of_the_last_event_and_the_peak_is_that_of_all() -> None:
     resident = fed(
-        event(Kind.RSS, 1, 100, 10, 1, 7, 3),
-        event(Kind.RSS_PEAK, 1, 150, 10, 1, 7, 155),
-        event(Kind.RSS, 2, 50, 20, 0, 9, 4),
-        event(Kind.RSS_PEAK, 2, 60, 20, 1, 9, 75),
+        event(EventKind.RSS, 1, 100, 10, 1, 7, 3),
+        event(EventKind.RSS_PEAK, 1, 150, 10, 1, 7, 155),
+        event(EventKind.RSS, 2, 50, 20, 0, 9, 4),
+        event(EventKind.RSS_PEAK, 2, 60, 20, 1, 9, 75),
     ).resident()
     assert resident is not None
     assert (resident.now.total, resident.now.anonymous, resident.now.file, resident.now.shmem) == (70, 50, 20, 0)
@@ -104,7 +104,7 @@ def test_shares_are_whole_and_add_up(total: int, weights: list[int]) -> None:
 words = st.one_of(st.integers(0, (1 << 64) - 1), st.sampled_from([0, 64, REGION, BASE, (1 << 64) - 64]))
 rows = st.builds(
     lambda kind, args, result: event(kind, 1, *args, result=result),
-    st.sampled_from([Kind.RSS, Kind.RSS_PEAK, Kind.PAGE_FAULTS]),
+    st.sampled_from([EventKind.RSS, EventKind.RSS_PEAK, EventKind.PAGE_FAULTS]),
     st.tuples(*[words] * 6),
     st.integers(-(1 << 63), (1 << 63) - 1),
 )

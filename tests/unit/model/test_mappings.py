@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.model.events import (
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.model.mappings import FILE, MAPPED, READABLE, UNKNOWN, WRITABLE
+from gomem.tracer.model.mappings import SHARED as SHARED_BIT
+from gomem.tracer.model.space import AddressSpaceModel
+from tests.support.samples.events import (
     ANONYMOUS,
     EXEC,
     FIXED,
@@ -24,10 +28,6 @@ from tests.unit.model.events import (
     mremap,
     munmap,
 )
-from tracer.events import EventBatch, Kind
-from tracer.model.mappings import FILE, MAPPED, READABLE, UNKNOWN, WRITABLE
-from tracer.model.mappings import SHARED as SHARED_BIT
-from tracer.model.space import AddressSpaceModel
 
 BASE = 0x7F00_0000_0000
 PAGES = 24
@@ -131,17 +131,17 @@ def test_calls_lead_to_what_they_lead_to_page_by_page(calls: list[tuple[object, 
 
 
 def test_sizes_are_rounded_up_to_os_pages() -> None:
-    model = model_of(batch(event(Kind.MMAP, 2, 0, 1, READ | WRITE, PRIVATE | ANONYMOUS, -1, result=BASE)))
+    model = model_of(batch(event(EventKind.MMAP, 2, 0, 1, READ | WRITE, PRIVATE | ANONYMOUS, -1, result=BASE)))
     assert pages(model, 2) == [RW, 0]
-    model.apply(batch(event(Kind.MUNMAP, 4, BASE, 1)))
+    model.apply(batch(event(EventKind.MUNMAP, 4, BASE, 1)))
     assert pages(model, 2) == [0, 0]
 
 
 def test_huge_pages_are_rounded_to_their_own_size() -> None:
     flags = PRIVATE | ANONYMOUS | 0x40000
-    model = model_of(batch(event(Kind.MMAP, 2, 0, 1, READ, flags, -1, result=BASE)))
+    model = model_of(batch(event(EventKind.MMAP, 2, 0, 1, READ, flags, -1, result=BASE)))
     assert model.mappings.map.piece_at(BASE) == (BASE, BASE + (2 << 20), MAPPED | READABLE | FILE)
-    model = model_of(batch(event(Kind.MMAP, 2, 0, 1, READ, flags | 30 << 26, -1, result=BASE)))
+    model = model_of(batch(event(EventKind.MMAP, 2, 0, 1, READ, flags | 30 << 26, -1, result=BASE)))
     assert model.mappings.map.piece_at(BASE)[1] == BASE + (1 << 30)
 
 
@@ -153,14 +153,14 @@ def test_shared_anonymous_memory_is_a_file_of_the_kernels() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        event(Kind.MMAP, 9, BASE, PAGE, READ, PRIVATE | ANONYMOUS, -1, result=ENOMEM),
-        event(Kind.MMAP, 9, BASE, PAGE, READ, PRIVATE | ANONYMOUS | FIXED | NOREPLACE, -1, result=-17),
-        event(Kind.MMAP, 9, BASE, PAGE, READ, PRIVATE | ANONYMOUS, -1, result=-11),
+        event(EventKind.MMAP, 9, BASE, PAGE, READ, PRIVATE | ANONYMOUS, -1, result=ENOMEM),
+        event(EventKind.MMAP, 9, BASE, PAGE, READ, PRIVATE | ANONYMOUS | FIXED | NOREPLACE, -1, result=-17),
+        event(EventKind.MMAP, 9, BASE, PAGE, READ, PRIVATE | ANONYMOUS, -1, result=-11),
         munmap(9, BASE, 2, result=ENOMEM),
         munmap(9, BASE + 1, 2, result=-22),
         mprotect(9, BASE, 2, 0, result=ENOMEM),
         mremap(9, BASE, 2, 8, ENOMEM),
-        event(Kind.MADVISE, 9, BASE, PAGE, 4, result=-11),
+        event(EventKind.MADVISE, 9, BASE, PAGE, 4, result=-11),
     ],
 )  # fmt: skip
 def test_a_call_that_fails_changes_nothing(call: object) -> None:
@@ -179,8 +179,8 @@ def test_a_protection_that_meets_a_hole_is_done_up_to_there() -> None:
     [
         (mprotect(9, BASE, 2, WRITE, result=EACCES), (BASE, BASE + 2 * PAGE)),
         (mremap(9, BASE, 4, 1, -22, 5), (BASE + PAGE, BASE + 4 * PAGE)),
-        (event(Kind.MREMAP, 9, BASE, 9, 9, 3, BASE + 8 * PAGE, result=ENOMEM), (BASE + 8 * PAGE, BASE + 9 * PAGE)),
-        (event(Kind.MMAP, 9, BASE, PAGE, READ, PRIVATE | FIXED, 3, result=-19), (BASE, BASE + PAGE)),
+        (event(EventKind.MREMAP, 9, BASE, 9, 9, 3, BASE + 8 * PAGE, result=ENOMEM), (BASE + 8 * PAGE, BASE + 9 * PAGE)),
+        (event(EventKind.MMAP, 9, BASE, PAGE, READ, PRIVATE | FIXED, 3, result=-19), (BASE, BASE + PAGE)),
     ],
 )  # fmt: skip
 def test_what_a_call_that_failed_may_have_done_is_doubtful(call: object, doubtful: tuple[int, int]) -> None:
@@ -219,24 +219,24 @@ def test_several_mappings_are_moved_with_the_gaps_between_them() -> None:
 def test_the_break_moves_up_and_down_by_os_pages() -> None:
     heap = 0x5555_0000_0000
     model = model_of(
-        batch(event(Kind.BRK, 2, 0, result=heap), event(Kind.BRK, 4, heap + 5000, result=heap + 5000))
+        batch(event(EventKind.BRK, 2, 0, result=heap), event(EventKind.BRK, 4, heap + 5000, result=heap + 5000))
     )
     assert pages(model, 4, heap) == [RW, RW, 0, 0]
-    model.apply(batch(event(Kind.BRK, 6, heap + 1, result=heap + 1)))
+    model.apply(batch(event(EventKind.BRK, 6, heap + 1, result=heap + 1)))
     assert pages(model, 4, heap) == [RW, 0, 0, 0]
-    model.apply(batch(event(Kind.BRK, 8, 1 << 60, result=heap + 1)))
+    model.apply(batch(event(EventKind.BRK, 8, 1 << 60, result=heap + 1)))
     assert pages(model, 4, heap) == [RW, 0, 0, 0]
 
 
 def test_a_first_break_leaves_open_where_the_heap_began() -> None:
     heap = 0x5555_0000_0000
-    model = model_of(batch(mmap(2, heap - 8 * PAGE, 1)), batch(event(Kind.BRK, 4, heap, result=heap)))
+    model = model_of(batch(mmap(2, heap - 8 * PAGE, 1)), batch(event(EventKind.BRK, 4, heap, result=heap)))
     assert pages(model, 8, heap - 8 * PAGE) == [RW] + [UNKNOWN] * 7
     assert model.mappings.map.at(heap) == 0
 
 
 def test_an_exec_leaves_nothing_known() -> None:
-    model = model_of(batch(mmap(2, BASE, 1), event(Kind.EXEC, 3), mmap(5, BASE + PAGE, 1)))
+    model = model_of(batch(mmap(2, BASE, 1), event(EventKind.EXEC, 3), mmap(5, BASE + PAGE, 1)))
     assert pages(model, 3) == [UNKNOWN, RW, UNKNOWN]
 
 
@@ -247,7 +247,10 @@ def test_what_is_not_known_stays_so_until_it_is_mapped_or_unmapped() -> None:
 
 
 HOSTILE = st.builds(
-    event, st.sampled_from([Kind.MMAP, Kind.MUNMAP, Kind.MREMAP, Kind.MPROTECT, Kind.BRK, Kind.MADVISE]),
+    event,
+    st.sampled_from(
+        [EventKind.MMAP, EventKind.MUNMAP, EventKind.MREMAP, EventKind.MPROTECT, EventKind.BRK, EventKind.MADVISE]
+    ),
     st.just(5), *[st.integers(0, 2**64 - 1)] * 5, result=st.integers(-(2**63), 2**63 - 1),
 )  # fmt: skip
 
@@ -326,5 +329,3 @@ def test_a_stack_mapping_is_remembered_as_one() -> None:
     model = model_of(batch(mmap(2, BASE, 2, READ | WRITE, PRIVATE | ANONYMOUS | GROWSDOWN)))
     model.apply(batch(mprotect(4, BASE + PAGE, 1, READ | 0x01000000)))
     assert [value & READABLE | value & WRITABLE for value in pages(model, 2)] == [READABLE, READABLE]
-
-

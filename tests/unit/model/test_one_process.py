@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from gomem.tracer.events.record import EventKind
+from gomem.tracer.model.one_process import OneProcess
 from tests.support.recordings import Row, events
-from tracer.events import Kind
-from tracer.model.one_process import OneProcess
 
 ANONYMOUS, FIXED = 0x22, 0x10
 A = 0x7F0000000000
 
 
 def mmap(millisecond: int, at: int, size: int = 4096, flags: int = ANONYMOUS) -> Row:
-    return millisecond, Kind.MMAP, (0, size, 3, flags, 0, 0), at
+    return millisecond, EventKind.MMAP, (0, size, 3, flags, 0, 0), at
 
 
 def munmap(millisecond: int, at: int, size: int = 4096) -> Row:
-    return millisecond, Kind.MUNMAP, (at, size), 0
+    return millisecond, EventKind.MUNMAP, (at, size), 0
 
 
 def contradictions(*rows: Row) -> int:
@@ -33,9 +33,9 @@ def test_a_mapping_where_one_is_already_is_a_contradiction() -> None:
 def test_what_may_lie_there_is_none() -> None:
     assert contradictions(mmap(1, A), munmap(2, A), mmap(3, A)) == 0
     assert contradictions(mmap(1, A), mmap(2, A, flags=ANONYMOUS | FIXED)) == 0
-    assert contradictions(mmap(1, A), (2, Kind.EXEC, (), 0), mmap(3, A)) == 0
-    assert contradictions(mmap(1, A), (2, Kind.MREMAP, (A, 4096, 8192, 1), A + (1 << 20)), mmap(3, A)) == 0
-    assert contradictions((1, Kind.MMAP, (0, 4096, 3, ANONYMOUS), -12), mmap(2, A)) == 0
+    assert contradictions(mmap(1, A), (2, EventKind.EXEC, (), 0), mmap(3, A)) == 0
+    assert contradictions(mmap(1, A), (2, EventKind.MREMAP, (A, 4096, 8192, 1), A + (1 << 20)), mmap(3, A)) == 0
+    assert contradictions((1, EventKind.MMAP, (0, 4096, 3, ANONYMOUS), -12), mmap(2, A)) == 0
 
 
 def test_an_munmap_under_way_explains_it() -> None:

@@ -6,44 +6,63 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.model.events import PAGE, batch, churn, event, mmap, munmap
-from tracer.events import EventBatch, Kind
-from tracer.model.mappings import MAPPED, READABLE, WRITABLE
-from tracer.model.sight import Cover, Sight
-from tracer.model.space import AddressSpaceModel
-from tracer.model.states import READY, STATE_MASK
-from tracer.report import Virtual
+from gomem.tracer.addresses.region_states import READY
+from gomem.tracer.events.record import EventBatch, EventKind, no_events
+from gomem.tracer.model.activity import Activity
+from gomem.tracer.model.mappings import MAPPED, READABLE, WRITABLE
+from gomem.tracer.model.model_input import Cover, ModelInput
+from gomem.tracer.model.reconcile.reconciler import Reconciler
+from gomem.tracer.model.space import AddressSpaceModel
+from gomem.tracer.model.states import STATE_MASK
+from gomem.tracer.report import Virtual
+from tests.support.samples.events import PAGE, batch, churn, event, mmap, munmap
 
 BASE = 0x7F00_0000_0000
 RW = MAPPED | READABLE | WRITABLE
 
 
-def seen(at: int, ready: bool = True) -> Sight:
+MS = 1_000_000
+
+
+def reconciler(look: ModelInput, events: EventBatch, now: int) -> Reconciler:
+    """Return one that had a look, and knows all events until then."""
+    activity = Activity(lambda address: None)
+    one = Reconciler(activity, AddressSpaceModel(callers=activity.callers), follows_states=True)
+    one.look(look)
+    one.feed(events, now)
+    assert not one.pending
+    return one
+
+
+def seen(at: int, ready: bool = True) -> ModelInput:
     """Return a look that found 8 pages mapped, the first 4 of them Ready."""
     mappings = Cover(np.array([BASE], np.uint64), np.array([BASE + 8 * PAGE], np.uint64), np.array([RW]))
     states = Cover(np.array([BASE], np.uint64), np.array([BASE + 4 * PAGE], np.uint64), np.array([READY]))
-    return Sight(at, at, at + 100, mappings, None, states if ready else None, arenas=((BASE, 4 * PAGE),))
+    return ModelInput(at, at, at + 100, mappings, None, states if ready else None, arenas=((BASE, 4 * PAGE),))
 
 
-def test_a_model_of_a_look_passes_over_what_had_happened_before() -> None:
-    model = AddressSpaceModel.from_look(seen(1000))
+def test_a_look_shows_what_had_happened_before() -> None:
+    one = reconciler(seen(1000 * MS), no_events(), 1200 * MS)
+    assert one.model.virtual() == Virtual(8 * PAGE, 0, 0, 4 * PAGE, 4 * PAGE)
+    end = BASE + 4 * PAGE
+    before = batch(munmap(900 * MS, end + 4 * PAGE, 8), event(EventKind.FREE, 950 * MS, end, 4 * PAGE))
+    one = reconciler(seen(1000 * MS), before, 1200 * MS)
+    model = one.model
     assert model.virtual() == Virtual(8 * PAGE, 0, 0, 4 * PAGE, 4 * PAGE)
-    model.apply(batch(munmap(900, BASE, 8), event(Kind.FREE, 950, BASE, 4 * PAGE)))
-    assert model.virtual() == Virtual(8 * PAGE, 0, 0, 4 * PAGE, 4 * PAGE)
-    model.apply(batch(munmap(1100, BASE + 6 * PAGE, 2), event(Kind.UNUSED, 1200, BASE, PAGE)))
+    one.feed(batch(munmap(1300 * MS, BASE + 6 * PAGE, 2), event(EventKind.UNUSED, 1400 * MS, BASE, PAGE)), 2000 * MS)
     assert model.virtual() == Virtual(6 * PAGE, 0, PAGE, 3 * PAGE, 2 * PAGE)
-    assert model.time == 1200
+    assert model.time == 1400 * MS
     assert [(arena.base, arena.scavenged) for arena in model.arenas()] == [(BASE, PAGE)]
 
 
 def test_without_the_runtimes_states_a_look_gives_the_mappings() -> None:
-    model = AddressSpaceModel.from_look(seen(1000, ready=False))
+    model = reconciler(seen(1000 * MS, ready=False), no_events(), 1200 * MS).model
     assert model.virtual() == Virtual(8 * PAGE, None, None, None, None)
 
 
 def test_what_fell_into_the_look_may_be_applied_again() -> None:
-    model = AddressSpaceModel.from_look(seen(1000))
-    model.apply(batch(mmap(1010, BASE, 8), munmap(1020, BASE + 8 * PAGE, 4)))
+    meanwhile = batch(mmap(1000 * MS + 10, BASE, 8), munmap(1000 * MS + 20, BASE + 8 * PAGE, 4))
+    model = reconciler(seen(1000 * MS), meanwhile, 1200 * MS).model
     assert model.virtual().total == 8 * PAGE
 
 
@@ -83,7 +102,7 @@ def mapped(events: EventBatch) -> int:
     first = BASE // PAGE
     pages = np.zeros(20_001 * 16, np.bool_)
     for kind, address, size in zip(events["kind"], events["args"][:, 0], events["args"][:, 1], strict=True):
-        if kind in (Kind.MMAP, Kind.MUNMAP):
+        if kind in (EventKind.MMAP, EventKind.MUNMAP):
             low = int(address) // PAGE - first
-            pages[low : low + int(size) // PAGE] = kind == Kind.MMAP
+            pages[low : low + int(size) // PAGE] = kind == EventKind.MMAP
     return int(pages.sum()) * PAGE

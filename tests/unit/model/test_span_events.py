@@ -7,32 +7,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.model.events import batch, event
-from tracer.events import EventBatch, Kind
-from tracer.model.activity import Activity
-from tracer.model.span_events import SpanChurn, with_object_sizes
-from tracer.report import SpanChurnRow, SpanEvents
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.model.activity import Activity
+from gomem.tracer.model.span_events import SpanChurn, with_object_sizes
+from gomem.tracer.report import SpanChurnRow, SpanEvents
+from tests.support.samples.events import batch, event
 
 PAGE = 8192
 HEAP, STACK, WORK_BUF = 0, 1, 2
 SECOND = 1_000_000_000
-Happening = tuple[Kind, int, int, int, int, int]  # kind, time, arguments
+Happening = tuple[EventKind, int, int, int, int, int]  # kind, time, arguments
 
 
 def on(at: int, budget_ppm: int = 10_000) -> np.void:
-    return event(Kind.SPAN_PROBES_ON, at, budget_ppm)
+    return event(EventKind.SPAN_PROBES_ON, at, budget_ppm)
 
 
 def off(at: int, by_budget: int = 0) -> np.void:
-    return event(Kind.SPAN_PROBES_OFF, at, by_budget)
+    return event(EventKind.SPAN_PROBES_OFF, at, by_budget)
 
 
 def came(at: int, address: int, pages: int = 1, span_class: int = 5, use: int = HEAP) -> np.void:
-    return event(Kind.SPAN_ALLOC, at, address, pages * PAGE, span_class, use)
+    return event(EventKind.SPAN_ALLOC, at, address, pages * PAGE, span_class, use)
 
 
 def went(at: int, address: int, pages: int = 1, span_class: int = 5, use: int = HEAP) -> np.void:
-    return event(Kind.SPAN_FREE, at, address, pages * PAGE, span_class, use)
+    return event(EventKind.SPAN_FREE, at, address, pages * PAGE, span_class, use)
 
 
 def section_of(*batches: EventBatch, until: int = 10 * SECOND, start: int = 0) -> SpanEvents | None:
@@ -70,7 +70,7 @@ def test_spans_and_pages_are_counted_by_class_and_use() -> None:
 
 
 def test_nobody_watched_is_not_nothing_happened() -> None:
-    assert section_of(batch(event(Kind.GC_START, 1))) is None
+    assert section_of(batch(event(EventKind.GC_START, 1))) is None
     quiet = section_of(batch(on(0)))
     assert quiet is not None
     assert (quiet.allocated, quiet.classes, quiet.watched_share) == (0, [], 1.0)
@@ -122,7 +122,15 @@ def test_object_sizes_come_from_the_runtime_that_has_them() -> None:
 
 
 spans = st.tuples(
-    st.sampled_from([Kind.SPAN_ALLOC, Kind.SPAN_FREE, Kind.SPAN_PROBES_ON, Kind.SPAN_PROBES_OFF, Kind.GC_START]),
+    st.sampled_from(
+        [
+            EventKind.SPAN_ALLOC,
+            EventKind.SPAN_FREE,
+            EventKind.SPAN_PROBES_ON,
+            EventKind.SPAN_PROBES_OFF,
+            EventKind.GC_START,
+        ]
+    ),
     st.integers(1, 1 << 62),
     st.integers(0, 8).map(lambda page: page * PAGE),
     st.one_of(st.integers(0, 64).map(lambda pages: pages * PAGE), st.integers(0, 2**64 - 1)),
@@ -150,7 +158,7 @@ def test_the_classes_add_up_to_the_whole_whatever_the_target_says(happened: list
         return
     for name in ("allocated", "freed", "allocated_pages", "freed_pages"):
         assert sum(getattr(one, name) for one in section.classes) == getattr(section, name)
-    assert section.allocated == sum(1 for one in happened if one[0] == Kind.SPAN_ALLOC)
+    assert section.allocated == sum(1 for one in happened if one[0] == EventKind.SPAN_ALLOC)
     assert 0 <= section.watched_share <= 1
 
 

@@ -7,38 +7,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.model.events import batch, event
-from tracer.events import EventBatch, Kind
-from tracer.model.activity import Activity
-from tracer.model.follower import Follower
-from tracer.model.gc_cycles import GcCycle, GcCycles
-from tracer.model.sections import gc_cycles
-from tracer.model.space import AddressSpaceModel
-from tracer.model.timeline import Timeline
-from tracer.report import GcCycleRow
+from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.model.activity import Activity
+from gomem.tracer.model.gc_cycles import GcCycle, GcCycles
+from gomem.tracer.model.reconcile.reconciler import Reconciler
+from gomem.tracer.model.space import AddressSpaceModel
+from gomem.tracer.model.timeline import Timeline
+from gomem.tracer.report import GcCycleRow
+from gomem.tracer.watch.model_sections import gc_cycles
+from tests.support.samples.events import batch, event
 
 PAGE = 8192
 SECOND = 1_000_000_000
-Happening = tuple[Kind, int, int, int, int, int]  # kind, time, arguments
-START, DONE = Kind.GC_START, Kind.GC_DONE
+Happening = tuple[EventKind, int, int, int, int, int]  # kind, time, arguments
+START, DONE = EventKind.GC_START, EventKind.GC_DONE
 
 
 def unused(at: int, size: int) -> np.void:
-    return event(Kind.UNUSED, at, 0xC000000000, size)
+    return event(EventKind.UNUSED, at, 0xC000000000, size)
 
 
-def span(kind: Kind, at: int, pages: int = 1) -> np.void:
+def span(kind: EventKind, at: int, pages: int = 1) -> np.void:
     return event(kind, at, 0x10000 * at, pages * PAGE, 5, 0)
 
 
 def rows_of(*batches: EventBatch, until: int = 100) -> list[GcCycleRow]:
     activity = Activity(lambda address: None)
     activity.mark_start(0)
-    follower = Follower(activity, AddressSpaceModel(callers=activity.callers), follows_states=False)
+    reconciler = Reconciler(activity, AddressSpaceModel(callers=activity.callers), follows_states=False)
     for one in batches:
-        follower.feed(one, 0)
-    follower.flush()
-    return gc_cycles(follower.model, activity, until)
+        reconciler.feed(one, 0)
+    reconciler.flush()
+    return gc_cycles(reconciler.model, activity, until)
 
 
 def test_what_is_scavenged_belongs_to_the_cycle_under_way_or_the_last_one() -> None:
@@ -52,9 +52,9 @@ def test_what_is_scavenged_belongs_to_the_cycle_under_way_or_the_last_one() -> N
 
 
 def test_spans_belong_to_the_time_from_one_start_to_the_next() -> None:
-    came, went = Kind.SPAN_ALLOC, Kind.SPAN_FREE
+    came, went = EventKind.SPAN_ALLOC, EventKind.SPAN_FREE
     rows = rows_of(
-        batch(event(Kind.SPAN_PROBES_ON, 0, 10_000), span(came, 5), event(START, 10), span(came, 11, 2),
+        batch(event(EventKind.SPAN_PROBES_ON, 0, 10_000), span(came, 5), event(START, 10), span(came, 11, 2),
               event(DONE, 20), span(went, 21, 4), span(came, 22), event(START, 30), span(went, 31), event(DONE, 40))
     )  # fmt: skip
     seen = [row.spans for row in rows]
@@ -66,8 +66,8 @@ def test_spans_belong_to_the_time_from_one_start_to_the_next() -> None:
 
 def test_a_cycle_says_how_much_of_its_time_spans_were_watched() -> None:
     rows = rows_of(
-        batch(event(START, 10), event(Kind.SPAN_PROBES_ON, 15), event(DONE, 20), event(START, 30),
-              event(Kind.SPAN_PROBES_OFF, 40), event(DONE, 50), event(START, 60)), until=80
+        batch(event(START, 10), event(EventKind.SPAN_PROBES_ON, 15), event(DONE, 20), event(START, 30),
+              event(EventKind.SPAN_PROBES_OFF, 40), event(DONE, 50), event(START, 60)), until=80
     )  # fmt: skip
     assert [row.spans.watched_share for row in rows if row.spans] == [pytest.approx(0.75), pytest.approx(1 / 3), 0.0]
 
@@ -118,7 +118,17 @@ def test_only_the_last_cycles_are_kept() -> None:
 
 
 happenings = st.tuples(
-    st.sampled_from([START, DONE, Kind.UNUSED, Kind.SPAN_ALLOC, Kind.SPAN_FREE, Kind.SPAN_PROBES_ON, Kind.MADVISE]),
+    st.sampled_from(
+        [
+            START,
+            DONE,
+            EventKind.UNUSED,
+            EventKind.SPAN_ALLOC,
+            EventKind.SPAN_FREE,
+            EventKind.SPAN_PROBES_ON,
+            EventKind.MADVISE,
+        ]
+    ),
     st.integers(1, 1000),
     st.integers(0, 1 << 48),
     st.one_of(st.integers(0, 64).map(lambda pages: pages * PAGE), st.integers(0, 2**64 - 1)),
@@ -149,19 +159,19 @@ def test_all_that_happens_after_the_first_cycle_belongs_to_one(happened: list[Ha
     happened.sort(key=lambda one: one[1])
     first = next((at for at, one in enumerate(happened) if one[0] in (START, DONE)), len(happened))
     rest, periods = happened[first:], timeline.periods().values()
-    scavenged = sum(one[3] for one in rest if one[0] == Kind.UNUSED)
+    scavenged = sum(one[3] for one in rest if one[0] == EventKind.UNUSED)
     assert sum(sum(one.scavenged) for one in periods) == scavenged
-    for at, kind in enumerate((Kind.SPAN_ALLOC, Kind.SPAN_FREE)):
+    for at, kind in enumerate((EventKind.SPAN_ALLOC, EventKind.SPAN_FREE)):
         assert sum(one.spans[at] for one in periods) == sum(1 for one in rest if one[0] == kind)
 
 
 def test_who_watches_for_weeks_keeps_the_last_cycles_only() -> None:
     activity = Activity(lambda address: None, most_cycles=3)
     model = AddressSpaceModel(callers=activity.callers, most_cycles=3)
-    follower = Follower(activity, model, follows_states=False)
+    reconciler = Reconciler(activity, model, follows_states=False)
     for second in range(1, 50):
-        follower.feed(batch(event(START, second * SECOND), event(DONE, second * SECOND + 1)), 0)
-    follower.flush()
+        reconciler.feed(batch(event(START, second * SECOND), event(DONE, second * SECOND + 1)), 0)
+    reconciler.flush()
     assert [cycle.started for cycle in model.cycles.cycles] == [second * SECOND for second in (47, 48, 49)]
     assert len(activity.timeline.periods()) <= 4
     assert model.cycles.ended == 49

@@ -9,23 +9,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from gomem.tracer.events.record import EVENT, MAX_STACK, EventBatch
+from gomem.tracer.model.model_input import ModelInput
+from gomem.tracer.recording.columns import Json, pack, unpack
+from gomem.tracer.recording.contents import Ending, Progress, decode, encode
+from gomem.tracer.recording.encoding import Encoder, rebuild
+from gomem.tracer.recording.event_codec import FRAMES_PER_EPOCH, EventChunk, EventDecoder, EventEncoder
+from gomem.tracer.recording.frames import RecordingError
+from gomem.tracer.recording.snapshot_codec import TimedSnapshot, decode_look, decode_sight, encode_look, encode_sight
+from gomem.tracer.report import Limit, Overhead, ProbeRow
 from tests.support import looks
 from tests.support.recordings import used_again
-from tracer.events import EVENT, MAX_STACK, EventBatch
-from tracer.model.sight import Sight
-from tracer.recording.columns import Json, pack, unpack
-from tracer.recording.event_codec import FRAMES_PER_EPOCH, EventDecoder, EventEncoder, Step
-from tracer.recording.frames import RecordingError
-from tracer.recording.look_codec import TimedLook, decode_look, decode_sight, encode_look, encode_sight
-from tracer.recording.plain import Plainer, rebuild
-from tracer.report import Limit
 
 
 def same(left: object, right: object, path: str = "") -> None:
@@ -38,6 +41,9 @@ def same(left: object, right: object, path: str = "") -> None:
     elif dataclasses.is_dataclass(left):
         for field in dataclasses.fields(left):
             same(getattr(left, field.name), getattr(right, field.name), f"{path}.{field.name}")
+    elif isinstance(left, msgspec.Struct):
+        for name in left.__struct_fields__:
+            same(getattr(left, name), getattr(right, name), f"{path}.{name}")
     elif isinstance(left, list | tuple):
         assert isinstance(right, list | tuple)
         assert len(left) == len(right), path
@@ -112,8 +118,8 @@ def outer(**changes: Any) -> Outer:
 
 @pytest.mark.parametrize("value", [outer(), outer(inner=None, rows=[], flag=True), outer(rows=[Inner("y", 1 << 63)])])
 def test_dataclasses_come_back(value: Outer) -> None:
-    plainer = Plainer()
-    body, columns = unpack(pack({"v": plainer.plain(value, "v")}, plainer.columns))
+    encoder = Encoder()
+    body, columns = unpack(pack({"v": encoder.plain(value, "v")}, encoder.columns))
     same(rebuild(Outer, body["v"], columns), value)
 
 
@@ -128,22 +134,42 @@ def test_dataclasses_come_back(value: Outer) -> None:
     ],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_refused(field: str, wrong: Json) -> None:
-    plainer = Plainer()
-    plain = plainer.plain(outer(), "v")
+    encoder = Encoder()
+    plain = encoder.plain(outer(), "v")
     assert isinstance(plain, dict)
     with pytest.raises(RecordingError):
-        rebuild(Outer, {**plain, field: wrong}, plainer.columns)
+        rebuild(Outer, {**plain, field: wrong}, encoder.columns)
 
 
 def test_a_field_that_an_older_file_lacks_gets_its_default() -> None:
-    plainer = Plainer()
-    plain = plainer.plain(outer(flag=True), "v")
+    encoder = Encoder()
+    plain = encoder.plain(outer(flag=True), "v")
     assert isinstance(plain, dict)
     del plain["flag"]
-    assert rebuild(Outer, plain, plainer.columns).flag is False
+    assert rebuild(Outer, plain, encoder.columns).flag is False
     del plain["choice"]
-    with pytest.raises(RecordingError, match="without choice"):
-        rebuild(Outer, plain, plainer.columns)
+    with pytest.raises(RecordingError, match="required field `choice`"):
+        rebuild(Outer, plain, encoder.columns)
+
+
+def test_a_figure_that_no_report_could_have_is_refused() -> None:
+    progress = Progress(Overhead(0.5, 1 << 20, [ProbeRow("used", "runtime.sysUsed", 3)], None), 0)
+    same(decode(Progress, encode(progress)), progress)
+    for wrong in (
+        replace(progress.overhead, tracer_cpu_seconds=-1.0),
+        replace(progress.overhead, tracer_rss=-1),
+        replace(progress.overhead, probes=[ProbeRow("used", "runtime.sysUsed", -3)]),
+    ):
+        with pytest.raises(RecordingError, match="no Progress"):
+            decode(Progress, encode(Progress(wrong, 0)))
+
+
+def test_a_limit_of_a_recording_from_before_limits_had_ids_is_unknown() -> None:
+    whole = Ending(1.0, "2026-03-01T12:00:10.000Z", Overhead(0.5, 1, [], None), 0, [Limit("some-limit", "b", "c", "")])
+    body, columns = unpack(encode(whole))
+    value: Any = body["value"]
+    del value["limits"]["id"]
+    assert decode(Ending, pack(body, columns)).limits == [Limit("unknown", "b", "c", "")]
 
 
 @st.composite
@@ -166,7 +192,7 @@ def batches(draw: st.DrawFn) -> list[EventBatch]:
 def test_events_come_back_to_the_bit(frames: list[list[EventBatch]]) -> None:
     encoder, decoder = EventEncoder(), EventDecoder()
     for number, made in enumerate(frames):
-        steps = [Step(batch, 10 * number + at, number) for at, batch in enumerate(made)]
+        steps = [EventChunk(batch, 10 * number + at, number) for at, batch in enumerate(made)]
         payload, addresses = encoder.encode(steps)
         found = decoder.decode(payload)
         assert [(step.until, step.lost) for step in found] == [(step.until, step.lost) for step in steps]
@@ -181,14 +207,14 @@ def test_stacks_that_hash_alike_are_kept_apart() -> None:
     encoder._multipliers = np.zeros(MAX_STACK, np.uint64)  # the worst hash there is
     batch = np.zeros(50, EVENT)
     batch["stack"][:, 0] = np.arange(50) // 2
-    (step,) = decoder.decode(encoder.encode([Step(batch, 1, 0)])[0])
+    (step,) = decoder.decode(encoder.encode([EventChunk(batch, 1, 0)])[0])
     assert step.batch.tobytes() == batch.tobytes()
 
 
-def with_stack(number: int) -> list[Step]:
+def with_stack(number: int) -> list[EventChunk]:
     batch = used_again(number)
     batch["stack"][0, 0] = 0x500000 + number
-    return [Step(batch, 1, 0)]
+    return [EventChunk(batch, 1, 0)]
 
 
 def test_a_lost_frame_costs_stacks_until_the_next_epoch_and_no_event() -> None:
@@ -207,22 +233,22 @@ def test_a_lost_frame_costs_stacks_until_the_next_epoch_and_no_event() -> None:
 
 def test_an_event_takes_a_few_bytes() -> None:
     encoder = EventEncoder()
-    steps = [Step(used_again(number, first=number % 400), 1, 0) for number in range(1000)]
+    steps = [EventChunk(used_again(number, first=number % 400), 1, 0) for number in range(1000)]
     payload, _ = encoder.encode(steps)
     # Of the 220 that it has in memory. Each of these comes in a batch of its own, which costs most of it.
     assert len(zstandard.ZstdCompressor(level=3).compress(payload)) / 1000 < 4
 
 
 def test_a_look_comes_back_to_the_bit() -> None:
-    timed = TimedLook(looks.look(), 77)
+    timed = TimedSnapshot(looks.look(), 77)
     same(decode_look(encode_look(timed)), timed)
-    sight = Sight.of(timed.look)
-    same(decode_sight(encode_sight(sight)), sight)
+    model_input = ModelInput.of(timed.look)
+    same(decode_sight(encode_sight(model_input)), model_input)
 
 
 def spoilt(name: str, value: NDArray[np.generic] | Json) -> bytes:
     """Return a look's payload in which one column, or one value of the body, is another."""
-    body, columns = unpack(encode_look(TimedLook(looks.look(), 77)))
+    body, columns = unpack(encode_look(TimedSnapshot(looks.look(), 77)))
     if isinstance(value, np.ndarray):
         assert name in columns, sorted(columns)
         columns[name] = value
@@ -239,7 +265,7 @@ def spoilt(name: str, value: NDArray[np.generic] | Json) -> bytes:
 
 
 def column(name: str) -> NDArray[np.generic]:
-    return unpack(encode_look(TimedLook(looks.look(), 77)))[1][name]
+    return unpack(encode_look(TimedSnapshot(looks.look(), 77)))[1][name]
 
 
 def raised(name: str, by: int) -> NDArray[np.generic]:
@@ -267,6 +293,8 @@ SPOILT: dict[str, Callable[[], tuple[str, Any]]] = {
     "no goal": lambda: ("look.runtime.memstats.NextGC", None),
     "a figure that is a word": lambda: ("look.runtime.memstats.Sys", "much"),
     "sizes that are none": lambda: ("look.runtime.memstats.BySize", [[1, 2]]),
+    "a cycle before all time": lambda: ("look.runtime.pace.since_last_cycle", 1e300),
+    "a pace of the past": lambda: ("look.runtime.pace.last_mark", -1.0),
     "a phase that is none": lambda: ("look.runtime.collector.phase", "lunch"),
     "no size classes": lambda: ("look.runtime.class_to_size", []),
     "a time that is none": lambda: ("ended", 1 << 63),
@@ -280,5 +308,5 @@ def test_a_look_that_breaks_a_rule_is_refused(case: str) -> None:
 
 
 def test_limits_are_rows() -> None:
-    found = decode_look(encode_look(TimedLook(looks.look(), 77))).look.limits
-    assert found == (Limit("a thing", "a reason", ""),)
+    found = decode_look(encode_look(TimedSnapshot(looks.look(), 77))).look.limits
+    assert found == (Limit("some-limit", "a thing", "a reason", ""),)

@@ -13,8 +13,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracer.errors import GomemError
-from tracer.recording.frames import HEAD_BYTES, MAGIC, Damage, Frame, FrameReader, FrameWriter, RecordingError
+from gomem.tracer.errors import GomemError
+from gomem.tracer.recording.frames import HEAD_BYTES, MAGIC, Damage, Frame, FrameReader, FrameWriter, RecordingError
 
 HEADER = {"gomem": "0", "events": []}
 PAYLOADS = [b"first" * 100, b"", b"\x00" * 5000, b"GmFr" * 20, bytes(range(256))]

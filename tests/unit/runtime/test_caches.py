@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.report import McacheRow
+from gomem.tracer.runtime.caches import PCaches, read_p_caches
+from gomem.tracer.runtime.pages import PageCache
 from tests.support.runtime_image import ARENA, PAGE, RuntimeImage
-from tracer.errors import SnapshotError
-from tracer.report import McacheRow
-from tracer.runtime.caches import PCaches, read_p_caches
-from tracer.runtime.pages import PageCache
 
 
 def caches_of(runtime: RuntimeImage) -> PCaches:

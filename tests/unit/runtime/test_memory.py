@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gomem.tracer.errors import SnapshotError, TargetGone
+from gomem.tracer.process import memory as memory_module
+from gomem.tracer.process.memory import LARGEST_READ, PIECE, READ_BUDGET, READ_FLOOR, ProcessMemory, read_words
 from tests.support.image import Image
-from tracer.errors import SnapshotError, TargetGone
-from tracer.runtime import memory as memory_module
-from tracer.runtime.memory import LARGEST_READ, PIECE, READ_BUDGET, READ_FLOOR, ProcessMemory, read_words
 
 WORDS = np.arange(100_000, dtype=np.uint64)
 

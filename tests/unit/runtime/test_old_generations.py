@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gomem.tracer.errors import LayoutError, SnapshotError
+from gomem.tracer.kernel.maps import Mappings, parse_maps
+from gomem.tracer.runtime.contiguous import contiguous_heap
+from gomem.tracer.runtime.earlier import optional_globals, required_globals
+from gomem.tracer.runtime.pages import PageState
+from gomem.tracer.runtime.regions import Region
+from gomem.tracer.runtime.snapshot import RuntimeSnapshot
+from gomem.tracer.runtime.spans import FREE, MANUAL, state_rows
 from tests.support.runtime_image import ARENA, CHUNK, PAGE, RuntimeImage
-from tracer.errors import LayoutError, SnapshotError
-from tracer.kernel.maps import Mappings, parse_maps
-from tracer.runtime.contiguous import contiguous_heap
-from tracer.runtime.earlier import optional_globals, required_globals
-from tracer.runtime.pages import PageState
-from tracer.runtime.regions import Region
-from tracer.runtime.snapshot import RuntimeSnapshot
-from tracer.runtime.spans import FREE, MANUAL, state_rows
 
 ARENA_BYTES = 64 << 20
 ARENA_PAGES = ARENA_BYTES // PAGE

@@ -1,17 +1,29 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.machine.room import Room
+from gomem.tracer.runtime.pages import (
+    CHANGE_HELD,
+    CHUNK_HELD,
+    Chunks,
+    HeapPages,
+    PageCache,
+    PageState,
+    page_states,
+    read_chunks,
+)
 from tests.support.runtime_image import ARENA, CHUNK, PAGE, RuntimeImage, bitmap
-from tracer.errors import SnapshotError
-from tracer.runtime import pages as pages_module
-from tracer.runtime.pages import Chunks, HeapPages, PageCache, PageState, page_states, read_chunks
 
 IN_USE, STACK, WORK_BUF, FREE, SCAVENGED = PageState
 NONE = np.zeros((0, 2), np.uint64)
+ROOM = Room(1 << 40)
 
 
 def chunks_of(runtime: RuntimeImage) -> Chunks:
@@ -53,7 +65,7 @@ def test_chunks_are_read_across_gaps_and_across_second_level_tables(release: str
 
 def test_a_heap_that_has_not_grown_has_no_pages() -> None:
     chunks = chunks_of(RuntimeImage())
-    pages = page_states(chunks, [PageCache(ARENA, 1, 1)], extents((ARENA, 4)), NONE)
+    pages = page_states(chunks, [PageCache(ARENA, 1, 1)], extents((ARENA, 4)), NONE, ROOM)
     assert (len(chunks.base), told(pages), pages.bytes_of(IN_USE)) == (0, [], 0)
 
 
@@ -89,19 +101,19 @@ def test_more_ranges_than_a_heap_has_are_not_read() -> None:
 
 def test_each_page_has_one_state() -> None:
     chunks = states((ARENA, [0, 1, 2, 3, 4], [6, 7]))
-    pages = page_states(chunks, [], extents((ARENA + PAGE, 2)), extents((ARENA + 3 * PAGE, 1)))
+    pages = page_states(chunks, [], extents((ARENA + PAGE, 2)), extents((ARENA + 3 * PAGE, 1)), ROOM)
     assert pages.state[:9].tolist() == [IN_USE, STACK, STACK, WORK_BUF, IN_USE, FREE, SCAVENGED, SCAVENGED, FREE]
     assert [pages.bytes_of(state) // PAGE for state in PageState] == [2, 2, 1, 505, 2]
 
 
 def test_padding_pages_that_are_allocated_and_scavenged_count_as_scavenged() -> None:
-    pages = page_states(states((ARENA, [0, 1, 2], [0, 1])), [], NONE, NONE)
+    pages = page_states(states((ARENA, [0, 1, 2], [0, 1])), [], NONE, NONE, ROOM)
     assert pages.state[:4].tolist() == [SCAVENGED, SCAVENGED, IN_USE, FREE]
 
 
 def test_pages_in_a_page_cache_are_free_although_the_bitmaps_call_them_allocated() -> None:
     chunks = states((ARENA, list(range(64)), []))
-    pages = page_states(chunks, [PageCache(ARENA, 0b1011, 0b1110)], NONE, NONE)
+    pages = page_states(chunks, [PageCache(ARENA, 0b1011, 0b1110)], NONE, NONE, ROOM)
     # page 2 was handed out: its scavenged bit means nothing any more
     assert pages.state[:5].tolist() == [FREE, SCAVENGED, IN_USE, SCAVENGED, IN_USE]
 
@@ -109,15 +121,15 @@ def test_pages_in_a_page_cache_are_free_although_the_bitmaps_call_them_allocated
 def test_a_page_cache_of_a_chunk_that_was_not_read_changes_nothing() -> None:
     chunks = states((ARENA, list(range(512)), []))
     for base in (0, ARENA - 64 * PAGE, ARENA + CHUNK, (1 << 64) - PAGE, 1 << 63):
-        assert page_states(chunks, [PageCache(base, (1 << 64) - 1, 0)], NONE, NONE).bytes_of(IN_USE) == CHUNK
+        assert page_states(chunks, [PageCache(base, (1 << 64) - 1, 0)], NONE, NONE, ROOM).bytes_of(IN_USE) == CHUNK
     straddling = PageCache(ARENA + CHUNK - 2 * PAGE, (1 << 64) - 1, 0)
-    assert page_states(chunks, [straddling], NONE, NONE).bytes_of(FREE) == 2 * PAGE
+    assert page_states(chunks, [straddling], NONE, NONE, ROOM).bytes_of(FREE) == 2 * PAGE
 
 
 def test_runs_do_not_reach_over_a_gap_between_chunks() -> None:
     used = list(range(512))
     pages = page_states(states((ARENA, used, []), (ARENA + 2 * CHUNK, used, []), (ARENA + 3 * CHUNK, used, [])), [],
-                        NONE, NONE)  # fmt: skip
+                        NONE, NONE, ROOM)  # fmt: skip
     assert told(pages) == [(ARENA, ARENA + CHUNK, IN_USE), (ARENA + 2 * CHUNK, ARENA + 4 * CHUNK, IN_USE)]
 
 
@@ -128,26 +140,30 @@ def test_manual_spans_are_painted_wherever_they_lie_and_cannot_leave_the_heap() 
         (ARENA + 510 * PAGE, 4), (ARENA + 511 * PAGE, 1),  # over the chunks' border; the second lies in the first
         (ARENA + CHUNK + 500 * PAGE, 1 << 63), (0, 1 << 40), ((1 << 64) - PAGE, 1), (1 << 63, 1),
     )  # fmt: skip
-    pages = page_states(chunks, [], spans, NONE)
+    pages = page_states(chunks, [], spans, NONE, ROOM)
     assert told(pages)[1::2] == [
         (ARENA + 510 * PAGE, ARENA + CHUNK + 2 * PAGE, STACK),
         (ARENA + CHUNK + 500 * PAGE, ARENA + 2 * CHUNK, STACK),
     ]
 
 
-def test_a_heap_that_claims_more_changes_than_we_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages_module, "MOST_CHANGES", 300)
-    assert len(told(page_states(states((ARENA, list(range(0, 300, 2)), [])), [], NONE, NONE))) == 300
-    with pytest.raises(SnapshotError, match="change their state"):
-        page_states(states((ARENA, list(range(0, 512, 2)), [])), [], NONE, NONE)
+def test_a_heap_that_claims_more_changes_than_we_have_room_for_is_refused() -> None:
+    few = Room(300 * CHANGE_HELD)
+    assert len(told(page_states(states((ARENA, list(range(0, 300, 2)), [])), [], NONE, NONE, few))) == 300
+    few.give_back()
+    with pytest.raises(SnapshotError, match="runs of heap pages"):
+        page_states(states((ARENA, list(range(0, 512, 2)), [])), [], NONE, NONE, few)
 
 
-def test_a_heap_that_claims_more_stacks_than_we_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages_module, "MOST_MANUAL_PAGES", 100)
-    chunks = states((ARENA, list(range(512)), []))
-    assert page_states(chunks, [], extents((ARENA, 100)), NONE).bytes_of(STACK) == 100 * PAGE
-    with pytest.raises(SnapshotError, match="stacks"):
-        page_states(chunks, [], extents((ARENA, 101)), NONE)
+def test_stacks_of_all_of_a_large_heap_take_no_more_than_a_few_bytes_a_page() -> None:
+    chunks = states(*((ARENA + number * CHUNK, list(range(512)), []) for number in range(256)))
+    spans = extents((ARENA, 256 * 512))
+    tracemalloc.start()
+    try:
+        assert page_states(chunks, [], spans, NONE, ROOM).bytes_of(STACK) == 256 * CHUNK
+        assert tracemalloc.get_traced_memory()[1] < 256 * CHUNK_HELD * 2
+    finally:
+        tracemalloc.stop()
 
 
 pages_of_a_chunk = st.lists(st.integers(0, 511), max_size=40)
@@ -182,10 +198,8 @@ def test_runs_say_of_every_page_what_a_page_by_page_walk_says(
             expected[address] = SCAVENGED if scavenged >> bit & 1 else FREE
     chunks = states(*((ARENA + number * CHUNK, used, gone) for number, used, gone in grown))
     spans = extents(*((ARENA + start * PAGE, count) for start, count in stacks))
-    pages = page_states(chunks, [PageCache(ARENA + at * PAGE, free, scavenged)], spans, NONE)
-    seen = {
-        address: state for start, end, state in told(pages) for address in range(start, end, PAGE)
-    }
+    pages = page_states(chunks, [PageCache(ARENA + at * PAGE, free, scavenged)], spans, NONE, ROOM)
+    seen = {address: state for start, end, state in told(pages) for address in range(start, end, PAGE)}
     assert seen == expected
     ends = [(end, state) for _, end, state in told(pages)]
     assert not {(start, state) for start, _, state in told(pages)} & set(ends), "two runs should be one"

@@ -4,11 +4,11 @@ from itertools import pairwise
 
 import pytest
 
+from gomem.tracer.errors import LayoutError, SnapshotError
+from gomem.tracer.runtime import regions as regions_module
+from gomem.tracer.runtime.regions import Region, arena_bases, owned_regions
+from gomem.tracer.runtime.structs import follow_list
 from tests.support.runtime_image import ARENA, RuntimeImage
-from tracer.errors import LayoutError, SnapshotError
-from tracer.runtime import regions as regions_module
-from tracer.runtime.regions import Region, arena_bases, owned_regions
-from tracer.runtime.structs import follow_list
 
 RELEASES = ["1.19.8", "1.21.13", "1.27.3"]
 MB = 1 << 20

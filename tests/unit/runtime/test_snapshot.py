@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from gomem.tracer.errors import LayoutError, SnapshotError, TargetGone
+from gomem.tracer.runtime import snapshot as snapshot_module
+from gomem.tracer.runtime.pages import PageState
+from gomem.tracer.runtime.snapshot import HOPELESS, RuntimeReader
+from gomem.tracer.runtime.spans import MANUAL
 from tests.support.image import Image
 from tests.support.runtime_image import ARENA, CHUNK, PAGE, RuntimeImage
-from tracer.errors import LayoutError, SnapshotError, TargetGone
-from tracer.runtime import snapshot as snapshot_module
-from tracer.runtime.pages import PageState
-from tracer.runtime.snapshot import HOPELESS, RuntimeReader
-from tracer.runtime.spans import MANUAL
 
 RELEASES = ["1.19.8", "1.21.13", "1.24.11", "1.27.3"]
 

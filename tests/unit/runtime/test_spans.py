@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.report import SpanState
+from gomem.tracer.runtime.spans import DEAD, IN_USE, MANUAL, READ_OVER, Spans, class_rows, read_spans, state_rows
 from tests.support.runtime_image import ARENA, PAGE, RuntimeImage
-from tracer.errors import SnapshotError
-from tracer.report import SpanState
-from tracer.runtime.spans import DEAD, IN_USE, MANUAL, READ_OVER, Spans, class_rows, read_spans, state_rows
 
 RELEASES = ["1.19.8", "1.21.13", "1.23.9", "1.27.3"]
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.report import JsonObject
+from gomem.tracer.runtime.stats import Unflushed, heap_goal, heap_stats, mem_stats, memory_limit
 from tests.support.runtime_image import RuntimeImage
-from tracer.errors import SnapshotError
-from tracer.report import JsonObject
-from tracer.runtime.stats import Unflushed, heap_goal, heap_stats, mem_stats, memory_limit
 
 MB = 1 << 20
 NO_LIMIT = (1 << 63) - 1

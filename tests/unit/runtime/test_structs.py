@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gomem.tracer.errors import SnapshotError
+from gomem.tracer.runtime.structs import Record, Slice, read_record
 from tests.support.runtime_image import RuntimeImage
-from tracer.errors import SnapshotError
-from tracer.runtime.structs import Record, Slice, read_record
 
 WORDS = st.integers(0, (1 << 64) - 1)
 

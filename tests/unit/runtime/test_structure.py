@@ -3,14 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.runtime_image import RuntimeImage
-from tracer.errors import LayoutError, SnapshotError
-from tracer.kernel.ranges import Ranges
-from tracer.kernel.residency import Page, Residency
-from tracer.report import ArenaHint, McentralRow, MetadataRow
-from tracer.runtime.metadata import metadata_rows
-from tracer.runtime.regions import Region
-from tracer.runtime.structure import (
+from gomem.tracer.addresses.ranges import Ranges
+from gomem.tracer.errors import LayoutError, SnapshotError
+from gomem.tracer.kernel.residency import Page, Residency
+from gomem.tracer.report import ArenaHint, McentralRow, MetadataRow
+from gomem.tracer.runtime.metadata import metadata_rows
+from gomem.tracer.runtime.regions import Region
+from gomem.tracer.runtime.structure import (
     arena_hints,
     current_arena,
     fixed_allocs,
@@ -18,6 +17,7 @@ from tracer.runtime.structure import (
     read_scheduler,
     read_structure,
 )
+from tests.support.runtime_image import RuntimeImage
 
 every_release = pytest.mark.parametrize("release", ["1.19.8", "1.21.13", "1.24.11", "1.27.3"])
 MOST = (1 << 64) - 1

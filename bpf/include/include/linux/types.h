@@ -1,6 +1,6 @@
 #ifndef GOMEM_LINUX_TYPES_H
 #define GOMEM_LINUX_TYPES_H
-/* The kernel's integer names, as far as bcc's own headers and bpf/programs.c use them. */
+/* The kernel's integer names, as far as bcc's own headers and bpf/programs/programs.c use them. */
 typedef signed char __s8;
 typedef unsigned char __u8;
 typedef short __s16;

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from exporters.prometheus import MetricOptions
-from exporters.prometheus.catalog import process_metrics
-from exporters.prometheus.metric import Metric, MetricType
-from exporters.prometheus.reference import with_tables
-from exporters.prometheus.tracer_health import BUILD, ERRORS
-from exporters.prometheus.tracer_health import METRICS as TRACER
-from tests.unit.exporters.prometheus.fleet import ALL, series, whole
-from tests.unit.exporters.samples import SAMPLES
+from gomem.exporters.prometheus import MetricOptions
+from gomem.exporters.prometheus.catalog import process_metrics
+from gomem.exporters.prometheus.metric import Metric, MetricType
+from gomem.exporters.prometheus.tracer_health import BUILD, ERRORS
+from gomem.exporters.prometheus.tracer_health import METRICS as TRACER
+from gomem.exporters.reference import with_tables
+from tests.support.samples.fleet import ALL, series, whole
+from tests.support.samples.reports import SAMPLES
 
 PAGE = Path(__file__).parents[4] / "docs" / "metrics.md"
 METRICS: list[Metric[Any]] = [*process_metrics(ALL), *TRACER, BUILD, ERRORS]
@@ -40,7 +40,7 @@ def test_each_name_follows_the_conventions_and_its_help_is_a_sentence(metric: Me
 
 def test_the_page_has_all_of_them() -> None:
     page = PAGE.read_text()
-    assert with_tables(page) == page, "python -m exporters.prometheus.reference writes the tables anew"
+    assert with_tables(page) == page, "python -m gomem.exporters.reference writes the tables anew"
 
 
 @pytest.mark.parametrize("sample", [*SAMPLES, "whole"])

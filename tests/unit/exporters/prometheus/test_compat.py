@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
-from exporters.prometheus import MetricOptions
+from gomem.exporters.prometheus import MetricOptions
+from gomem.tracer.report import Report
 from tests.support.prometheus import METRICS as OF_MEMSTATS
-from tests.unit.exporters.prometheus.fleet import names, series, whole
-from tests.unit.exporters.samples import kernel_only, lazily_freed
-from tracer.report import Report
+from tests.support.samples.fleet import names, series, whole
+from tests.support.samples.reports import kernel_only, lazily_freed
 
 GO_COLLECTOR = MetricOptions(go_collector=True)
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
-from exporters.prometheus import FleetCollector, MetricOptions, Scrapes
-from tests.unit.exporters.prometheus.fleet import ALL, all_samples, target, view
-from tests.unit.exporters.samples import kernel_only
-from tracer.fleet.view import Belonging, FleetView
+from gomem.exporters.prometheus import MetricOptions, Scrapes
+from gomem.tracer.discovery.workload import Workload
+from gomem.tracer.fleet.view import CgroupView, FleetView
+from tests.support.client_metrics import ClientCollector
+from tests.support.samples.fleet import ALL, all_samples, target, view
+from tests.support.samples.reports import kernel_only
 
 FORMATS: dict[str, tuple[str, Callable[[str], Iterable[Metric]], Callable[[CollectorRegistry], bytes]]] = {
     "classic": ("text/plain", parse_classic, generate_latest),
@@ -49,7 +52,7 @@ def _text(shown: FleetView | None, kind: str, options: MetricOptions | None = No
 def test_what_is_written_is_what_prometheus_client_writes(kind: str, options: MetricOptions) -> None:
     shown, (_, parse, generate) = all_samples(), FORMATS[kind]
     registry = CollectorRegistry()
-    registry.register(FleetCollector(lambda: shown, options))
+    registry.register(ClientCollector(lambda: shown, options))
     ours = _read(_text(shown, kind, options), parse)
     assert str(ours.pop()[0]).startswith("gomem_metric_errors")
     assert ours == _read(generate(registry).decode(), parse)
@@ -81,8 +84,9 @@ def test_before_the_first_view_both_formats_are_valid() -> None:
 def _with_strings(text: str) -> FleetView:
     report = kernel_only()
     process = replace(report.process, exe=text, go_version=text, main_module=text, container_id=text, pod=text)
-    belonging = Belonging(text, text, text, text, text, text, {text: text})
-    return view(target(replace(report, process=process), 7, text, belonging=belonging))
+    workload = Workload(text, text, text, text, text, text, {text: text}, text)
+    shown = view(target(replace(report, process=process), 7, text, workload=workload, cgroup=text))
+    return dataclasses.replace(shown, cgroups=(CgroupView(text, workload, None, 0),))
 
 
 @pytest.mark.parametrize("kind", FORMATS)

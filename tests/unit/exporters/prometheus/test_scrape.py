@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
-from exporters.prometheus import Scrapes
-from exporters.prometheus import scrape as module
-from exporters.prometheus.families import HighWater, Row, rows_of_target
-from exporters.prometheus.metric import ProcessMetric
-from exporters.prometheus.scrape import CLASSIC, OPENMETRICS, content_type
-from tests.unit.exporters.prometheus.fleet import target, view, whole
-from tracer.fleet.view import FleetView, TargetView
+from gomem.exporters.prometheus import Scrapes
+from gomem.exporters.prometheus import scrape as module
+from gomem.exporters.prometheus.families import HighWater, Row, rows_of_target
+from gomem.exporters.prometheus.metric import ProcessMetric
+from gomem.exporters.prometheus.scrape import CLASSIC, OPENMETRICS, content_type
+from gomem.tracer.fleet.view import FleetView, TargetView
+from tests.support.samples.fleet import target, view, whole
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
@@ -127,7 +127,7 @@ def test_what_was_published_is_prepared_before_anybody_asks(written: list[Target
 
 
 def test_one_process_that_cannot_be_shown_does_not_hide_the_others() -> None:
-    broken = target(replace(whole(), kinds=[None]), 1)  # type: ignore[list-item]
+    broken = target(replace(whole(), kinds=[None]), 1)
     shown, heard = view(broken, target(whole(), 2)), []
     scrapes = Scrapes(lambda: shown, complain=lambda pid, error: heard.append((pid, type(error))))
     scrapes.prepare()

@@ -1,0 +1,128 @@
+"""The role mallocgc: counts of allocations by size class and by type, made in the kernel and read now and then.
+
+Probes are put on and taken off as a whole. Only when all of them are in place do they count, and no longer when the
+first is taken off: what is on for a part of a burst would make the size classes look other than they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gomem.bpf import syscalls
+from gomem.bpf.bcc_import import KPROBE, Module
+from gomem.bpf.one_target import per_cpu_sum, target_constants
+from gomem.bpf.probes import uprobes
+from gomem.bpf.probes.trial_hits import price_of_a_hit
+from gomem.bpf.probes.uprobes import Attached, Keeper
+from gomem.bpf.program import TargetIds, possible_cpus
+from gomem.bpf.switchable_uprobes import HeldUprobes
+from gomem.tracer.errors import BackendUnavailable
+from gomem.tracer.events.allocations import ROW_TINY, ROW_TRIAL, ROW_ZERO, ROWS, SUM, AllocationCounts, counts_of
+from gomem.tracer.events.probes import UprobeSpec
+from gomem.tracer.events.source import ProbeStatus
+from gomem.tracer.runtime.size_classes import SizeClasses
+
+SOURCE = Path(__file__).parent / "programs" / "allocations.c"
+MOST_TYPES = 1 << 14  # pairs of a type and a size class
+_TABLE_BYTES = 16 << 20  # of the kernel's memory, whatever the number of CPUs
+_PROBES = 256  # bpf/programs/allocations.c
+_CLASSES = 4104
+_PTR_BYTES_AT = 8  # abi.Type in internal/abi/type.go, before Go 1.21 _type in runtime/type.go; the same since Go 1.4
+_FUNCTION = "on_allocation"
+_TRIAL_COUNTER = _PROBES - 1
+
+
+class AllocationProbes:
+    """The probes of one program of one process, and what they have counted; they are on while somebody holds them."""
+
+    def __init__(self, ids: TargetIds, specs: Sequence[UprobeSpec], sizes: SizeClasses, pid: int) -> None:
+        """Compile and load. Raises BackendUnavailable or NotPermitted."""
+        self.specs = tuple(specs)
+        self._pid = pid
+        self._cpus = possible_cpus()
+        self._types = most_types(self._cpus)
+        constants = {
+            "MOST_SMALL": sizes.most_small,
+            "MOST_WITHOUT_HEADER": sizes.most_without_header,
+            "HEADER": sizes.header,
+            "MOST_TINY": sizes.most_tiny,
+            "PAGE": sizes.page,
+            "PTR_BYTES_AT": _PTR_BYTES_AT,
+            "TYPES": self._types,
+            "SUM_BYTES": SUM.itemsize,
+            "ROW_TRIAL": ROW_TRIAL,
+            "ROW_ZERO": ROW_ZERO,
+            "ROW_TINY": ROW_TINY,
+        }
+        self._module = Module(SOURCE, constants | target_constants(ids))
+        self._cookies = {spec: uprobes.cookie(spec, at) for at, spec in enumerate(self.specs)}
+        self.backend: Attached = "multi"
+        self._program = -1
+        try:
+            self._program = self._loaded()
+            table = sizes.by_size().ljust(_CLASSES, b"\0")
+            syscalls.map_update(self._module.map_fd("classes"), 0, table)
+            self._module.forget_compiler()
+        except BaseException:
+            self._module.close()
+            raise
+
+    def _loaded(self) -> int:
+        """Return the program, for uprobe_multi links where the kernel has them, else for perf events."""
+        try:
+            program = self._module.load(_FUNCTION, KPROBE, syscalls.BPF_TRACE_UPROBE_MULTI)
+            if uprobes.multi_supported(program):
+                return program
+        except BackendUnavailable:
+            pass
+        self.backend = "perf"
+        return self._module.load(_FUNCTION, KPROBE)
+
+    def price(self) -> float | None:
+        """Return what a hit costs on this machine, seconds; None where it cannot be measured."""
+        return price_of_a_hit(self._program, self.backend, _TRIAL_COUNTER)
+
+    def held_by(self, keeper: Keeper) -> HeldUprobes:
+        """Return what puts them on and takes them off."""
+        return HeldUprobes(self._program, self._pid, self.backend, keeper, self._cookies)
+
+    def count(self, *, on: bool) -> None:
+        """Begin or end counting."""
+        syscalls.map_update(self._module.map_fd("counting"), 0, int(on).to_bytes(8, "little"))
+
+    def all_hits(self) -> int:
+        """Return how often any of them was hit, counting or not."""
+        return per_cpu_sum(self._module.map_fd("all_hits"), 0)
+
+    def counts(self) -> AllocationCounts:
+        """Return what was counted until now."""
+        rows = self._per_cpu("rows", SUM.itemsize * ROWS)
+        untold = self._per_cpu("untold", SUM.itemsize)
+        raw_keys, raw = syscalls.map_entries(self._module.map_fd("types"), SUM.itemsize * self._cpus, self._types)
+        sums = np.frombuffer(raw, SUM).reshape(-1, self._cpus)
+        return counts_of(
+            np.frombuffer(rows, SUM).reshape(self._cpus, ROWS),
+            np.frombuffer(raw_keys, np.uint64),
+            sums,
+            np.frombuffer(untold, SUM),
+        )
+
+    def probes(self) -> list[ProbeStatus]:
+        """Return the probes with their hits."""
+        hits = np.frombuffer(self._per_cpu("hits", 8 * _PROBES), np.uint64).reshape(-1, _PROBES).sum(axis=0)
+        return [ProbeStatus(spec.role, spec.symbol, int(hits[at])) for at, spec in enumerate(self.specs)]
+
+    def close(self) -> None:
+        """Free the kernel's memory; the probes must be off. Idempotent."""
+        self._module.close()
+
+    def _per_cpu(self, name: str, size: int) -> bytes:
+        return syscalls.map_lookup(self._module.map_fd(name), 0, size * self._cpus)
+
+
+def most_types(cpus: int) -> int:
+    """Return how many pairs of a type and a size class the table has room for: each takes a sum on every CPU."""
+    return max(min(MOST_TYPES, _TABLE_BYTES // (SUM.itemsize * cpus)), 256)

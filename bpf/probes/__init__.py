@@ -1,0 +1,1 @@
+"""Where probes go and how they are put there: uprobes and tracepoints."""

@@ -1,0 +1,96 @@
+"""The page: its parts put together, under a policy that lets it ask nobody for anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from gomem.exporters.flamegraph.tree import FlameTree, flame_tree
+from gomem.exporters.profile.sample_type import is_difference
+from gomem.exporters.units import clean
+from gomem.tracer.report.profile import Profile
+
+_SCRIPTS = ("vendor/d3.min.js", "vendor/d3-flamegraph.umd.min.js", "flamegraph.js")
+_MOST_REMARKS = 12
+# The library puts this style into the page by itself.
+_LIBRARY_STYLE = re.compile(r"textContent=`([^`]*)`")
+
+
+def flame_graph(profile: Profile, index: int) -> str:
+    """Return the page, which shows one of the profile's values first; the others, and both of a difference, too."""
+    content = json.dumps(_content(profile, index), separators=(",", ":"))
+    return _template().render(
+        title=_title(profile),
+        remarks=_remarks(profile),
+        # Data, not a script: the browser does not run it, and nothing in it ends the element.
+        profile=Markup(content.replace("<", "\\u003c")),
+    )
+
+
+def _content(profile: Profile, index: int) -> dict[str, object]:
+    difference = is_difference(profile)
+    tree = flame_tree(profile, difference=difference)
+    return {
+        "types": [[clean(each.type, 80), clean(each.unit, 80)] for each in profile.sample_types],
+        "first": index,
+        "difference": difference,
+        "cut": tree.cut,
+        **_frames(tree),
+    }
+
+
+def _frames(tree: FlameTree) -> dict[str, object]:
+    return {
+        "names": tree.names,
+        "name": tree.name,
+        "caller": tree.caller,
+        "inlined": tree.inlined,
+        "own": [[frame, *values] for frame, values in tree.own.items()],
+    }
+
+
+def _title(profile: Profile) -> str:
+    program = os.path.basename(profile.mappings[0].path) if profile.mappings else ""
+    said = "What grew" if is_difference(profile) else "Flame graph"
+    return f"{said}: {clean(program, 80)}" if program else said
+
+
+def _remarks(profile: Profile) -> list[str]:
+    limits = (f"{limit.what}: {limit.why}" + (f" ({limit.fix})" if limit.fix else "") for limit in profile.limits)
+    return [clean(said, 400) for said in (*profile.comments, *limits)][:_MOST_REMARKS]
+
+
+@cache
+def _template() -> Template:
+    """Return the template, with everything in it that is the same for all profiles."""
+    place = files(__package__)
+    scripts = [place.joinpath(name).read_text() for name in _SCRIPTS]
+    style = place.joinpath("flamegraph.css").read_text()
+    library_style = _LIBRARY_STYLE.search(scripts[1])
+    assert library_style is not None
+    made = Environment(loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined)
+    made.globals = {
+        "policy": _policy(scripts, [style, library_style[1]]),
+        "style": Markup(style),
+        "scripts": [Markup(script) for script in scripts],
+    }
+    return made.get_template("flamegraph.html.j2")
+
+
+def _policy(scripts: list[str], styles: list[str]) -> str:
+    return (
+        f"default-src 'none'; script-src {' '.join(map(_hash, scripts))}; style-src {' '.join(map(_hash, styles))}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(content: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

@@ -1,0 +1,1 @@
+"""Reports as JSON: the contract and its schema."""

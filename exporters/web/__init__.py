@@ -1,1 +1,0 @@
-"""The HTTP side of `gomem serve`: endpoints, their protection, and pages for people."""

@@ -1,0 +1,1 @@
+"""gomem: what is installed. Its rooms are folders of the repository: tracer, bpf, exporters."""

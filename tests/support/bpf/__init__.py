@@ -1,0 +1,1 @@
+"""Traces of real processes by BPF, for tests of it."""

@@ -1,0 +1,98 @@
+"""Debian's chromium, driven as a person would: what a page shows, what it asks for, and what it complains of."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.support.requirements import program
+
+_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",  # as root chromium has none
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--window-size=1200,800",
+    "--force-prefers-reduced-motion",
+)
+
+
+class Browser:
+    """A browser with one window."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self._driver = driver
+
+    def open(self, page: Path, *, dark: bool = False) -> None:
+        """Open a file, in the light or the dark theme; what was said of pages before is forgotten."""
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
+        self._driver.get("about:blank")
+        self.complaints()
+        self.requests()
+        self._driver.get(page.as_uri())
+
+    def run(self, script: str, *arguments: object) -> Any:
+        """Return what a script returns that runs in the page."""
+        return self._driver.execute_script(script, *arguments)
+
+    def element(self, selector: str) -> WebElement:
+        """Return an element."""
+        return self._driver.find_element(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        """Return what an element shows."""
+        return str(self.element(selector).text)
+
+    def choose(self, selector: str, option: str) -> None:
+        """Choose an option of a select by what it shows."""
+        for each in self.element(selector).find_elements(By.TAG_NAME, "option"):
+            if each.text == option:
+                each.click()
+                return
+        raise AssertionError(f"{selector} has no {option}")
+
+    def press(self, *keys: str) -> None:
+        """Press keys, where the focus is."""
+        for key in keys:
+            self._driver.switch_to.active_element.send_keys(getattr(Keys, key, key))
+
+    def complaints(self) -> list[str]:
+        """Return what the console has said since it was last asked."""
+        return [entry["message"] for entry in self._driver.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """Return the addresses that were asked for since this was last asked, those of files left out."""
+        messages = (json.loads(entry["message"])["message"] for entry in self._driver.get_log("performance"))
+        asked = [told["params"]["request"]["url"] for told in messages if told["method"] == "Network.requestWillBeSent"]
+        return [address for address in asked if not address.startswith("file:")]
+
+    def picture(self, path: Path) -> None:
+        """Save what is seen as a PNG file."""
+        self._driver.save_screenshot(str(path))
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Run a browser for the time of the block; skip the test without one."""
+    with tempfile.TemporaryDirectory(prefix="gomem-") as directory:
+        options = webdriver.ChromeOptions()
+        options.binary_location = program("chromium", "chromium")
+        for flag in (*_FLAGS, f"--user-data-dir={directory}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        driver = webdriver.Chrome(options=options, service=Service(program("chromedriver", "chromium-driver")))
+        try:
+            yield Browser(driver)
+        finally:
+            driver.quit()

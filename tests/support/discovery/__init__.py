@@ -1,0 +1,1 @@
+"""What tests of discovery need: cgroups, a FUSE file system, a Kubernetes API, an observer."""

@@ -1,0 +1,1 @@
+"""Clients and certificates for tests of the HTTP server."""

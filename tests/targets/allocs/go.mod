@@ -1,0 +1,3 @@
+module example.org/allocs
+
+go 1.19

@@ -1,0 +1,3 @@
+module example.org/atlimit
+
+go 1.19

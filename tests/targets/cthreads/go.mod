@@ -1,0 +1,3 @@
+module example.org/cthreads
+
+go 1.19

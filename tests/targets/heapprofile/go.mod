@@ -1,0 +1,3 @@
+module example.org/heapprofile
+
+go 1.19

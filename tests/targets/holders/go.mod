@@ -1,0 +1,3 @@
+module example.org/holders
+
+go 1.19

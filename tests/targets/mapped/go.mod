@@ -1,0 +1,3 @@
+module example.org/mapped
+
+go 1.19

@@ -1,0 +1,3 @@
+module example.org/mixture
+
+go 1.19

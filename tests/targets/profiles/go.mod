@@ -1,0 +1,3 @@
+module gomem.test/profiles
+
+go 1.19

@@ -1,0 +1,3 @@
+module example.org/unswept
+
+go 1.19

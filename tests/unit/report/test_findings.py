@@ -1,0 +1,450 @@
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gomem.tracer.report import (
+    Accounting,
+    AddressLimits,
+    Cgroup,
+    CollectorWork,
+    Consistency,
+    CpuLimiter,
+    EventLoss,
+    Finding,
+    Limit,
+    LimitUse,
+    ProcessEnding,
+    RebuiltRange,
+    Report,
+    RuntimeStructure,
+    Scheduler,
+    StateResidency,
+    ThreadStacks,
+    findings,
+)
+from gomem.tracer.report.findings.rules import RULES, find
+from gomem.tracer.snapshot.pressure import limit_use
+from tests.support.samples.reports import (
+    GB,
+    KB,
+    MB,
+    NO_MEMORY_LIMIT,
+    SAMPLES,
+    grown_and_scavenged,
+    kernel_only,
+    launched,
+    lazily_freed,
+    span_class,
+)
+
+PARTS = ("live", "garbage", "holes", "stacks", "retained", "metadata", "profile_buckets")
+Change = Callable[[Report], Report]
+
+
+def part(report: Report, name: str, **figures: Any) -> Report:
+    """The report with figures of one part replaced."""
+    return replace(report, **{name: replace(getattr(report, name), **figures)})
+
+
+def heap(
+    report: Report, pages: dict[str, int] | None = None, resident: dict[str, int] | None = None, **figures: Any
+) -> Report:
+    assert report.heap is not None
+    changed = replace(
+        report.heap,
+        pages=replace(report.heap.pages, **pages or {}),
+        resident=replace(report.heap.resident, **resident or {}),
+        **figures,
+    )
+    return replace(report, heap=changed)
+
+
+def kind(report: Report, name: str, **figures: Any) -> Report:
+    assert report.kinds is not None
+    return replace(report, kinds=[replace(row, **figures) if row.kind == name else row for row in report.kinds])
+
+
+def cgroup(report: Report, current: int | None, most: int | None, high: int | None = None, kills: int = 0) -> Report:
+    return part(report, "process", cgroup=Cgroup("/a", current, most, high, kills))
+
+
+def stats(report: Report, **figures: int) -> Report:
+    return replace(report, memstats={**(report.memstats or {}), **figures})
+
+
+NO_LIMITS = AddressLimits(None, None, 40 * MB, 0, 0, 10 * GB, 20 * GB)
+
+
+def limits(report: Report, **figures: int) -> Report:
+    return replace(report, address_limits=replace(NO_LIMITS, **figures))
+
+
+def virtual(report: Report) -> int:
+    assert report.virtual is not None
+    return report.virtual.total
+
+
+def ids(report: Report) -> dict[str, str]:
+    return {finding.id: finding.severity for finding in find(report)}
+
+
+def finding(report: Report, name: str) -> Finding:
+    found = [one for one in find(report) if one.id == name]
+    assert found, f"{name} is not among {ids(report)}"
+    return found[0]
+
+
+def worked(mark_share: float | None, *, limited: bool = False, fill: float = 0.0) -> CollectorWork:
+    return CollectorWork("watched", 10.0, 30, 3.0, mark_share, 0.01, 0.1, CpuLimiter(limited, fill, 30 * limited))
+
+
+def near_limit(
+    work: CollectorWork | None, *, live: int = 40 * MB, stacks: int = 5 * MB, limit: int = 100 * MB
+) -> Change:
+    """Go uses 99 MB: what is neither alive nor stacks is garbage, but for 5 MB of records."""
+    use = LimitUse(limit, 99 * MB, live, 94 * MB - live - stacks, 0, stacks, 0, 4 * MB, MB)
+    return lambda report: heap(report, memory_limit=limit, limit_use=use, collector=work)
+
+
+def collected(report: Report, a_second: float) -> Report:
+    """Have the program collect so often since it began."""
+    lived = datetime.fromisoformat(report.taken_at) - datetime.fromisoformat(report.process.start_time)
+    assert report.memstats is not None
+    return replace(report, memstats={**report.memstats, "NumGC": int(lived.total_seconds() * a_second)})
+
+
+def anonymous(amount: int) -> Change:
+    return lambda report: part(cgroup(report, 98 * MB, 100 * MB), "resident", anonymous=amount, lazy_free=0)
+
+
+# What makes each finding appear, in a report that does not have it, and its severity there.
+CASES: list[tuple[str, str, Change]] = [
+    ("lazily-freed", "info", lambda report: part(report, "resident", lazy_free=20 * MB)),
+    ("scavenged-but-resident", "warning", lambda report: heap(report, resident={"scavenged": 40 * MB})),
+    ("retained-idle-heap", "info", lambda report: heap(report, resident={"free": 70 * MB})),
+    ("outside-the-go-heap", "warning", lambda report: part(
+        kind(report, "runtime_other", kind="c_heap", resident=900 * MB), "resident", total=960 * MB)),
+    ("thread-stacks", "warning", lambda report: replace(
+        report, thread_stacks=ThreadStacks(201, 201, 1600 * MB, 202 * MB, MB, 2 * MB))),
+    ("goroutine-stacks", "warning", lambda report: heap(report, resident={"stacks": 80 * MB})),
+    ("runtime-metadata", "warning", lambda report: kind(report, "heap_metadata", resident=80 * MB)),
+    ("file-pages", "info", lambda report: part(report, "resident", file_clean=80 * MB)),
+    ("dirty-file-pages", "info", lambda report: part(report, "resident", file_dirty=80 * MB)),
+    ("locked-file-pages", "warning", lambda report: part(report, "resident", file_locked=80 * MB)),
+    ("shared-memory", "warning", lambda report: part(report, "resident", shmem=80 * MB)),
+    ("copied-file-pages", "warning", lambda report: kind(
+        report, "runtime_other", kind="file", resident=80 * MB, anonymous=80 * MB)),
+    ("near-address-space-limit", "warning", lambda report: limits(report, address_space=virtual(report) + 70 * MB)),
+    ("near-address-space-limit", "warning", lambda report: limits(report, address_space=virtual(report) - MB)),
+    ("near-data-limit", "warning", lambda report: limits(report, data=100 * MB, data_used=91 * MB)),
+    ("near-commit-limit", "warning", lambda report: limits(
+        report, overcommit=2, commit_limit=10 * GB, committed=9 * GB)),
+    ("huge-pages", "info", lambda report: part(
+        heap(report, resident={"free": 65 * MB}), "resident", huge_pages=70 * MB)),
+    ("ready-not-resident", "info", lambda report: kind(report, "runtime_other", ready=900 * MB)),
+    ("near-cgroup-limit", "warning", anonymous(40 * MB)),
+    ("near-cgroup-limit", "critical", anonymous(98 * MB)),
+    ("over-memory-high", "warning", lambda report: cgroup(report, 98 * MB, None, 98 * MB)),
+    ("oom-kills", "warning", lambda report: cgroup(report, 1 * MB, 100 * MB, kills=3)),
+    ("gomemlimit-unset", "info", lambda report: heap(cgroup(report, 1 * MB, GB), memory_limit=None)),
+    ("gomemlimit-unset", "info", lambda report: heap(cgroup(report, 1 * MB, GB), memory_limit=NO_MEMORY_LIMIT)),
+    ("gomemlimit-above-cgroup", "warning", lambda report: heap(cgroup(report, 1 * MB, GB), memory_limit=2 * GB)),
+    ("gomemlimit-without-headroom", "info", lambda report: heap(cgroup(report, 1, GB), memory_limit=GB - MB)),
+    ("near-gomemlimit", "info", near_limit(worked(0.03))),
+    ("near-gomemlimit", "warning", near_limit(worked(0.4))),
+    ("near-gomemlimit", "critical", near_limit(worked(0.9))),
+    ("goal-far-above-live", "info", lambda report: heap(report, goal=GB, live=100 * MB, gc_percent=900)),
+    ("collector-off", "warning", lambda report: heap(report, gc_percent=-1, memory_limit=NO_MEMORY_LIMIT)),
+    ("swapped", "warning", lambda report: part(report, "resident", swap=20 * MB)),
+    ("fragmentation", "warning", lambda report: replace(report, spans=[span_class(21, 144, 1, 9_000, 900)])),
+    ("inexact-snapshot", "info", lambda report: replace(report, consistency=Consistency(False, 8, 64 * KB))),
+    ("inexact-snapshot", "warning", lambda report: replace(report, consistency=Consistency(False, 8, 64 * MB))),
+    ("lost-events", "warning", lambda report: replace(report, event_loss=EventLoss(1, 1, 0))),
+    ("drift", "warning", lambda report: replace(report, event_loss=EventLoss(0, 1, -4 * MB))),
+    ("looks-like-go", "info", lambda report: replace(
+        report, rebuilt=[RebuiltRange(GB, 32 * MB, "rw-p", False, "index of the heap's arenas", "size and order")])),
+    ("unexplained-ready", "warning", lambda report: replace(
+        report, accounting=Accounting(40 * MB, 32 * MB, 0, -2 * MB))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "severity", "change"), CASES, ids=[f"{name}-{level}" for name, level, _ in CASES])
+def test_finding_appears_when_its_figures_do(name: str, severity: str, change: Change) -> None:
+    assert name not in ids(grown_and_scavenged())
+    found = finding(change(grown_and_scavenged()), name)
+    assert found.severity == severity
+    assert found.title
+    assert found.explanation.endswith(".")
+    assert found.action.endswith((".", ")"))
+    assert found.evidence
+    assert any(value for value in found.evidence.values())
+
+
+def test_every_finding_has_a_case() -> None:
+    tried = {name for name, _, _ in CASES} | {"reserved-address-space"}
+    seen = {finding.id for change in (case[2] for case in CASES) for finding in find(change(grown_and_scavenged()))}
+    assert seen == tried
+    silent = [name for name, rule in RULES.items()
+              if not any(rule(change(grown_and_scavenged())) for _, _, change in CASES)]  # fmt: skip
+    assert silent == []
+
+
+@pytest.mark.parametrize("sample", [launched, grown_and_scavenged, lazily_freed, kernel_only])
+def test_a_healthy_process_has_info_findings_only(sample: Callable[[], Report]) -> None:
+    assert set(ids(sample()).values()) <= {"info"}
+
+
+def reserved(report: Report, held: int = 0, **figures: int) -> Finding:
+    assert report.virtual is not None
+    in_ram = StateResidency(held, 0, 0, 0, 0)
+    report = part(limits(report, **figures), "virtual", resident=in_ram, unmanaged_no_access=0)
+    return finding(report, "reserved-address-space")
+
+
+def test_reserved_address_space_is_explained() -> None:
+    found = reserved(launched())
+    assert found.evidence["reserved"] == 649 * MB - 4 * MB - 256 * KB
+    assert "It holds no RAM. No limit that is set counts it." in found.explanation
+    assert found.actionable is False
+
+
+def test_reserved_address_space_that_is_in_ram_is_not_said_to_hold_none() -> None:
+    found = reserved(launched(), held=20 * MB)
+    assert "Of these ranges 20 MiB are in RAM all the same; the rest holds none." in found.explanation
+    assert "mlock" in reserved(launched(), held=20 * MB, locked=30 * MB).explanation
+    unknown = part(replace(launched(), address_limits=None), "virtual", resident=None)
+    assert "Most of it holds no RAM. The cgroup's limit" in finding(unknown, "reserved-address-space").explanation
+
+
+def test_limits_that_count_address_space_are_named() -> None:
+    found = reserved(launched(), address_space=4 * GB)
+    assert "RLIMIT_AS counts all of it." in found.explanation
+    assert found.actionable
+    # What is only reserved is no data, and is not committed.
+    assert "RLIMIT_DATA" not in reserved(launched(), data=4 * GB).explanation
+    assert "CommitLimit" not in reserved(launched(), overcommit=2).explanation
+    prepared = part(launched(), "virtual", prepared=100 * MB)
+    assert "RLIMIT_DATA counts 100 MiB of it that are mapped writable" in reserved(prepared, data=4 * GB).explanation
+    assert "CommitLimit" in reserved(prepared, overcommit=2).explanation
+
+
+def test_a_limit_of_address_space_is_near_when_no_arena_fits_or_it_is_nearly_used() -> None:
+    report = grown_and_scavenged()
+    space = virtual(report)
+    assert "near-address-space-limit" not in ids(limits(report, address_space=space * 2))
+    assert "near-data-limit" not in ids(limits(report, data=100 * MB, data_used=80 * MB))
+    assert "near-commit-limit" not in ids(limits(report, overcommit=0, commit_limit=10 * GB, committed=20 * GB))
+    for left, words in ((63 * MB, "another 64 MiB"), (64 * MB, "few programs")):
+        near = finding(limits(report, address_space=space + left), "near-address-space-limit")
+        assert words in near.explanation
+    assert "nothing is left" in finding(limits(report, address_space=space - 1), "near-address-space-limit").title
+
+
+def test_what_can_be_acted_on_comes_before_what_cannot_within_a_severity() -> None:
+    report = part(heap(launched(), resident={"free": 70 * MB}), "resident", file_clean=80 * MB)
+    found = find(report)
+    assert [one.severity for one in found] == ["info"] * len(found)
+    assert [one.actionable for one in found] == sorted((one.actionable for one in found), reverse=True)
+    assert found[0].id == "retained-idle-heap"
+    assert found[-1].id == "reserved-address-space"
+    assert all(one.actionable != one.action.startswith("Nothing to do") for one in found)
+
+
+def test_scavenged_memory_that_is_locked_is_said_to_be_locked() -> None:
+    report = part(heap(grown_and_scavenged(), resident={"scavenged": 40 * MB}), "resident", huge_pages=64 * MB)
+    assert "khugepaged" in finding(limits(report, locked=4 * MB), "scavenged-but-resident").explanation
+    assert "VmLck" in finding(limits(report, locked=900 * MB), "scavenged-but-resident").explanation
+    report = part(report, "resident", huge_pages=0)
+    assert "Neither" in finding(limits(report, locked=0), "scavenged-but-resident").explanation
+
+
+def test_lazily_freed_pages_are_not_also_called_scavenged_but_resident() -> None:
+    assert "lazily-freed" in ids(lazily_freed())
+    assert "scavenged-but-resident" not in ids(lazily_freed())
+
+
+def test_scavenged_but_resident_names_huge_pages_only_if_there_are_any() -> None:
+    report = replace(heap(grown_and_scavenged(), resident={"scavenged": 40 * MB}), address_limits=None)
+    assert "VmLck" in finding(part(report, "resident", huge_pages=0), "scavenged-but-resident").action
+    assert "khugepaged" in finding(part(report, "resident", huge_pages=64 * MB), "scavenged-but-resident").action
+
+
+def test_retained_heap_is_compared_with_rss_that_is_not_lazily_freed() -> None:
+    assert "retained-idle-heap" in ids(lazily_freed())
+    assert "retained-idle-heap" not in ids(part(lazily_freed(), "resident", lazy_free=0))
+
+
+def test_page_cache_in_a_full_cgroup_is_not_critical() -> None:
+    report = cgroup(part(lazily_freed(), "resident", anonymous=728 * MB), 740 * MB, 745 * MB)
+    assert finding(report, "near-cgroup-limit").severity == "warning"
+    assert finding(report, "near-cgroup-limit").evidence["not_reclaimable"] == (728 - 512) * MB
+
+
+@pytest.mark.parametrize(("change", "severity"), [
+    (near_limit(worked(0.03), live=80 * MB), "info"),
+    (near_limit(worked(0.03), live=85 * MB, limit=90 * MB), "warning"),
+    (near_limit(worked(0.4), live=85 * MB, limit=90 * MB), "critical"),
+    (near_limit(worked(0.03, fill=0.8)), "warning"),
+    (near_limit(worked(0.2, limited=True)), "critical"),
+    (near_limit(replace(worked(0.2, limited=True, fill=1.0), since_last_cycle=900.0)), "info"),
+    (lambda report: collected(near_limit(worked(None))(report), a_second=3.0), "info"),
+    (lambda report: collected(near_limit(worked(None))(report), a_second=0.1), "warning"),
+    (near_limit(None), "warning"),
+], ids=[
+    "cheap", "nothing to collect, cheaply", "nothing to collect", "dear", "limited", "once limited", "cheap all along",
+    "cheap until now", "unknown",
+])  # fmt: skip
+def test_gomemlimit_is_judged_by_what_the_collector_costs(change: Change, severity: str) -> None:
+    assert finding(change(grown_and_scavenged()), "near-gomemlimit").severity == severity
+
+
+def test_what_the_collector_costs_is_said_of_now_where_its_marking_was_not_seen() -> None:
+    report = collected(near_limit(worked(None))(grown_and_scavenged()), a_second=0.1)  # 1 % of the CPU time since then
+    found = finding(report, "near-gomemlimit")
+    assert "Nothing to do" not in found.action
+    assert "for about 30% of the CPU time" in found.explanation
+    assert found.evidence["cpu_share_now"] == pytest.approx(0.3, rel=0.01)
+
+
+@pytest.mark.parametrize(("live", "stacks", "named"), [
+    (20 * MB, 70 * MB, "goroutine stacks"), (70 * MB, 20 * MB, "the live heap"),
+])  # fmt: skip
+def test_what_uses_the_limit_is_named(live: int, stacks: int, named: str) -> None:
+    found = finding(near_limit(worked(0.9), live=live, stacks=stacks)(grown_and_scavenged()), "near-gomemlimit")
+    assert f"70 MiB is {named}" in found.title
+    assert "70 MiB" in found.action
+    assert found.evidence["not_garbage"] == 95 * MB
+
+
+GONE = Limit("ended-early", "its memory", "as of the last look", "", "note")
+REPLACED = Limit("chapter-end", "this program's memory at its end", "as of the last look", "")
+
+
+@pytest.mark.parametrize(("changed", "named"), [
+    ({}, True),
+    ({"backend": "procfs"}, True),
+    ({"limits": [Limit("events", "events", "not asked for", "")]}, True),
+    ({"backend": "replay"}, False),
+    ({"ending": ProcessEnding(0, None, False)}, False),
+    ({"limits": [GONE]}, False),
+    ({"limits": [REPLACED]}, False),
+])  # fmt: skip
+def test_who_holds_the_heap_and_the_stacks_is_for_a_command_to_say_while_the_process_is_there(
+    changed: dict[str, Any], named: bool
+) -> None:
+    report = replace(near_limit(worked(0.9), live=70 * MB)(grown_and_scavenged()), **changed)
+    action = finding(report, "near-gomemlimit").action
+    assert (f"`gomem profile {report.process.pid}`" in action) == named
+    assert "heap profile" in action
+    report = replace(near_limit(worked(0.9), live=20 * MB, stacks=70 * MB)(grown_and_scavenged()), **changed)
+    action = finding(report, "near-gomemlimit").action
+    assert (f"`gomem profile {report.process.pid} --kind goroutine`" in action) == named
+    assert "what they wait for" in action
+
+
+def test_no_command_is_named_for_a_process_whose_pid_no_log_tells() -> None:
+    report = part(near_limit(worked(0.9), live=70 * MB)(grown_and_scavenged()), "process", pid=0)
+    assert "gomem profile" not in finding(report, "near-gomemlimit").action
+
+
+@pytest.mark.parametrize(("ms", "remedy"), [(200, "fewer goroutines be in C"), (5, "C code made 196 of the 201")])
+def test_the_remedy_for_stacks_of_threads_is_for_whoever_made_the_threads(ms: int, remedy: str) -> None:
+    report = grown_and_scavenged()
+    structure = RuntimeStructure([], None, None, None, Scheduler(10, 5, None, ms=ms, ps=4), threads=201)
+    stacks = ThreadStacks(201, 201, 1600 * MB, 202 * MB, MB, 2 * MB)
+    report = part(replace(report, structure=structure, thread_stacks=stacks), "resident", total=300 * MB)
+    assert remedy in finding(report, "thread-stacks").action
+
+
+def test_gomemlimit_is_held_against_sys_minus_released() -> None:
+    report = grown_and_scavenged()
+    assert report.memstats is not None
+    use = limit_use({**report.memstats, "HeapReleased": 0}, 1, 100 * MB)
+    assert use is not None
+    assert use.total == report.memstats["Sys"]
+    assert sum(getattr(use, part) for part in PARTS) == use.total
+    assert "near-gomemlimit" not in ids(heap(report, memory_limit=100 * MB, limit_use=replace(use, total=89 * MB)))
+    assert "near-gomemlimit" in ids(heap(report, memory_limit=100 * MB, limit_use=replace(use, total=95 * MB)))
+
+
+def test_gogc_off_with_a_limit_is_a_choice() -> None:
+    report = heap(grown_and_scavenged(), gc_percent=-1, memory_limit=450 * MB)
+    assert "collector-off" not in ids(report)
+
+
+def test_no_heap_goal_is_not_a_goal_far_above_live() -> None:
+    assert "goal-far-above-live" not in ids(heap(grown_and_scavenged(), goal=(1 << 64) - 1))
+
+
+def test_drift_within_the_skew_or_after_losses_is_not_our_error() -> None:
+    report = replace(grown_and_scavenged(), event_loss=EventLoss(0, 0, 4 * MB))
+    assert "drift" in ids(report)
+    assert "drift" not in ids(replace(report, consistency=Consistency(False, 3, 5 * MB)))
+    assert "drift" not in ids(replace(report, event_loss=EventLoss(7, 1, 4 * MB)))
+    assert "drift" not in ids(replace(report, event_loss=EventLoss(0, 0, None)))
+
+
+def test_what_is_said_of_trust_is_what_happened() -> None:
+    """A process that was stopped for its reading is not told that it never is; none was "read afresh 0 times"."""
+    torn = replace(grown_and_scavenged(), consistency=Consistency(False, 8, 40 * MB))
+    frozen = replace(torn, overhead=replace(torn.overhead, frozen_seconds=0.2))
+    said = {name: next(one for one in find(report) if one.id == "inexact-snapshot")
+            for name, report in (("torn", torn), ("frozen", frozen))}  # fmt: skip
+    assert "--freeze" in said["torn"].action
+    assert "--freeze" not in said["frozen"].action
+    assert not any("never stopped" in one.explanation for one in said.values())
+    lost = next(one for one in find(replace(torn, event_loss=EventLoss(7, 0, None))) if one.id == "lost-events")
+    assert "0 times" not in lost.explanation
+    assert "buffer" not in lost.action  # there is no option for it
+
+
+def test_worst_findings_come_first() -> None:
+    report = near_limit(worked(0.9))(replace(grown_and_scavenged(), event_loss=EventLoss(9, 1, 0)))
+    levels = [finding.severity for finding in find(report)]
+    assert levels == sorted(levels, key=["critical", "warning", "info"].index)
+    assert levels[0] == "critical"
+
+
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
+def test_ids_are_stable_words_and_never_stand_twice(sample: Callable[[], Report]) -> None:
+    found = [finding.id for finding in find(sample())]
+    assert len(found) == len(set(found))
+
+
+figures = st.one_of(st.none(), st.integers(0, 1 << 64))
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(SAMPLES)), st.lists(figures, min_size=12, max_size=12), st.integers(-1, 1 << 31))
+def test_no_figures_break_a_rule(name: str, amounts: list[int | None], gc_percent: int) -> None:
+    report = SAMPLES[name]()
+    assert report.resident is not None
+    current, most, high, lazy, huge, swap, anon, file, live, goal, limit, sys = amounts
+    report = cgroup(report, current, most, high)
+    report = part(report, "resident", lazy_free=lazy, huge_pages=huge, swap=swap, anonymous=anon, file=file, total=0)
+    if report.heap is not None:
+        report = heap(report, live=live, goal=goal, memory_limit=limit, gc_percent=gc_percent)
+    for found in find(replace(report, memstats={"Sys": sys, "HeapReleased": live})):
+        assert found.title.isprintable()
+
+
+def test_every_rule_that_is_written_is_listed() -> None:
+    written = {
+        function
+        for room in pkgutil.iter_modules(findings.__path__)
+        for function in vars(importlib.import_module(f"{findings.__name__}.{room.name}")).values()
+        if inspect.isfunction(function)
+        and not function.__name__.startswith("_")
+        and function.__annotations__ == {"report": "Report", "return": "Finding | None"}
+    }
+    assert written == set(RULES.values())

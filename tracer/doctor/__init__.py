@@ -1,0 +1,1 @@
+"""What `gomem doctor` finds out: settings that are read, and what works because it was tried."""

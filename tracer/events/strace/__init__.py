@@ -1,0 +1,1 @@
+"""The strace event source, live or from logs that it wrote."""

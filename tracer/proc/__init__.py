@@ -1,0 +1,1 @@
+"""Parsers of files under /proc: pure, bounded, and of no process in particular."""

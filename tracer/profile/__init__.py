@@ -1,0 +1,1 @@
+"""Profiles of a process, read from outside: who holds or allocates memory, by call stack."""

@@ -1,0 +1,1 @@
+"""What an executable is: a Go program with its release, layout, functions and globals."""

@@ -1,0 +1,248 @@
+"""What an executable is to gomem: a Go program whose release, functions, struct layouts and globals are known.
+
+Everything is tried, nothing is demanded: what a program lacks becomes a Limit, and the report shows the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from msgspec import structs
+
+from gomem.tracer.addresses.ranges import Ranges, addresses, normalise, union
+from gomem.tracer.binary.build_version import read_build_version
+from gomem.tracer.binary.buildinfo import BuildInfo, read_build_info
+from gomem.tracer.binary.elf32 import ThirtyTwoBit
+from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.int80 import has_int_0x80
+from gomem.tracer.binary.pclntab import FunctionTable
+from gomem.tracer.errors import BinaryError, GomemError
+from gomem.tracer.kernel.mapping_kinds import Program
+from gomem.tracer.kernel.maps import Mappings
+from gomem.tracer.layout.layout import Layout
+from gomem.tracer.process.target import ExeIdentity
+from gomem.tracer.program.globals import find_globals
+from gomem.tracer.program.layout_choice import choose_layout
+from gomem.tracer.report import Limit, ProcessFacts
+from gomem.tracer.runtime.earlier import optional_globals, required_globals
+
+_OS_PAGE = 4096
+KERNEL_ONLY = "only the kernel's view is reported"  # of limits behind which there is no more
+# The kinds of limits that say why there is no more than the kernel's view.
+WITHOUT_GO = frozenset(("not-go", "go-executable", "go-build-info", "go-functions", "go-state"))
+
+
+@dataclass(frozen=True, slots=True)
+class GoProgram:
+    """One executable, as far as it could be understood; addresses are link-time addresses.
+
+    `others` are the same with other layouts: where it takes the live process to tell which one it is.
+    """
+
+    executable: Executable | None
+    build: BuildInfo | None
+    functions: FunctionTable | None
+    layout: Layout | None
+    globals: dict[str, int] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
+    others: tuple[GoProgram, ...] = ()
+    foreign_goarch: str = ""  # of an executable for another machine, which is not read
+
+    @property
+    def is_go(self) -> bool:
+        """Tell whether this is a Go program: it has build information or a function table."""
+        return self.build is not None or self.functions is not None
+
+    @property
+    def readable(self) -> bool:
+        """Tell whether a live runtime of this program can be read."""
+        return self.layout is not None and all(name in self.globals for name in required_globals(self.layout))
+
+    @property
+    def release(self) -> str:
+        """Return the Go release as the build information spells it, or ""."""
+        return self.build.go_version if self.build else ""
+
+    def proven(self) -> GoProgram:
+        """Return the program with the layout that has proven itself on some process of it; as it is if none has."""
+        known = (one for one in (self, *self.others) if one.layout is not None and one.layout.confirmed)
+        return next(known, self)
+
+    def has_function(self, name: str) -> bool:
+        """Tell whether the program has a function of that full name."""
+        return self.functions is not None and bool(self.functions.lookup(name))
+
+    def symbolize(self, address: int, bias: int | None) -> str | None:
+        """Return the Go function at an address of a process that has loaded the program at `bias`, else None."""
+        if self.functions is None or bias is None:
+            return None
+        function = self.functions.at(address - bias)
+        return function.name if function else None
+
+    def may_make_compat_calls(self) -> bool:
+        """Tell whether its own code makes 32-bit system calls, as far as can be told. Reads all of it."""
+        return bool(self.foreign_goarch) or (self.executable is not None and has_int_0x80(self.executable))
+
+    def describe(self, facts: ProcessFacts) -> ProcessFacts:
+        """Return the facts of a process with what its executable tells."""
+        exe, build = self.executable, self.build
+        if exe is None:
+            return structs.replace(facts, go_version=build.go_version, goarch=self.foreign_goarch) if build else facts
+        return structs.replace(
+            facts,
+            go_version=build.go_version if build else None,
+            goarch=exe.machine if self.is_go else None,
+            build_id=exe.go_build_id or exe.gnu_build_id,
+            main_module=(build.main_module or build.main_path or None) if build else None,
+            pie=exe.pie,
+            stripped=exe.stripped,
+            cgo=_uses_cgo(build, self.functions),
+            layout=self.layout.source if self.layout else None,
+        )
+
+    def close(self) -> None:
+        """Close the executable's file."""
+        if self.executable is not None:
+            self.executable.close()
+
+
+def _uses_cgo(build: BuildInfo | None, functions: FunctionTable | None) -> bool | None:
+    """Tell whether C code was linked in: CGO_ENABLED=1 alone does not say so."""
+    if functions is None:
+        return None if build is None else build.settings.get("CGO_ENABLED") == "1"
+    return bool(functions.lookup("_cgo_topofstack"))  # runtime/cgo/asm_amd64.s is in every program that uses cgo
+
+
+def load_program(path: str) -> GoProgram:
+    """Read the executable at `path`, usually /proc/PID/exe. Raises nothing but NotPermitted and NoAnswer."""
+    program = _load(path)
+    if program.executable is not None and program.executable.no_answer is not None:
+        program.close()
+        raise program.executable.no_answer
+    return program
+
+
+def _load(path: str) -> GoProgram:
+    try:
+        exe = Executable.open(path)
+    except ThirtyTwoBit as error:
+        build = BuildInfo(error.go_version) if error.go_version else None
+        limit = _limit("go-executable", "the Go runtime", error)
+        return GoProgram(None, build, None, None, limits=(limit,), foreign_goarch=error.goarch)
+    except BinaryError as error:
+        return GoProgram(None, None, None, None, limits=(_limit("go-executable", "the Go runtime", error),))
+    build, limits = _build_info(exe)
+    try:
+        functions = FunctionTable.find(exe)
+    except BinaryError as error:
+        limit = _limit("go-functions", "the Go runtime", error) if build else _not_go(exe)
+        return GoProgram(exe, build, None, None, limits=(*limits, limit))
+    if build is None:
+        version = read_build_version(exe, functions)
+        build = BuildInfo(version) if version else None
+    choice = choose_layout(exe, build)
+    limits = (*limits, *choice.limits)
+    if choice.layout is None:
+        return GoProgram(exe, build, functions, None, limits=limits)
+    programs = [
+        GoProgram(exe, build, functions, one, _globals(exe, functions, one, choice.addresses), limits)
+        for one in (choice.layout, *choice.others)
+    ]
+    first, *others = [one for one in programs if one.readable] or [_unreadable(programs[0])]
+    return replace(first, others=tuple(others))
+
+
+def _globals(exe: Executable, functions: FunctionTable, layout: Layout, described: Mapping[str, int]) -> dict[str, int]:
+    """Return the runtime's globals, as far as DWARF (`described`) or the code tells where they are."""
+    wanted = (*required_globals(layout), *optional_globals(layout))
+    known = {name: described[name] for name in wanted if name in described}
+    return known | find_globals(exe, functions, layout, wanted)
+
+
+def _unreadable(program: GoProgram) -> GoProgram:
+    assert program.layout is not None
+    missing = [name for name in required_globals(program.layout) if name not in program.globals]
+    limit = Limit(
+        "go-state",
+        "the Go runtime's state",
+        f"its globals {', '.join(missing)} could not be found in the code; {KERNEL_ONLY}",
+        "please report the Go release and the build flags (go version -m FILE)",
+    )
+    return replace(program, limits=(*program.limits, limit))
+
+
+def _build_info(exe: Executable) -> tuple[BuildInfo | None, tuple[Limit, ...]]:
+    try:
+        return read_build_info(exe), ()
+    except BinaryError as error:
+        return None, (_limit("go-build-info", "the Go release", error),)
+
+
+def _not_go(exe: Executable) -> Limit:
+    return Limit(
+        "not-go",
+        "Go figures",
+        f"{exe.path} is not a Go program: it has neither build information nor a function table; {KERNEL_ONLY}",
+        "gomem ps lists the Go processes, if it is one of them that is meant",
+    )
+
+
+def _limit(kind: str, what: str, error: GomemError) -> Limit:
+    return Limit(kind, what, error.what, error.fix)
+
+
+def load_bias(exe: Executable, identity: ExeIdentity, mappings: Mappings) -> int | None:
+    """Return how far the process has the program from its link-time addresses; None if it maps it nowhere."""
+    if not exe.pie:
+        return 0
+    mine = (mappings.inode == np.uint64(identity.inode)) & (mappings.offset == np.uint64(0))
+    starts = mappings.start[mine]
+    first = next((segment for segment in exe.segments if segment.offset < _OS_PAGE), None)
+    if not len(starts) or first is None:
+        return None
+    return int(starts[0]) - first.address // _OS_PAGE * _OS_PAGE
+
+
+def anonymous(mappings: Mappings) -> Ranges:
+    """Return where the process has private memory that belongs to no file."""
+    found = (mappings.inode == 0) & (mappings.device == 0) & ~mappings.shared
+    return normalise(mappings.start[found], mappings.end[found])
+
+
+def safe_to_read(identity: ExeIdentity, start_code: int, mappings: Mappings) -> Ranges:
+    """Return where a read of the process's memory waits for no file system but that of its executable.
+
+    Private anonymous memory, where the runtime keeps all that it allocates, and the executable's own segments. An
+    inode's number alone does not make a file the executable. Where an overlay file system shows another device in
+    maps than stat does, that of the program's code counts (`start_code` of /proc/PID/stat).
+    """
+    named = (mappings.inode == np.uint64(identity.inode)) & ~mappings.shared
+    own = named & (mappings.device == np.uint64(identity.device))
+    if not own.any():
+        code = int(mappings.find(addresses([start_code]))[0])
+        if code >= 0 and named[code]:
+            own = named & (mappings.device == mappings.device[code])
+    return union(anonymous(mappings), normalise(mappings.start[own], mappings.end[own]))
+
+
+def writable_pages_of(identity: ExeIdentity, mappings: Mappings) -> Ranges:
+    """Return where the process has mapped the file that it executes, and may have pages of its own in its place."""
+    own = (mappings.inode == np.uint64(identity.inode)) & ~mappings.shared & mappings.writable
+    return normalise(mappings.start[own], mappings.end[own])
+
+
+def placed(exe: Executable, identity: ExeIdentity, mappings: Mappings, bias: int) -> Program:
+    """Return where the program's file and segments lie in the process."""
+    segments = tuple(
+        (
+            (segment.address + bias) // _OS_PAGE * _OS_PAGE,
+            -(-(segment.address + segment.memory_size + bias) // _OS_PAGE) * _OS_PAGE,
+        )
+        for segment in exe.segments
+    )
+    own = mappings.inode == np.uint64(identity.inode)
+    # Overlay file systems show another device in maps than stat does: take it from the mapping itself.
+    device = int(mappings.device[own][0]) if own.any() else identity.device
+    return Program(device, identity.inode, segments)

@@ -1,0 +1,67 @@
+"""What a report means: pure rules from figures to statements that a tired person can act on.
+
+Every rule is a function Report -> Finding | None. A rule whose figures are missing stays silent
+(`limits` says what is missing). Severity is "info" for what looks alarming but is harmless or merely
+good to know, "warning" for what costs memory or will, "critical" for what is about to kill.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gomem.tracer.report import Finding, Report, Severity
+from gomem.tracer.report.findings import address_space as finding_address_space
+from gomem.tracer.report.findings import files as finding_files
+from gomem.tracer.report.findings import gomemlimit as finding_gomemlimit
+from gomem.tracer.report.findings import limits as finding_limits
+from gomem.tracer.report.findings import log as finding_log
+from gomem.tracer.report.findings import memory as finding_memory
+from gomem.tracer.report.findings import native as finding_native
+from gomem.tracer.report.findings import trust as finding_trust
+from gomem.tracer.report.findings.base import Rule
+
+RULES: Final[dict[str, Rule]] = {
+    "cgroup": finding_limits.near_cgroup_limit,
+    "memory-high": finding_limits.over_memory_high,
+    "oom-kills": finding_limits.oom_kills,
+    "near-gomemlimit": finding_gomemlimit.near_gomemlimit,
+    "gomemlimit": finding_limits.gomemlimit_and_cgroup,
+    "collector-off": finding_limits.collector_off,
+    "swapped": finding_limits.swapped,
+    "near-address-space-limit": finding_address_space.near_address_space_limit,
+    "near-data-limit": finding_address_space.near_data_limit,
+    "near-commit-limit": finding_address_space.near_commit_limit,
+    "goal": finding_limits.goal_far_above_live,
+    "lazily-freed": finding_memory.lazily_freed,
+    "scavenged-but-resident": finding_memory.scavenged_but_resident,
+    "outside": finding_native.outside_the_go_heap,
+    "thread-stacks": finding_native.thread_stacks,
+    "stacks": finding_memory.goroutine_stacks,
+    "metadata": finding_memory.runtime_metadata,
+    "fragmentation": finding_memory.fragmentation,
+    "retained": finding_memory.retained_idle_heap,
+    "huge-pages": finding_memory.huge_pages,
+    "shared-memory": finding_files.shared_memory,
+    "copied-file-pages": finding_files.copied_file_pages,
+    "locked-file-pages": finding_files.locked_file_pages,
+    "dirty-file-pages": finding_files.dirty_file_pages,
+    "file-pages": finding_files.clean_file_pages,
+    "ready": finding_address_space.ready_not_resident,
+    "reserved": finding_address_space.reserved_address_space,
+    "looks-like-go": finding_log.looks_like_go,
+    "lost-events": finding_trust.lost_events,
+    "drift": finding_trust.drift,
+    "inexact": finding_trust.inexact_snapshot,
+    "unexplained": finding_trust.unexplained_ready,
+}
+
+_ORDER: Final[dict[Severity, int]] = {"critical": 0, "warning": 1, "info": 2}
+
+
+def find(report: Report) -> list[Finding]:
+    """Return what the report's figures say: the worst first, what can be acted on before the rest, else as in RULES.
+
+    RULES has what is said of limits and RSS before what is said of address space.
+    """
+    found = [finding for rule in RULES.values() if (finding := rule(report)) is not None]
+    return sorted(found, key=lambda finding: (_ORDER[finding.severity], not finding.actionable))

@@ -1,0 +1,87 @@
+"""The contract of profiles: who holds or allocates memory, by call stack; plain data, modelled on pprof's.
+
+Source: the meaning of each part is that of perftools.profiles.Profile in pprof's proto/profile.proto.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gomem.tracer.report.limit import Limit
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """What a value counts: ("inuse_space", "bytes")."""
+
+    type: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of source; `function` is its full name, `start_line` the line of its func keyword. 0, "": not known."""
+
+    function: str
+    file: str = ""
+    line: int = 0
+    start_line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """An address of code in the process, with the functions that are there, the innermost inlined one first.
+
+    `address` lies within the calling instruction, so it is the return address less one; 0 for a holder of memory that
+    is no code. `mapping` is an index into Profile.mappings, None where no file is mapped.
+    """
+
+    address: int
+    lines: tuple[Line, ...]
+    mapping: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileMapping:
+    """A file's code in the process: addresses [start, end), where that begins in the file, its path and build id."""
+
+    start: int
+    end: int
+    offset: int
+    path: str
+    build_id: str
+    has_functions: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Values, one for each of Profile.sample_types, of one call stack.
+
+    `stack` has indices into Profile.locations, the innermost first. Labels are text or numbers; "bytes" is the size
+    of an object.
+    """
+
+    stack: tuple[int, ...]
+    values: tuple[int, ...]
+    labels: tuple[tuple[str, str | int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One profile. `time_ns` since 1970, `duration_ns` 0 where it is not of a span of time.
+
+    `period` is how many `period_type` pass between two samples. `default_type` is the type that is shown first.
+    `limits` says what is missing, and why; `comments` are for people who read the file.
+    """
+
+    sample_types: tuple[ValueType, ...]
+    samples: tuple[Sample, ...]
+    locations: tuple[Location, ...]
+    mappings: tuple[ProfileMapping, ...] = ()
+    default_type: str = ""
+    period_type: ValueType | None = None
+    period: int = 0
+    time_ns: int = 0
+    duration_ns: int = 0
+    comments: tuple[str, ...] = ()
+    limits: tuple[Limit, ...] = ()

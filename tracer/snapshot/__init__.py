@@ -1,0 +1,1 @@
+"""One look at a target: the runtime and the kernel at the same moment, joined."""

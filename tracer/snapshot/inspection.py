@@ -1,0 +1,338 @@
+"""One look at a live target: the runtime's snapshot and the kernel's view of the same moment, joined."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from msgspec import structs
+
+from gomem.tracer.addresses.ranges import Ranges, normalise, union
+from gomem.tracer.errors import GomemError, LayoutError, NotPermitted, SnapshotError, TargetError, TargetGone
+from gomem.tracer.kernel.mapping_kinds import Program
+from gomem.tracer.kernel.maps import read_mappings
+from gomem.tracer.kernel.pagemap import own_pages
+from gomem.tracer.kernel.view import KernelView, read_kernel_view
+from gomem.tracer.native.c_memory import NativeRange, native_ranges, stack_pointers
+from gomem.tracer.process.memory import ProcessMemory
+from gomem.tracer.process.target import Target
+from gomem.tracer.program.go_program import (
+    KERNEL_ONLY,
+    GoProgram,
+    anonymous,
+    load_bias,
+    load_program,
+    placed,
+    safe_to_read,
+    writable_pages_of,
+)
+from gomem.tracer.report import Limit, ProcessFacts
+from gomem.tracer.runtime.contiguous import contiguous_heap, has_contiguous_arena, limit_of_figures
+from gomem.tracer.runtime.self_checks import ensure_fits
+from gomem.tracer.runtime.snapshot import ATTEMPTS, RuntimeReader, RuntimeSnapshot
+from gomem.tracer.snapshot.freeze import LONGEST, Freeze
+from gomem.tracer.snapshot.join import AddressSpace, join
+from gomem.tracer.snapshot.mapping_names import as_limits, disagreements
+
+# How often a target is stopped for one look, and for how many seconds it runs in between.
+FREEZES = 8
+_BETWEEN_FREEZES = 0.003
+# Tries for each of the snapshots that a doubtful layout is checked with.
+_TAKES_TO_CHECK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one look at the target saw."""
+
+    kernel: KernelView
+    runtime: RuntimeSnapshot | None
+    space: AddressSpace
+    limits: tuple[Limit, ...]
+    frozen_seconds: float | None = None  # for how long it was stopped, for this and all looks before; None: it was not
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Both sides of one look, before they are joined."""
+
+    runtime: RuntimeSnapshot | None
+    kernel: KernelView
+    natives: list[NativeRange]
+    limits: list[Limit]  # of the runtime
+
+
+class Inspector:
+    """Looks at one process as often as asked; holds its executable and its memory open."""
+
+    def __init__(self, target: Target, program: GoProgram, *, owns_program: bool = True) -> None:
+        """Take over `program`, the executable of `target`; without `owns_program` the caller closes it."""
+        self.target = target
+        self.program = program.proven()
+        self._owns_program = owns_program
+        self.bias: int | None = 0 if program.executable is not None and not program.executable.pie else None
+        self.freeze_last = False  # stop the target for `last_look`
+        self.stop_filtered = False  # also when it is under a seccomp filter
+        self._frozen_seconds = 0.0
+        self._memory: ProcessMemory | None = None
+
+    @classmethod
+    def open(cls, target: Target) -> Inspector:
+        """Read the target's executable. Raises NotPermitted, TargetGone."""
+        program = load_program(target.exe_file)
+        try:
+            target.check_alive()
+        except GomemError:
+            program.close()
+            raise
+        return cls(target, program)
+
+    def __enter__(self) -> Self:
+        """Return self; everything is closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close everything."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the executable and the target's memory; the target itself stays open."""
+        if self._owns_program:
+            self.program.close()
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+
+    def prepare(self) -> None:
+        """Learn where the program is loaded, so that addresses have names. Raises TargetGone, NotPermitted."""
+        if self.bias is None and self.program.executable is not None:
+            mappings = read_mappings(self.target).mappings
+            self.bias = load_bias(self.program.executable, self.target.exe_identity, mappings)
+
+    def target_cpu_seconds(self) -> float | None:
+        """Return the CPU time that the target has used, None when it is gone."""
+        try:
+            return self.target.stat().cpu_ticks / os.sysconf("SC_CLK_TCK")
+        except TargetError:
+            return None
+
+    def facts(self) -> ProcessFacts:
+        """Return who the target is."""
+        return self.program.describe(self.target.facts())
+
+    def look(self, beside: Callable[[KernelView], None] | None = None) -> Snapshot:
+        """Take one snapshot of both sides; `beside` reads what else is to be of that moment.
+
+        What the runtime will not tell becomes a limit. Raises TargetGone when the process has ended or runs
+        another program now, NotPermitted when not even the mappings may be read.
+        """
+        self.target.check_same_program()
+        limits = self.program.limits
+        read = self._read(ATTEMPTS)
+        if beside is not None:
+            beside(read.kernel)
+        return self._joined(read, limits)
+
+    def look_frozen(self, longest: float = LONGEST, beside: Callable[[KernelView], None] | None = None) -> Snapshot:
+        """Take one snapshot with the target stopped, for `longest` seconds in all; `beside` is called meanwhile.
+
+        A stop may come in the middle of what the runtime does; then the target runs on a little, and is stopped again.
+        Raises as `look`, and TargetError or NotPermitted where the target cannot be stopped.
+        """
+        self.target.check_same_program()
+        # What has to be learnt only once is learnt while the target still runs.
+        with suppress(SnapshotError, LayoutError, NotPermitted):
+            self.reader()
+        seconds = 0.0
+        for attempt in range(1, FREEZES + 1):
+            limits = self.program.limits
+            with Freeze(self.target, longest - seconds, filtered=self.stop_filtered) as freeze:
+                read = self._read(1)
+                if beside is not None:
+                    beside(read.kernel)
+            seconds += freeze.thaw.seconds if freeze.thaw else longest - seconds
+            expired = freeze.thaw is None or freeze.thaw.expired
+            if expired:
+                limits = (*limits, _ran_on(longest))
+            exact = not self.program.readable or (read.runtime is not None and read.runtime.consistency.exact)
+            if exact or expired or seconds > longest / 2 or attempt == FREEZES:
+                break
+            time.sleep(_BETWEEN_FREEZES)
+        if read.runtime is not None:
+            consistency = structs.replace(read.runtime.consistency, attempts=attempt)
+            read = replace(read, runtime=replace(read.runtime, consistency=consistency))
+        self._frozen_seconds += seconds
+        return replace(self._joined(read, limits), frozen_seconds=round(self._frozen_seconds, 6))
+
+    def last_look(self) -> Snapshot:
+        """Take the look that a watch ends with: frozen if `freeze_last`; as it runs, with a limit, if that fails.
+
+        Raises as `look`.
+        """
+        if not self.freeze_last:
+            return self.look()
+        try:
+            return self.look_frozen()
+        except TargetGone:
+            raise
+        except (TargetError, NotPermitted) as error:
+            look = self.look()
+            moving = Limit("freeze-failed", "the target standing still", error.what, error.fix)
+            return replace(look, limits=(*look.limits, moving))
+
+    def _read(self, attempts: int) -> _Read:
+        # The runtime first: its pages move faster than its mappings, and the kernel's view has its own retries.
+        runtime, limits = self._runtime(attempts)
+        kernel = read_kernel_view(self.target)
+        return _Read(runtime, kernel, self._natives(kernel, runtime), limits)
+
+    def _joined(self, read: _Read, limits: Sequence[Limit]) -> Snapshot:
+        runtime, kernel = read.runtime, read.kernel
+        space = join(kernel.mappings, kernel.residency, runtime, self._where(kernel), read.natives)
+        disagree = as_limits(disagreements(kernel.mappings, space)) if runtime is not None else []
+        self.target.check_same_program()
+        return Snapshot(kernel, runtime, space, (*limits, *read.limits, *kernel.limits, *disagree))
+
+    def symbolize(self, address: int) -> str | None:
+        """Return the name of the Go function at an address in the process, None outside Go's code."""
+        return self.program.symbolize(address, self.bias)
+
+    def _where(self, kernel: KernelView) -> Program | None:
+        exe = self.program.executable
+        if exe is None:
+            return None
+        bias = load_bias(exe, self.target.exe_identity, kernel.mappings)
+        return placed(exe, self.target.exe_identity, kernel.mappings, bias) if bias is not None else None
+
+    def _natives(self, kernel: KernelView, runtime: RuntimeSnapshot | None) -> list[NativeRange]:
+        regions = runtime.regions if runtime else []
+        owned = normalise([region.start for region in regions], [region.end for region in regions])
+        try:
+            contiguous = self._contiguous(kernel) if runtime is None else []
+            heap = normalise([one.start for one in contiguous], [one.end for one in contiguous])
+            natives = native_ranges(
+                kernel.mappings, kernel.residency, union(owned, heap), stack_pointers(self.target), self.memory()
+            )
+        except NotPermitted:
+            return []
+        return [*contiguous, *natives]
+
+    def _contiguous(self, kernel: KernelView) -> list[NativeRange]:
+        """Return where the heap of Go 1.10 and older is: nothing else of that runtime can be read."""
+        layout = self.program.layout
+        if layout is None or not has_contiguous_arena(layout) or not self.program.readable or self.bias is None:
+            return []
+        try:
+            return contiguous_heap(self.memory(), layout, self.program.globals["mheap_"] + self.bias, kernel.mappings)
+        except (SnapshotError, LayoutError):
+            return []
+
+    def memory(self) -> ProcessMemory:
+        """Return the target's memory, opened at the first call. Raises NotPermitted, TargetGone."""
+        if self._memory is None:
+            self.target.ensure_answers("mem")
+            self._memory = ProcessMemory(self.target.pid, self._safe_to_read)
+            self.target.check_same_program()
+        return self._memory
+
+    def own_memory(self) -> ProcessMemory:
+        """Return the target's memory for another thread, which closes it. Raises NotPermitted, TargetGone."""
+        self.target.ensure_answers("mem")
+        memory = ProcessMemory(self.target.pid, self._safe_to_read)
+        try:
+            self.target.check_same_program()
+        except BaseException:
+            memory.close()
+            raise
+        return memory
+
+    def _safe_to_read(self) -> Ranges:
+        mappings = read_mappings(self.target, attempts=1).mappings
+        exe = self.program.executable
+        if exe is not None and exe.served is not None:
+            written = own_pages(self.target, writable_pages_of(self.target.exe_identity, mappings))
+            return union(anonymous(mappings), written)
+        return safe_to_read(self.target.exe_identity, self.target.stat().start_code, mappings)
+
+    def _runtime(self, attempts: int) -> tuple[RuntimeSnapshot | None, list[Limit]]:
+        """Return the runtime's snapshot and what is not in it; None and why, if anything was to be had."""
+        layout = self.program.layout
+        if layout is None or not self.program.readable:
+            return None, []
+        try:
+            snapshot = self.reader().snapshot(attempts)
+        except (SnapshotError, LayoutError, NotPermitted) as error:
+            return None, [Limit("go-state", "the Go runtime's state", f"{error.what}; {KERNEL_ONLY}", error.fix)]
+        what = "part of the runtime's own memory"
+        return snapshot, [Limit("runtime-memory-partly", what, missed, "") for missed in snapshot.missed]
+
+    def prove_layout(self) -> None:
+        """Let a layout that was never measured for this build prove itself now: probes read by it, unchecked."""
+        layout = self.program.layout
+        if layout is None or layout.confirmed or not self.program.readable:
+            return
+        with suppress(SnapshotError, LayoutError, NotPermitted):  # a look will say so
+            self.reader()
+
+    def reader(self) -> RuntimeReader:
+        """Return a reader of the target's runtime, ready to read one snapshot.
+
+        Raises SnapshotError, LayoutError where the runtime cannot be read, NotPermitted, TargetGone.
+        """
+        if self.program.layout is None:
+            raise LayoutError("the layout of this runtime is not known")
+        if has_contiguous_arena(self.program.layout):
+            self.prepare()
+            raise limit_of_figures(self.program.release)
+        memory = self.memory()
+        memory.start_budget()
+        self.prepare()
+        if self.bias is None:
+            raise SnapshotError("the process does not map its own executable")
+        if not self.program.layout.confirmed:
+            self.program = self._proven(memory, self.bias)
+            memory.start_budget()
+        return _reader(self.program, memory, self.bias)[0]
+
+    def _proven(self, memory: ProcessMemory, bias: int) -> GoProgram:
+        """Return the program with a layout that has proven itself on this process; raises LayoutError if none does."""
+        refusals = []
+        for program in (self.program, *self.program.others):
+            reader, addresses = _reader(program, memory, bias)
+
+            def take(reader: RuntimeReader = reader) -> RuntimeSnapshot:
+                memory.start_budget()
+                return reader.snapshot(_TAKES_TO_CHECK)
+
+            assert program.layout is not None
+            try:
+                ensure_fits(take, memory, program.layout, addresses)
+            except LayoutError as error:
+                refusals.append(error)
+                continue
+            program.layout.confirmed = True
+            return program
+        raise refusals[0]
+
+
+def _reader(program: GoProgram, memory: ProcessMemory, bias: int) -> tuple[RuntimeReader, dict[str, int]]:
+    """Return what reads the runtime of a program that is loaded at `bias`, and where its globals are."""
+    assert program.layout is not None
+    addresses = {name: address + bias for name, address in program.globals.items()}
+    return RuntimeReader(memory, program.layout, addresses), addresses
+
+
+def _ran_on(longest: float) -> Limit:
+    return Limit(
+        "freeze-expired",
+        "the target standing still",
+        f"it was let go after {longest:g} s, before all of it was read: some of the figures are of the time after",
+        "",
+    )

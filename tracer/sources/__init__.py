@@ -1,1 +1,0 @@
-"""Event sources that need no BPF."""

@@ -1,0 +1,207 @@
+"""`--allocs`: who allocates, by size class and type, within a budget; from the probes to the section of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from random import Random
+
+from gomem.bpf.allocations import AllocationProbes
+from gomem.bpf.bursts import ALWAYS, Burster, BurstSchedule, Slice
+from gomem.bpf.cost import hit
+from gomem.bpf.probes.placing import place
+from gomem.bpf.probes.uprobes import MULTI_SINCE, Keeper
+from gomem.bpf.program import target_ids
+from gomem.tracer.errors import BackendUnavailable, GomemError, LayoutError
+from gomem.tracer.events.optional_roles import OptionalRole, no_role, unseen_role
+from gomem.tracer.events.probes import UprobeSpec
+from gomem.tracer.events.record import EventKind
+from gomem.tracer.events.source import ProbeStatus
+from gomem.tracer.layout.roles import resolve_roles
+from gomem.tracer.machine.rights import newer_kernel
+from gomem.tracer.model.allocations import AllocationSums, Watch
+from gomem.tracer.process.memory import Memory, ProcessMemory
+from gomem.tracer.program.file_memory import FileMemory
+from gomem.tracer.program.go_program import GoProgram
+from gomem.tracer.report import Allocations, Limit
+from gomem.tracer.runtime.allocated import Allocated
+from gomem.tracer.runtime.counters import read_counters
+from gomem.tracer.runtime.size_classes import SizeClasses
+from gomem.tracer.runtime.types import TypeNames
+from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.watch.span_probes import layout_for_probes
+
+_ROLE = OptionalRole.ALLOCATIONS
+
+
+class AllocationWatch:
+    """Counts the allocations of one program of one process; it counts from `begin` on, or from `start` on."""
+
+    def __init__(self, program: GoProgram, pid: int, budget: float, keeper: Keeper) -> None:
+        """Compile and load. `budget`: share of the target's time; 1 counts all.
+
+        Raises GomemError where allocations cannot be counted: the release, the rights, or the kernel.
+        """
+        layout = layout_for_probes(program)
+        if layout is None:
+            raise LayoutError(
+                "it takes a Go release whose struct layouts are known for certain, and proven on a running process",
+                "start the program, then: gomem trace --pid PID --allocs",
+            )
+        self._sizes = SizeClasses.of(layout)
+        self._complete = budget >= ALWAYS
+        self._budget = min(budget, 1.0)
+        self._pid = pid
+        self._probes = AllocationProbes(target_ids(pid), _uprobes(program), self._sizes, pid)
+        try:
+            if self._probes.backend == "perf" and not self._complete:
+                raise BackendUnavailable(
+                    "this kernel takes up to half a second to take a probe off, so there are no bursts",
+                    f"{newer_kernel(MULTI_SINCE)}, or --budget 100, which slows the process",
+                )
+            self._price = self._probes.price()
+            schedule = BurstSchedule(self._budget, self._cost_of_a_hit(), Random())
+            self._burster = Burster(
+                self._probes.held_by(keeper), self._probes, schedule, pid, self._burst_begins, self._take
+            )
+        except BaseException:
+            self._probes.close()
+            raise
+        self._sums = AllocationSums(self._sizes)
+        self._inspector: Inspector | None = None
+        self._memory: ProcessMemory | None = None
+        self._program = program
+        self._last_hits: list[ProbeStatus] = []
+
+    def _cost_of_a_hit(self) -> float:
+        return self._price or max(hit(spec) for spec in self._probes.specs)
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """Return what a hit of each probe costs, seconds, by symbol."""
+        return {spec.symbol: self._cost_of_a_hit() for spec in self._probes.specs}
+
+    def start(self) -> None:
+        """Count all from now on, if all is to be counted: the program has not begun yet."""
+        if self._complete:
+            self._burster.put_on()
+
+    def begin(self, inspector: Inspector, *, from_start: bool) -> None:
+        """Count from now on; `from_start`: what the program did before is what it did since its first instruction."""
+        self._inspector = inspector
+        with suppress(GomemError):
+            inspector.prepare()
+            self._memory = inspector.own_memory()
+        if self._complete and not self._burster.figures.bursts:
+            self._burster.put_on()
+        self._sums.begin(Allocated.nothing(len(self._sizes.sizes)) if from_start else self._allocated())
+        self._burster.begin()
+
+    def finish(self, seconds: float) -> tuple[Allocations | None, list[Limit]]:
+        """Take the probes off; return the section of a report on `seconds` of watching, and what is missing in it."""
+        self._burster.stop()
+        figures = self._burster.figures
+        limits = []
+        if figures.failure:
+            what = "the probes were put on no more" if figures.bursts else "the probes could not be put on"
+            limits.append(no_role(_ROLE, f"{what}: {figures.failure}"))
+        elif not figures.bursts:
+            limits.append(no_role(_ROLE, figures.waits or "the time was too short for a burst", "watch for longer"))
+        if figures.stopped:
+            limits.append(unseen_role(_ROLE, figures.unseen, "gomem itself was stopped"))
+        watch = Watch(
+            self._complete and not figures.stopped, figures.bursts, figures.seconds, self._budget, self._price
+        )
+        section = self._sums.section(watch, seconds, _name_by(self._finders())) if figures.bursts else None
+        self.close()
+        return section, limits
+
+    def probes(self) -> list[ProbeStatus]:
+        """Return the probes with their hits."""
+        return self._last_hits or self._probes.probes()
+
+    def close(self) -> None:
+        """Take the probes off and free what is held. Idempotent."""
+        if not self._last_hits:
+            self._burster.stop()
+            self._last_hits = self._probes.probes()
+        self._probes.close()
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+
+    def _burst_begins(self) -> None:
+        self._sums.before(self._allocated())
+
+    def _take(self, piece: Slice) -> None:
+        """Take what was counted in a burst, and what the runtime has counted until now."""
+        counts, runtime = self._probes.counts(), self._allocated()
+        if piece.last and not piece.seconds:
+            self._sums.end(counts, runtime)
+        else:
+            self._sums.add(counts, runtime)
+
+    def _allocated(self) -> Allocated | None:
+        """Return what the runtime has counted; None where that cannot be read, for now or at all."""
+        inspector, memory = self._inspector, self._memory
+        if inspector is None or memory is None or inspector.bias is None:
+            return None
+        program, bias = inspector.program, inspector.bias
+        if program.layout is None or not program.layout.confirmed or not program.readable:
+            return None
+        addresses = {name: address + bias for name, address in program.globals.items()}
+        try:
+            memory.start_budget()
+            return Allocated.of(read_counters(memory, program.layout, addresses))
+        except GomemError:
+            return None
+
+    def _finders(self) -> Sequence[TypeNames]:
+        """Return what finds the names of types: in the file, and those that a plugin has in the process."""
+        program, inspector = self._program, self._inspector
+        exe, functions, layout = program.executable, program.functions, program.layout
+        if exe is None or functions is None or functions.moduledata is None or layout is None:
+            return []
+        bias = inspector.bias if inspector is not None else None
+        if bias is None:
+            return []
+        finders: list[TypeNames] = []
+        memories: tuple[Memory | None, ...] = (FileMemory(exe, bias), self._memory)
+        for memory in memories:
+            if memory is not None:
+                with suppress(GomemError):
+                    finders.append(TypeNames(memory, layout, functions.moduledata + bias))
+        return finders
+
+
+def _name_by(finders: Sequence[TypeNames]) -> Callable[[int], str | None]:
+    def name(address: int) -> str | None:
+        for finder in finders:
+            with suppress(GomemError):
+                if (found := finder.name(address)) is not None:
+                    return found
+        return None
+
+    return name
+
+
+def _uprobes(program: GoProgram) -> list[UprobeSpec]:
+    """Return the uprobes that see every allocation. Raises LayoutError, BackendUnavailable or BinaryError."""
+    exe, functions = program.executable, program.functions
+    found: list[UprobeSpec] = []
+    if exe is not None and functions is not None:
+        roles = resolve_roles(program.release, exe.machine, program.has_function)
+        found = place(exe, functions, [probe for probe in roles if probe.kind is EventKind.MALLOCGC])
+    if not found:
+        raise LayoutError("the program has no function that allocates as those of Go releases do")
+    return found
+
+
+def watch_allocations(
+    program: GoProgram, pid: int, budget: float, keeper: Keeper
+) -> tuple[AllocationWatch | None, list[Limit]]:
+    """Return what counts a program's allocations, not begun yet; None and why where that does not work."""
+    try:
+        return AllocationWatch(program, pid, budget, keeper), []
+    except GomemError as error:
+        return None, [no_role(_ROLE, error.what, error.fix)]

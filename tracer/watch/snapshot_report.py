@@ -1,0 +1,24 @@
+"""One look at a process, and the report of that."""
+
+from __future__ import annotations
+
+import time
+
+from gomem.tracer.machine import usage
+from gomem.tracer.report import Report
+from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.watch.backend import StartedBackend
+from gomem.tracer.watch.live import origin_of
+from gomem.tracer.watch.moments import rfc3339
+from gomem.tracer.watch.session import TargetSession
+
+
+def snapshot_target(inspector: Inspector, *, freeze: bool = False) -> Report:
+    """Return the report of the state now, without watching; `freeze` stops the target while it is read."""
+    spent = usage.cpu_seconds()
+    facts = inspector.facts()
+    backend = StartedBackend("procfs", "a snapshot needs no events")
+    session = TargetSession(origin_of(backend), inspector.symbolize, None)
+    session.see(inspector.look_frozen() if freeze else inspector.look(), time.monotonic_ns())
+    overhead = backend.overhead(usage.cpu_seconds() - spent)
+    return session.report(facts, rfc3339(time.time_ns()), 0.0, overhead, [])
