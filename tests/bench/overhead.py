@@ -7,6 +7,9 @@ CPU, where the two take turns every few milliseconds; a tracer is put on one of 
 is how much less the traced one did than its twin. What a tracer costs the system calls of all processes would fall out
 of that: it is measured by itself (overhead_calls.py), and is part of the first row. The column "no tracer" compares the
 twins in the same way while nobody traces: its interval is the smallest effect that could have been seen.
+
+With --against OTHER, another version's executable, that one traces the other twin at the same time: the figure is how
+much less a program does under this gomem than under the other.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from tests.bench.overhead_targets import TARGETS, Rate, Workload, twins
 from tests.bench.overhead_tracers import OURS, TRACERS, Tracer, missing, once_more, tracing
 
 SETTLE = 0.3  # seconds between tracers
+STARTS = 6.0  # until a second tracer is attached
 WARM_UP = 1.0
 NO_TRACER = "no tracer"
 
@@ -91,15 +95,34 @@ def window(pair: Twins, seconds: float, tracer_pid: int | None = None) -> Window
     return Window(first, second, before.until(after), (tracer_after - tracer_before) / (after.at - before.at))
 
 
-def traced(tracer: Tracer, pair: Twins, which: int, windows: int, seconds: float) -> list[Window]:
-    """Trace one of the twins for some windows."""
-    settles = tracer.settles if seconds >= 1 else 2 * seconds  # a quick run measures nothing anyway
-    with tracing(tracer, pair[which], settles + windows * seconds + SETTLE) as process:
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long is measured, and which other gomem traces the other twin meanwhile, if any."""
+
+    windows: int
+    seconds: float
+    against: str | None = None
+
+    def settles(self, tracer: Tracer) -> float:
+        """Return how long a tracer is left alone; a quick run measures nothing anyway."""
+        return tracer.settles if self.seconds >= 1 else 2 * self.seconds
+
+
+def traced(tracer: Tracer, pair: Twins, which: int, effort: Effort) -> list[Window]:
+    """Trace one of the twins for some windows; the other is traced by the other gomem, or by nobody."""
+    settles = effort.settles(tracer)
+    # Starting a tracer takes a while, in which the first one must not end.
+    lasts = settles + effort.windows * effort.seconds + SETTLE
+    with contextlib.ExitStack() as stack:
+        if effort.against:
+            other = tracer.by(effort.against)
+            stack.enter_context(tracing(other, pair[1 - which], lasts + STARTS))
+        process = stack.enter_context(tracing(tracer, pair[which], lasts))
         time.sleep(settles)
-        return [window(pair, seconds, process.pid) for _ in range(windows)]
+        return [window(pair, effort.seconds, process.pid) for _ in range(effort.windows)]
 
 
-def measure(pair: Twins, tracers: dict[str, int], windows: int, seconds: float) -> Measured:
+def measure(pair: Twins, tracers: dict[str, int], effort: Effort) -> Measured:
     """Return the cells of one target; `tracers` says how many rounds of each there shall be."""
     cells = {name: Cell() for name in (NO_TRACER, *tracers)}
     left = dict(tracers)
@@ -108,12 +131,11 @@ def measure(pair: Twins, tracers: dict[str, int], windows: int, seconds: float) 
             left[name] -= 1
             for which, into in enumerate((cells[name].first, cells[name].second)):
                 time.sleep(SETTLE)
-                cells[NO_TRACER].first.append(window(pair, seconds))
-                tracer = TRACERS[name]
-                into += once_more(partial(traced, tracer, pair, which, windows, seconds))
+                cells[NO_TRACER].first.append(window(pair, effort.seconds))
+                into += once_more(partial(traced, TRACERS[name], pair, which, effort))
                 time.sleep(SETTLE)
-                cells[NO_TRACER].second.append(window(pair, seconds))
-    return Measured(cells, calls_per_cpu_second(pair[0], seconds))
+                cells[NO_TRACER].second.append(window(pair, effort.seconds))
+    return Measured(cells, calls_per_cpu_second(pair[0], effort.seconds))
 
 
 def rows_of(name: str, measured: Measured, slower: dict[str, float]) -> list[tuple[str, list[str]]]:
@@ -172,6 +194,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--targets", default="allocloop,httpserver,scavenger", help=f"some of {', '.join(TARGETS)}")
     parser.add_argument("--tracers", default="gomem,spans,strace,bpftrace", help=f"some of {', '.join(TRACERS)}")
     parser.add_argument("--release", default="1.25.5", help="Go release of the targets")
+    parser.add_argument("--against", metavar="OTHER", help="another gomem, which traces the other twin")
     asked = parser.parse_args()
     if asked.quick:
         asked.rounds, asked.windows, asked.seconds = 1, 1, 0.4
@@ -183,25 +206,29 @@ def main() -> None:
     asked = options()
     began = time.monotonic()
     tracers = wanted_tracers(asked.tracers, asked.rounds)
+    effort = Effort(asked.windows, asked.seconds, asked.against)
     slower = {
         name: once_more(partial(slower_by, TRACERS[name], asked.release, rounds, quick=asked.quick))
         for name, rounds in tracers.items()
+        if not asked.against  # both would make them slower
     }
     rows: list[tuple[str, list[str]]] = []
     trust = []
     for name in asked.targets.split(","):
         with twins(name, asked.release) as pair:
             time.sleep(min(WARM_UP, asked.seconds))
-            measured = measure(pair, tracers, asked.windows, asked.seconds)
+            measured = measure(pair, tracers, effort)
         rows += rows_of(name, measured, slower)
         trust.append((name, measured))
     columns = [NO_TRACER, *(TRACERS[name].name for name in tracers)]
-    print(f"Go {asked.release}, windows of {asked.seconds:g} s; with the tracer / without it, median of the pairs"
+    compared = f"with it / with {asked.against}" if asked.against else "with the tracer / without it"
+    print(f"Go {asked.release}, windows of {asked.seconds:g} s; {compared}, median of the pairs"
           " (95 % bootstrap interval)\n")  # fmt: skip
     show(columns, rows)
     print()
-    said = (f"{TRACERS[name].name} {1e9 * seconds:.0f} ns" for name, seconds in slower.items())
-    print(f"A system call of any process takes longer by: {', '.join(said)}.")
+    if slower:
+        said = (f"{TRACERS[name].name} {1e9 * seconds:.0f} ns" for name, seconds in slower.items())
+        print(f"A system call of any process takes longer by: {', '.join(said)}.")
     for name, measured in trust:
         show_trust(name, measured)
     print(f"It took {time.monotonic() - began:.0f} s.")

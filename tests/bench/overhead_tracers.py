@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +39,10 @@ class Tracer:
     attached: Callable[[Workload, str], bool]  # gets what the tracer has said so far
     interrupted: bool = True  # ends by Ctrl-C, not by itself
     settles: float = 0.0  # seconds from attached on, until it costs what it costs for as long as it watches
+
+    def by(self, program: str) -> Tracer:
+        """Return the same with another executable."""
+        return replace(self, command=lambda workload, seconds: [program, *self.command(workload, seconds)[1:]])
 
 
 def _gomem(*words: str) -> Callable[[Workload, float], list[str]]:

@@ -147,6 +147,8 @@ def may_be_absent(query: str, scene: Scene) -> bool:
         return False
     sparse = metric.sparse(tuple(wanted.get(label, "") for label in metric.labels))
     of_it = {label: value for label, value in wanted.items() if label in metric.labels}
+    if f'pid=~"{scene.churn}"' in query:  # another process may well have it
+        of_it["pid"] = str(scene.churn)
     return sparse and not scene.served.samples(metric.name, **of_it)
 
 
