@@ -62,9 +62,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the tables that tests have filled in."""
+    """Print the tables that tests have filled in, and why tests were tried once more."""
     for line in summary.lines():
         terminalreporter.write_line(line)
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.write_sep("_", f"tried once more: {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
