@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from gomem.bpf.syscalls import return_free_memory
 from gomem.exporters.http.cpu_time import CpuTime
 from gomem.exporters.http.profile_kinds import KINDS
-from gomem.exporters.http.rates import CpuBudget
 from gomem.exporters.http.response import Response, plain
-from gomem.exporters.pprof.encode import encode
+from gomem.exporters.pprof.taking import profile_of
 from gomem.tracer.errors import (
     BinaryError,
     GomemError,
@@ -29,9 +28,8 @@ from gomem.tracer.errors import (
 )
 from gomem.tracer.fleet.programs import Programs
 from gomem.tracer.fleet.view import TargetView
+from gomem.tracer.machine.cpu_budget import CpuBudget
 from gomem.tracer.process.jobs import Jobs
-from gomem.tracer.process.target import Target
-from gomem.tracer.snapshot.inspection import Inspector
 
 CLASS = "profile"
 _KEPT_FOR = 5.0  # seconds that a profile is the answer to all who ask for it
@@ -168,7 +166,7 @@ class Profiling:
     def _taken(self, key: _Key) -> Response:
         began = time.thread_time()
         try:
-            body = self._read(key)
+            body = profile_of(self._programs, key.pid, key.start_ticks, KINDS[key.kind].take)
         except GomemError as error:
             return _refusal(error)
         except Exception as error:  # one process must not end the profiles of the others
@@ -182,15 +180,6 @@ class Profiling:
             return later(f"the profile has {len(body) >> 20} MB, more than {_LARGEST >> 20}", 60)
         named = {"Content-Disposition": f'attachment; filename="{key.kind}"'}
         return Response(200, body, "application/octet-stream", named, CLASS)
-
-    def _read(self, key: _Key) -> bytes:
-        with Target.open(key.pid, key.start_ticks or None) as target:
-            shared = self._programs.take(target)
-            try:
-                with Inspector(target, shared.program, owns_program=False) as inspector:
-                    return encode(KINDS[key.kind].take(inspector))
-            finally:
-                self._programs.give_back(shared)
 
 
 def refused(status: int, why: str, **headers: str) -> Response:

@@ -1,9 +1,8 @@
-"""How often, and for how much CPU time, things may happen."""
+"""How often things may happen."""
 
 from __future__ import annotations
 
 import ipaddress
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -77,28 +76,3 @@ def network_of(peer: str) -> str:
             return str(address.ipv4_mapped)
         return str(ipaddress.IPv6Network((address, 64), strict=False))
     return str(address)
-
-
-class CpuBudget:
-    """`burst` seconds of CPU time at once, a share of `rate` of one CPU in the long run. Safe from several threads."""
-
-    def __init__(self, burst: float, rate: float, clock: Clock = time.monotonic) -> None:
-        self._lock = threading.Lock()
-        self._burst = burst
-        self._rate = rate
-        self._clock = clock
-        self._left = burst
-        self._at = clock()
-
-    def is_open(self) -> bool:
-        """Whether anything is left. What is begun then may overdraw it, and delays what comes after."""
-        with self._lock:
-            now = self._clock()
-            self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-            self._at = now
-            return self._left > 0
-
-    def spend(self, seconds: float) -> None:
-        """Take what something did cost."""
-        with self._lock:
-            self._left -= seconds

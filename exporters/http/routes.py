@@ -13,13 +13,13 @@ from gomem.exporters.html.pages import index_page, target_page
 from gomem.exporters.html.rendering import POLICY
 from gomem.exporters.http.profile_routes import ProfileRoutes, profile_class
 from gomem.exporters.http.profiling import Profiling
-from gomem.exporters.http.rates import CpuBudget
 from gomem.exporters.http.request import Request, accepts_gzip
 from gomem.exporters.http.response import HTML, JSON, Response, plain
 from gomem.exporters.http.selection import select_families
 from gomem.exporters.json.report import render_json
 from gomem.exporters.runbooks import runbooks
 from gomem.tracer.fleet.view import STALE_AFTER, FleetView, TargetView
+from gomem.tracer.machine.cpu_budget import CpuBudget
 
 Metrics = Callable[[str], tuple[bytes, str]]
 

@@ -1,10 +1,10 @@
-"""Rates and budgets, with a clock that goes when told."""
+"""Rates, with a clock that goes when told."""
 
 from __future__ import annotations
 
 import pytest
 
-from gomem.exporters.http.rates import CpuBudget, PeerBuckets, TokenBucket, network_of
+from gomem.exporters.http.rates import PeerBuckets, TokenBucket, network_of
 
 
 class Clock:
@@ -34,23 +34,6 @@ def test_a_bucket_says_when_the_next_one_comes() -> None:
     assert bucket.seconds_to_next() == pytest.approx(0.25)
     clock.now += 0.25
     assert bucket.seconds_to_next() == 0
-
-
-def test_a_cpu_budget_may_be_overdrawn_once_and_is_earned_again() -> None:
-    clock = Clock()
-    budget = CpuBudget(2, 0.5, clock)
-    budget.spend(1.9)
-    assert budget.is_open()
-    budget.spend(1.1)
-    assert not budget.is_open()
-    clock.now += 1.9
-    assert not budget.is_open()
-    clock.now += 0.2
-    assert budget.is_open()
-    clock.now += 1000
-    assert budget.is_open()
-    budget.spend(2)
-    assert not budget.is_open()
 
 
 def test_each_client_has_a_bucket_of_its_own_and_few_are_kept() -> None:
