@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from gomem.tracer.errors import BackendUnavailable
 from gomem.tracer.kernel.process_events import ProcessEvents
+from gomem.tracer.proc.small_files import parse_stat
+from gomem.tracer.process.proc_directory import SMALL, read_at
 
 # struct pidfd_info, version 0: mask, cgroup id, pid, tgid, ppid, eight user and group ids, wait status
 _INFO = struct.Struct("=QQ3I8Ii")
@@ -55,8 +57,11 @@ class WaitStatus:
 class Afterlife:
     """Knows what is left of one process when it has ended. Open it while it lives; close it."""
 
-    def __init__(self, pid: int) -> None:
-        """Hold on to the process; nothing is held if it is gone already, or the kernel has no pidfds."""
+    def __init__(self, pid: int, listens: bool = True) -> None:
+        """Hold on to the process; nothing is held if it is gone already, or the kernel has no pidfds.
+
+        `listens`: where the kernel would not tell otherwise, it opens a process connector of its own.
+        """
         self.pid = pid
         self._pidfd = -1
         self._directory = -1
@@ -65,10 +70,22 @@ class Afterlife:
             self._pidfd = os.pidfd_open(pid)
         with suppress(OSError):
             self._directory = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        if self._pidfd < 0 or not _has_info(self._pidfd):
+        if listens and (self._pidfd < 0 or not _has_info(self._pidfd)):
             with suppress(BackendUnavailable):
                 self._events = ProcessEvents.open()
                 self._events.statuses_of.add(pid)
+
+    @property
+    def pidfd(self) -> int:
+        """The descriptor that is readable once the whole process has ended; -1 if there is none."""
+        return self._pidfd
+
+    def is_of(self, start_ticks: int) -> bool:
+        """Tell whether the process that is held started then (clock ticks after boot); False for one that is gone."""
+        try:
+            return parse_stat(read_at(self._directory, "stat", SMALL)[0]).start_ticks == start_ticks
+        except (OSError, ValueError):
+            return False
 
     def close(self) -> None:
         """Let go of everything; idempotent."""
@@ -101,6 +118,18 @@ class Afterlife:
             return None
         self._events.read()
         return self._events.statuses.get(self.pid)
+
+
+def told_by_pidfds() -> bool:
+    """Tell whether this kernel tells by a pidfd how a process ended; else only its connector does, to who listens."""
+    try:
+        own = os.pidfd_open(os.getpid())
+    except OSError:
+        return False
+    try:
+        return _has_info(own)
+    finally:
+        os.close(own)
 
 
 def _has_info(pidfd: int) -> bool:

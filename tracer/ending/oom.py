@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import TypeVar
 
 from gomem.tracer.errors import GomemError
 from gomem.tracer.kernel.cgroup import Place, find_memory_cgroup, read_figures
@@ -23,6 +24,7 @@ from gomem.tracer.report import OomKill
 _LOG = "/dev/kmsg"
 _RECORD_BYTES = 8192  # CONSOLE_EXT_LOG_MAX; a read gives one record
 _MOST_RECORDS = 20_000
+_MOST_VICTIMS = 1024  # the last ones
 _USAGE = re.compile(r"^memory: usage (\d{1,20})kB, limit (\d{1,20})kB")
 _CHOICE = re.compile(
     r"^oom-kill:constraint=(\w+),.*?(?:,oom_memcg=(.*?),task_memcg=|,global_oom,).*task=.*,pid=(\d{1,10}),uid=\d+$"
@@ -30,22 +32,55 @@ _CHOICE = re.compile(
 _KILL = re.compile(r"^(Memory cgroup out|Out) of memory(?: \(.*?\))?: Kill(?:ed|ing) process (\d{1,10}) \(")
 
 
+_Said = TypeVar("_Said")
+
+
+class Victims:
+    """Whom the kernel's log names as victims of the OOM killer; the last ones, and it may be read in pieces."""
+
+    def __init__(self) -> None:
+        self._usage: tuple[int, int] | None = None
+        self._chosen: dict[int, tuple[str | None, int | None]] = {}
+        self._found: dict[int, OomKill] = {}
+
+    def read(self, lines: Iterable[str]) -> None:
+        """Take the next lines."""
+        for line in lines:
+            self._read(line)
+
+    def of(self, pid: int) -> OomKill | None:
+        """Return what was said of the victim `pid` (as the kernel numbers it), None for nothing."""
+        return self._found.get(pid)
+
+    def forget(self, pid: int) -> None:
+        """Drop what was said of this one: whoever gets its pid next is another."""
+        self._found.pop(pid, None)
+
+    def _read(self, line: str) -> None:
+        if told := _USAGE.match(line):
+            self._usage = int(told[1]) << 10, int(told[2]) << 10
+        elif told := _CHOICE.match(line):
+            usage = self._usage if told[1] == "CONSTRAINT_MEMCG" else None
+            _keep(self._chosen, int(told[3]), (told[2], usage[1] if usage else None))
+            self._usage = None
+        elif told := _KILL.match(line):
+            pid = int(told[2])
+            cgroup = OomKill("cgroup", *self._chosen.get(pid, (None, None)), True)
+            _keep(self._found, pid, OomKill("machine", None, None, True) if told[1] == "Out" else cgroup)
+
+
+def _keep(table: dict[int, _Said], pid: int, said: _Said) -> None:
+    table.pop(pid, None)
+    table[pid] = said
+    if len(table) > _MOST_VICTIMS:
+        del table[next(iter(table))]
+
+
 def victim(lines: Iterable[str], pid: int) -> OomKill | None:
     """Return what lines of the kernel's log say of the victim `pid` (as the kernel numbers it), None for nothing."""
-    usage: tuple[int, int] | None = None
-    chosen: tuple[str | None, int | None] = (None, None)
-    found: OomKill | None = None
-    for line in lines:
-        if told := _USAGE.match(line):
-            usage = int(told[1]) << 10, int(told[2]) << 10
-        elif told := _CHOICE.match(line):
-            if int(told[3]) == pid:
-                chosen = told[2], usage[1] if usage and told[1] == "CONSTRAINT_MEMCG" else None
-            usage = None
-        elif (told := _KILL.match(line)) and int(told[2]) == pid:
-            of_machine = told[1] == "Out"
-            found = OomKill("machine", None, None, True) if of_machine else OomKill("cgroup", *chosen, True)
-    return found
+    victims = Victims()
+    victims.read(lines)
+    return victims.of(pid)
 
 
 class OomWatch:
@@ -54,7 +89,7 @@ class OomWatch:
     def __init__(self, target: Target) -> None:
         """Begin; what may not be read is left out."""
         self._pid = target.pid
-        self._log = _open_log()
+        self._log = open_log()
         self._place: Place | None = None
         self._before: int | None = None
         self.see(target)
@@ -80,7 +115,7 @@ class OomWatch:
         """
         if self._log < 0:
             return self._counted()
-        lines, whole = _read_log(self._log)
+        lines, whole = read_log(self._log)
         return victim(lines, self._pid) or (None if whole else self._counted())
 
     def _counted(self) -> OomKill | None:
@@ -96,8 +131,11 @@ class OomWatch:
         return OomKill(None, group.cgroup.path, None, False, now - self._before)
 
 
-def _open_log() -> int:
-    """Return the kernel's log behind its last record; -1 where it may not be read, or numbers processes otherwise."""
+def open_log() -> int:
+    """Open the kernel's log behind its last record; return the fd.
+
+    -1 where it may not be read, or numbers processes otherwise.
+    """
     try:
         if os.stat("/proc/self/ns/pid").st_ino != INITIAL_NAMESPACES["pid"]:
             return -1
@@ -112,7 +150,7 @@ def _open_log() -> int:
     return fd
 
 
-def _read_log(log: int) -> tuple[list[str], bool]:
+def read_log(log: int) -> tuple[list[str], bool]:
     """Return the kernel's own records since the log was read last, and whether these are all."""
     lines: list[str] = []
     whole = True

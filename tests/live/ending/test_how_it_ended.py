@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ import pytest
 
 from gomem.tracer.ending import afterlife
 from gomem.tracer.ending.afterlife import Afterlife, WaitStatus
+from gomem.tracer.ending.endings import Endings
 from gomem.tracer.ending.oom import OomWatch
 from gomem.tracer.errors import BackendUnavailable
 from gomem.tracer.kernel.process_events import ProcessEvents
 from gomem.tracer.process.target import Target
 from gomem.tracer.report import OomKill
 from tests.support.memory_cgroups import joining, memory_cgroup
-from tests.support.processes import state, wait_until
+from tests.support.processes import start_ticks, state, wait_until
 from tests.support.requirements import absent
 
 WAYS = [
@@ -70,6 +72,39 @@ def test_the_way_it_ended_is_known_before_and_after_its_parent_has_collected_it(
     if after is None:
         absent("this kernel does not tell the exit status of a process that has been collected")
     assert after == told
+
+
+def test_many_processes_are_watched_with_one_log_and_each_is_told_from_who_has_its_pid_next() -> None:
+    endings = Endings()
+    endings.open()
+    with (
+        memory_cgroup(limit=64 << 20) as (directory, _),
+        waiting(*joining(directory), "/bin/sh", "-c", f"read x; exec python3 -c '{EATS}'") as eater,
+        waiting("/bin/sh", "-c", "read x; exit 3") as other,
+    ):
+        until_in(directory, eater.pid)
+        lives = {process.pid: endings.begin(process.pid, start_ticks(process.pid)) for process in (eater, other)}
+        assert endings.begin(other.pid, start_ticks(other.pid) - 1) is None
+        first, second = lives[eater.pid], lives[other.pid]
+        assert first is not None
+        assert second is not None
+        assert select.select([first.pidfd, second.pidfd], [], [], 0)[0] == []
+        for process in (eater, other):
+            go_on(process)
+        assert len(select.select([first.pidfd, second.pidfd], [], [], 10)[0]) == 2
+        assert endings.status(first) == WaitStatus(None, signal.SIGKILL, False)
+        assert endings.status(second) == WaitStatus(3, None, False)
+        readable = endings.names_victims(0.0)
+        if readable:
+            wait_until(lambda: endings.victim(eater.pid) is not None, "its name in the log")
+            assert endings.victim(eater.pid) == OomKill("cgroup", f"/{directory.name}", 64 << 20, True)
+        assert endings.victim(other.pid) is None
+        endings.end(first)
+        endings.end(second)
+        assert endings.victim(eater.pid) is None
+    endings.close()
+    if not readable:
+        absent("the kernel's log cannot be read here")
 
 
 @pytest.mark.alone

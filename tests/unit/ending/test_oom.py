@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gomem.tracer.ending.oom import kernels_line, victim
+from gomem.tracer.ending.oom import Victims, kernels_line, victim
 from gomem.tracer.report import OomKill
 
 V1 = """\
@@ -59,6 +59,24 @@ def test_a_name_that_looks_like_a_pid_fools_nobody() -> None:
     assert victim(fooling, 16495) == OomKill("cgroup", "/batch", 64 << 20, True)
     called = "Memory cgroup out of memory: Killed process 5 (Killed process 7 () total-vm:1kB"
     assert victim([called], 7) is None
+
+
+def test_a_log_that_is_read_in_pieces_names_all_its_victims_until_they_are_forgotten() -> None:
+    victims = Victims()
+    for line in [*V1, *MACHINE]:
+        victims.read([line])
+    assert victims.of(16495) == OomKill("cgroup", "/batch", 64 << 20, True)
+    assert victims.of(911) == OomKill("machine", None, None, True)
+    victims.forget(911)
+    assert victims.of(911) is None
+
+
+def test_the_last_victims_are_kept_however_many_there_are() -> None:
+    victims = Victims()
+    for pid in range(1, 5000):
+        victims.read(line.replace("16495", str(pid)) for line in V1)
+    assert victims.of(1) is None
+    assert victims.of(4999) == OomKill("cgroup", "/batch", 64 << 20, True)
 
 
 @given(st.lists(st.text(max_size=80), max_size=5), st.integers(1, 1 << 22))
