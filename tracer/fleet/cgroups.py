@@ -131,6 +131,12 @@ class Cgroups:
         with self._lock:
             self._leave(pid)
 
+    def memory_of(self, pid: int) -> CgroupMemory | None:
+        """Return the newest figures of the cgroup that a process is in; None where it is not known."""
+        with self._lock:
+            watched = self._watched.get(self._of_pid.get(pid, (0, 0)))
+            return watched.place.memory if watched is not None else None
+
     def close(self) -> None:
         """Let go of all."""
         self._stop.set()

@@ -42,7 +42,8 @@ class Settings:
     """`interval`: seconds between looks at one process; `cpu_budget`: share of one CPU for everything.
 
     `patience`: seconds that a process may keep us waiting before it is left alone. `memory_budget`: bytes of our RSS
-    beyond which the processes that take most of it are left alone.
+    beyond which the processes that take most of it are left alone. `minds_limits`: those that are near one of their
+    limits are looked at more often.
     """
 
     interval: float = 15.0
@@ -50,6 +51,7 @@ class Settings:
     most_targets: int = 500
     patience: float = 5.0
     memory_budget: int = 1 << 40
+    minds_limits: bool = False
 
 
 class Fleet:
@@ -99,6 +101,7 @@ class Fleet:
             most_targets=settings.most_targets,
             patience=settings.patience,
             complain=complain,
+            minds_limits=settings.minds_limits,
         )
         self._publisher = Publisher(
             self._roster,

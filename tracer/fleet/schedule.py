@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 LOOK_SHARE = 0.02  # of one CPU at the most, for one process
+NEAR_SHARE = 0.25  # of the interval, between looks at a process that is near its limit
 SOON = 0.05  # seconds until a look that differed from the model is repeated
 _RETRY = 1.0  # seconds until a process that could not be followed is tried again; twice as long each time
 _LONGEST_RETRY = 60.0
@@ -60,9 +61,12 @@ class Pace:
         """Return the seconds between the first look at a process and the second: spread, lest all come at once."""
         return self.effective_interval * self._random.uniform(0.5, 1.0)
 
-    def gap(self, cost: float, *, suspicious: bool) -> float:
-        """Return the seconds until the next look at a process, of which the last one took `cost` seconds."""
-        wanted = SOON if suspicious else self.effective_interval
+    def gap(self, cost: float, *, suspicious: bool, near: bool = False) -> float:
+        """Return the seconds until the next look at a process, of which the last one took `cost` seconds.
+
+        `near`: it is near one of its limits, so that its last moments may be few.
+        """
+        wanted = SOON if suspicious else self.effective_interval * (NEAR_SHARE if near else 1.0)
         return max(wanted, cost / LOOK_SHARE)
 
     def retry_gap(self, failures: int) -> float:

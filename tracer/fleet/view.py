@@ -54,6 +54,7 @@ class TargetView:
     found: float = field(default_factory=time.monotonic)  # of followed_since
     start_ticks: int = 0  # when the process started, clock ticks after boot; with the pid it is this process only
     cgroup: str = ""  # path of the memory cgroup that is its container's, or its own; "" where that is not known
+    near: float | None = None  # share used of the limit that is nearest, where the fleet was told to look for that
 
     def stale_after(self, interval: float) -> float:
         """Return the age in seconds at which its figures are stale; `interval`: seconds between two looks."""

@@ -16,6 +16,7 @@ from gomem.tracer.fleet.cgroups import Cgroups
 from gomem.tracer.fleet.counts import Counts
 from gomem.tracer.fleet.leavings import Leavings
 from gomem.tracer.fleet.member import Member, Visitor, view_of
+from gomem.tracer.fleet.nearness import NEAR, machine_available, nearness
 from gomem.tracer.fleet.roster import Roster
 from gomem.tracer.fleet.schedule import Pace, Turns
 from gomem.tracer.fleet.session import FleetSession
@@ -45,8 +46,9 @@ class Visits:
         most_targets: int,
         patience: float,
         complain: Callable[[int, Exception], None],
+        minds_limits: bool = False,
     ) -> None:
-        """For `most_targets`, `patience` (seconds) and `complain` see Fleet and its Settings."""
+        """For `most_targets`, `patience` (seconds), `complain` and `minds_limits` see Fleet and its Settings."""
         self._roster = roster
         self._visitor = visitor
         self._leavings = leavings
@@ -57,6 +59,7 @@ class Visits:
         self._pace = pace
         self._most_targets = most_targets
         self._complain = complain
+        self._minds_limits = minds_limits
         self._turns = Turns()
         self._jobs: Jobs[Member | None] = Jobs("gomem-visits", patience)
 
@@ -207,12 +210,21 @@ class Visits:
         self._counts.paused += following.pauses - member.pauses
         member.pauses = following.pauses
         following.belongs_to(member.found.workload)
-        member.view = replace(following.view, cgroup=member.cgroup)
         self._cgroups.joined(member.found.pid, member.opened, member.found.workload)
+        near = self._nearness(member, following) if self._minds_limits else None
+        member.view = replace(following.view, cgroup=member.cgroup, near=near)
         member.opened = None
         member.failures = 0
-        gap = self._pace.gap(following.last_cost, suspicious=following.suspicious)
+        is_near = near is not None and near >= NEAR
+        gap = self._pace.gap(following.last_cost, suspicious=following.suspicious, near=is_near)
         member.due = time.monotonic() + (min(gap, self._pace.first_gap()) if first else gap)
+
+    def _nearness(self, member: Member, following: FleetSession) -> float | None:
+        """Return how near it is to one of its limits, None also where its last look failed."""
+        view = following.view
+        if view.report is None or view.state is TargetState.UNREADABLE:
+            return None
+        return nearness(view.report, self._cgroups.memory_of(member.found.pid), machine_available())
 
     def _postpone(self, member: Member, state: TargetState, why: str) -> None:
         member.view = replace(member.view, state=state, why=why)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gomem.tracer.fleet.schedule import LOOK_SHARE, SOON, Pace, Turns
+from gomem.tracer.fleet.schedule import LOOK_SHARE, NEAR_SHARE, SOON, Pace, Turns
 
 
 def test_looks_come_at_the_interval() -> None:
@@ -13,6 +13,14 @@ def test_looks_come_at_the_interval() -> None:
 
 def test_a_look_that_differed_from_the_model_is_repeated_soon() -> None:
     assert Pace(15.0, 0.05).gap(0.0005, suspicious=True) == SOON
+
+
+def test_a_process_near_a_limit_is_looked_at_more_often_within_its_share() -> None:
+    pace = Pace(15.0, 0.05)
+    assert pace.gap(0.007, suspicious=False, near=True) == 15.0 * NEAR_SHARE < 15.0
+    assert pace.gap(1.0, suspicious=False, near=True) == 1.0 / LOOK_SHARE
+    pace.adapt(5.0, 10)
+    assert pace.gap(0.007, suspicious=False, near=True) == 2 * 15.0 * NEAR_SHARE
 
 
 @given(cost=st.floats(0, 100), suspicious=st.booleans())
