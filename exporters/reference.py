@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client.core import Metric as ClientMetric
 from prometheus_client.registry import Collector
 
+from gomem.exporters.black_box.keeper import BoxCollector, BoxCounts
 from gomem.exporters.http.statistics import WebCollector, WebStatistics
 from gomem.exporters.otlp.push import PushCollector, PushCounts
 from gomem.exporters.prometheus import cgroups, compat, spans, tracer_health
@@ -66,6 +67,7 @@ def tables() -> str:
     parts.append(_table("gomem itself", own, ""))
     parts.append(_table_of("gomem's HTTP server", [WebCollector(lambda: _SERVED)]))
     parts.append(_table_of("gomem's OTLP push (`--otlp`)", [PushCollector(lambda: PushCounts(0, 0, ""))]))
+    parts.append(_table_of("Black boxes (`--black-box`)", [BoxCollector(lambda: BoxCounts(0, 0))]))
     parts.append(_table("client_golang's names (`--compat go-collector`)", compat.METRICS, beside))
     return "\n".join(parts)
 

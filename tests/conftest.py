@@ -34,7 +34,7 @@ _IN_COMPANY = (
     "e2e/test_texts.py", "e2e/test_unknown_releases.py", "e2e/test_whom.py", "live/test_address_limits.py",
     "live/test_page_kinds.py", "e2e/test_endings.py", "e2e/test_wheel.py",
     "e2e/test_profile.py", "e2e/test_profile_of_goroutines.py", "e2e/test_profile_of_resident_memory.py",
-    "e2e/test_diff.py", "e2e/test_executables_that_are_never_read.py",
+    "e2e/test_diff.py", "e2e/test_executables_that_are_never_read.py", "e2e/test_black_box.py",
 )  # fmt: skip
 
 # A run in another's environment, or beside it, must not take the other's processes for its own.

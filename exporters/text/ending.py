@@ -60,9 +60,13 @@ def _chapter(number: int, report: Report) -> Text:
 
 
 def _how(report: Report) -> str:
-    end = report.ending
-    assert end is not None
-    said = _way(end) + (f" after {seconds(report.duration_seconds)} of watching" if report.duration_seconds else "")
+    assert report.ending is not None
+    return way_of(report.ending, report.duration_seconds)
+
+
+def way_of(end: ProcessEnding, watched: float = 0.0) -> str:
+    """Return in a sentence how a process ended, after so many seconds of watching (0: not told)."""
+    said = f"{_way(end)} after {seconds(watched)} of watching" if watched else _way(end).rstrip(",")
     if end.core_dumped:
         said += ", core dumped"
     if end.oom is not None:

@@ -104,11 +104,13 @@ def main() -> None:
     parser.add_argument("--scrape", type=float, default=1.0, help="seconds between scrapes")
     parser.add_argument("--warm-up", type=float, default=30.0, help="seconds after all are followed")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--black-box", action="store_true", help="have black boxes kept")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gomem-fleet-") as directory, crowd(Path(directory)) as there:
         populate(there, given.processes)
         began = time.monotonic()
-        with serving("--exe", f"{directory}/*", "--interval", given.interval) as served:
+        kept = ("--black-box", f"{directory}/black-box") if given.black_box else ()
+        with serving("--exe", f"{directory}/*", "--interval", given.interval, *kept) as served:
             served.until(lambda: not there.missing(served.get("/metrics")), "all being followed", _WITHIN)
             print(f"{given.processes} processes followed {time.monotonic() - began:.1f} s after the start", flush=True)
             time.sleep(given.warm_up)

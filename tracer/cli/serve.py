@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import click
@@ -14,6 +15,7 @@ from gomem.bpf.governor import SHARE_FOR_USED
 from gomem.bpf.probes.uprobes import MULTI_SINCE, kernel_release
 from gomem.bpf.shared_source import SharedSource
 from gomem.bpf.syscalls import use_one_heap
+from gomem.exporters.black_box.keeper import BoxCollector
 from gomem.exporters.http.addresses import DEFAULT_PORT, Address, exposure_warning, parse_address
 from gomem.exporters.http.profiling import USUAL_SHARE, Profiling
 from gomem.exporters.http.server import Server
@@ -22,6 +24,7 @@ from gomem.exporters.http.webconfig import WebConfig, load_web_config
 from gomem.exporters.otlp.push import PushCollector, open_push
 from gomem.exporters.prometheus.catalog import MetricOptions
 from gomem.exporters.prometheus.scrape import Scrapes
+from gomem.tracer.cli.black_box_options import black_box_options, open_black_box
 from gomem.tracer.cli.options import Command, Percent, Seconds, Size, say, stop_signals
 from gomem.tracer.cli.speech import tell_trace
 from gomem.tracer.discovery.discovery import Discovery
@@ -126,6 +129,7 @@ def _selection_options(command: Command) -> Command:
     "--profile-cpu-budget", type=click.FloatRange(0.001, 64), default=USUAL_SHARE, show_default=True, metavar="CPUS",
     help="How much of one CPU --profiles may use, beside --cpu-budget; beyond it the answer is 503.",
 )  # fmt: skip
+@black_box_options
 @click.option(
     "--pod-label", "pod_labels", multiple=True, metavar="KEY",
     help="Export this label of the pods as label_KEY of gomem_process_info (repeatable).",
@@ -160,6 +164,10 @@ def serve(
     reports: bool,
     profiles: bool,
     profile_cpu_budget: float,
+    black_box_directory: Path | None,
+    black_box_bytes: int,
+    black_box_count: int,
+    black_box_crashes: bool,
     pod_labels: tuple[str, ...],
     kubernetes: bool,
     otlp_endpoint: str | None,
@@ -210,12 +218,21 @@ def serve(
         stack.callback(server.stop)
         discovery.bind()
         stack.callback(discovery.stop)
+        black_box = open_black_box(
+            black_box_directory, black_box_bytes, black_box_count, black_box_crashes,
+            newest.view, programs, cpu_budget, _complain,
+        )  # fmt: skip
         events = stack.enter_context(_events(backend, budget))
         _give_up_privileges(events)
         discovery.start()
         if profiling is not None:
             profiling.start()
             stack.callback(profiling.stop)
+        if black_box is not None:
+            black_box.start()
+            stack.callback(black_box.stop)
+            newest.then.append(black_box.wake)
+            scrapes.add(BoxCollector(black_box.counts))
         server.start()
         workloads.start()
         stack.callback(workloads.stop)
@@ -227,7 +244,10 @@ def serve(
         for warning in filter(None, (_exposure(addresses, config), _reason(discovery))):
             say(warning)
         say(f"events: {'bpf' if events.source else 'none'} ({events.reason}); processes by {discovery.mode}")
-        settings = Settings(interval, cpu_budget, max_targets, memory_budget=_keep_to(memory_budget))
+        settings = Settings(
+            interval, cpu_budget, max_targets,
+            memory_budget=_keep_to(memory_budget), minds_limits=black_box is not None,
+        )  # fmt: skip
         fleet = Fleet(
             discovery,
             events.source,
@@ -239,7 +259,7 @@ def serve(
             serving=lambda: server.cpu_seconds() + (profiling.cpu_seconds() if profiling is not None else 0.0),
             tell=say,
             programs=programs,
-            passing=lambda: profiling is not None and profiling.busy,
+            passing=lambda: any(one.busy for one in (profiling, black_box) if one is not None),
         )
         newest.at_first = lambda: _tell_unreadable(discovery)
         # What is there now stays. Looked at again and again it would be most of what collecting garbage costs, and for

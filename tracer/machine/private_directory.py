@@ -19,11 +19,12 @@ class NotPrivate(OSError):
     """Somebody else has a say in where the path leads, or what is there."""
 
 
-def open_private(path: Path, *, create: bool, ours: int = 1) -> int:
+def open_private(path: Path, *, create: bool, ours: int = 1, adopt: bool = False) -> int:
     """Open a directory and return its fd, which the caller closes; with `create` it is made if it is missing.
 
     The last `ours` directories are no links, whoever made them. The very last one belongs to us, and nobody else may
-    write into it. Raises NotPrivate, or OSError as open(2) and mkdir(2) do.
+    write into it: with `adopt` that is seen to where it is ours and empty, as a volume that was just made for us
+    (Kubernetes' emptyDir has mode 0777). Raises NotPrivate, or OSError as open(2) and mkdir(2) do.
     """
     walked = path.parents[ours - 1]
     fd = _open_trusted(walked, create, _MOST_LINKS)
@@ -34,11 +35,27 @@ def open_private(path: Path, *, create: bool, ours: int = 1) -> int:
         finally:
             os.close(fd)
         fd, walked = below, walked / name
-    status = os.fstat(fd)
-    if status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
+    if not _is_ours_alone(fd) and not (adopt and _adopted(fd)):
         os.close(fd)
         raise NotPrivate(f"{path} belongs to another user, or others may write into it")
     return fd
+
+
+def _is_ours_alone(fd: int) -> bool:
+    status = os.fstat(fd)
+    return status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_WRITE
+
+
+def _adopted(fd: int) -> bool:
+    """Take everybody else's rights away from an empty directory of ours; tell whether it was one."""
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() or os.listdir(fd):
+        return False
+    os.fchmod(fd, 0o700)
+    if not os.listdir(fd):  # nobody else was faster, and nobody else can come now
+        return True
+    os.fchmod(fd, stat.S_IMODE(status.st_mode))
+    return False
 
 
 def _open_trusted(path: Path, create: bool, links: int) -> int:

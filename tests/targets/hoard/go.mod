@@ -1,0 +1,3 @@
+module example.org/hoard
+
+go 1.19
