@@ -20,6 +20,11 @@ VALUES: dict[str, dict[str, Any]] = {
             "basicAuth": {"username": {"name": "gomem-scrape", "key": "user"}},
         },
     },
+    "with black boxes": {"blackBox": {"enabled": True}},
+    "with black boxes on the node": {
+        "blackBox": {"enabled": True, "bytes": "1G", "crashes": True, "volume": {"hostPath": {"path": "/var/gomem"}}},
+        "webConfig": {"secretName": "gomem-web"},
+    },
     "for some programs": {"select": ["--exe=api*"], "extraArgs": ["--max-targets=50"], "goCollector": True},
     "with rules and dashboards": {
         "podMonitor": {"labels": {"release": "prometheus"}, "relabelings": [{"action": "labeldrop", "regex": "node"}],

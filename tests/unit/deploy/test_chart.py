@@ -132,6 +132,7 @@ def test_every_object_of_ours_refuses_names_that_it_does_not_know() -> None:
         ({"cpuBudget": 0}, "cpuBudget"),
         ({"select": ["--pid=1"]}, "select"),
         ({"prot": 9469}, "prot"),
+        ({"blackBox": {"bytes": "much"}}, "bytes"),
         ({"podMonitor": {"interval": "often"}}, "interval"),
         ({"prometheusRule": {"runbookUrl": "runbooks"}}, "runbookUrl"),
         ({"seccompProfile": {"type": "Unconfined"}}, "type"),

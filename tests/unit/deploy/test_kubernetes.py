@@ -57,7 +57,8 @@ def test_no_container_gets_more_than_it_must(make: Any, name: str) -> None:
         spec = template["spec"]
         assert not spec.get("hostNetwork")
         assert not spec.get("hostIPC")
-        assert not any("hostPath" in volume for volume in spec.get("volumes", []))
+        on_the_node = [volume["name"] for volume in spec.get("volumes", []) if "hostPath" in volume]
+        assert on_the_node == (["black-box"] if name.endswith("on the node") else [])
         asks = "--kubernetes" in gomem(documents)["args"]
         assert spec["automountServiceAccountToken"] is asks
 
@@ -102,6 +103,20 @@ def test_the_right_to_read_pods_comes_only_with_the_option_that_uses_it() -> Non
     for documents in (overlay("daemonset"), chart("as it comes")):
         assert not of_kind(documents, "ClusterRole")
         assert "--kubernetes" not in gomem(documents)["args"]
+
+
+def test_black_boxes_have_a_directory_only_where_they_are_wanted() -> None:
+    for make, name in [(overlay, name) for name in OVERLAYS] + [(chart, name) for name in VALUES]:
+        documents = make(name)
+        words = [word.partition("=") for word in gomem(documents)["args"]]
+        (directory,) = [value for word, _, value in words if word == "--black-box"] or [None]
+        mounts = {one["mountPath"]: one for one in gomem(documents).get("volumeMounts", [])}
+        volumes = {one["name"]: one for one in templates(documents)[0]["spec"].get("volumes", [])}
+        assert (directory is not None) is ("black" in name), name
+        if directory is not None:
+            assert not mounts[directory].get("readOnly")
+            assert len(volumes[mounts[directory]["name"]]) == 2
+    assert {"emptyDir": {}, "name": "black-box"} in templates(chart("with black boxes"))[0]["spec"]["volumes"]
 
 
 def test_the_chart_and_the_overlay_agree() -> None:

@@ -32,6 +32,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.kubernetesApi.enabled }}
 - --kubernetes
 {{- end }}
+{{- if .Values.blackBox.enabled }}
+- --black-box=/var/lib/gomem/black-box
+- --black-box-bytes={{ .Values.blackBox.bytes }}
+{{- if .Values.blackBox.crashes }}
+- --black-box-crashes
+{{- end }}
+{{- end }}
 {{- if .Values.webConfig.secretName }}
 - --web-config=/etc/gomem/web.yml
 {{- end }}
