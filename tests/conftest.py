@@ -35,6 +35,16 @@ _IN_COMPANY = (
     "live/test_page_kinds.py", "e2e/test_endings.py", "e2e/test_wheel.py",
     "e2e/test_profile.py", "e2e/test_profile_of_goroutines.py", "e2e/test_profile_of_resident_memory.py",
     "e2e/test_diff.py", "e2e/test_executables_that_are_never_read.py", "e2e/test_black_box.py",
+    "e2e/test_benchmarks_run.py", "e2e/test_children.py", "e2e/test_debugged_targets.py", "e2e/test_guarded_targets.py",
+    "e2e/test_lying_targets.py", "e2e/test_programs_for_386.py", "e2e/test_serve_profiles.py",
+    "e2e/test_span_events.py", "live/bpf/test_bpf_residency.py", "live/bpf/test_bpf_syscalls.py",
+    "live/bpf/test_bpf_uprobes.py", "live/bpf/test_placing.py", "live/bpf/test_shared_loading.py",
+    "live/bpf/test_span_events.py", "live/deploy/test_scraping.py", "live/discovery/test_cluster.py", "live/events/",
+    "live/model/test_gc_cycles_live.py", "live/model/test_mappings_against_the_kernel.py",
+    "live/model/test_scavenged_bytes.py", "live/recording/", "live/test_freeze.py", "live/test_guardian.py",
+    "live/test_plugins.py", "live/test_privileges.py", "live/test_time_namespaces.py",
+    "live/web/test_hostile_clients.py", "live/web/test_profiling.py", "live/web/test_server.py",
+    "live/web/test_tls.py", "live/web/test_with_prometheus.py",
 )  # fmt: skip
 
 # A run in another's environment, or beside it, must not take the other's processes for its own.
