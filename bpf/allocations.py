@@ -1,4 +1,4 @@
-"""The role mallocgc: counts of allocations by size class and by type, made in the kernel and read now and then.
+"""The role mallocgc: counts of allocations by size class, by type and by call stack, made in the kernel.
 
 Probes are put on and taken off as a whole. Only when all of them are in place do they count, and no longer when the
 first is taken off: what is on for a part of a burst would make the size classes look other than they are.
@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from gomem.bpf import syscalls
+from gomem.bpf import cost, syscalls
 from gomem.bpf.bcc_import import KPROBE, Module
 from gomem.bpf.one_target import per_cpu_sum, target_constants
 from gomem.bpf.probes import uprobes
-from gomem.bpf.probes.trial_hits import price_of_a_hit
+from gomem.bpf.probes.trial_hits import HitPrice, price_of_a_hit
 from gomem.bpf.probes.uprobes import Attached, Keeper
 from gomem.bpf.program import TargetIds, possible_cpus
+from gomem.bpf.stacks import StackReader, StackRoom, most_sums, over_cpus
 from gomem.bpf.switchable_uprobes import HeldUprobes
 from gomem.tracer.errors import BackendUnavailable
 from gomem.tracer.events.allocations import ROW_TINY, ROW_TRIAL, ROW_ZERO, ROWS, SUM, AllocationCounts, counts_of
@@ -26,8 +27,8 @@ from gomem.tracer.events.source import ProbeStatus
 from gomem.tracer.runtime.size_classes import SizeClasses
 
 SOURCE = Path(__file__).parent / "programs" / "allocations.c"
-MOST_TYPES = 1 << 14  # pairs of a type and a size class
-_TABLE_BYTES = 16 << 20  # of the kernel's memory, whatever the number of CPUs
+_MOST_TYPES = 1 << 14  # pairs of a type and a size class, of what has no room with its stack
+_DEPTH = 16  # return addresses: the runtime's own functions, and some that call them
 _PROBES = 256  # bpf/programs/allocations.c
 _CLASSES = 4104
 _PTR_BYTES_AT = 8  # abi.Type in internal/abi/type.go, before Go 1.21 _type in runtime/type.go; the same since Go 1.4
@@ -43,7 +44,8 @@ class AllocationProbes:
         self.specs = tuple(specs)
         self._pid = pid
         self._cpus = possible_cpus()
-        self._types = most_types(self._cpus)
+        self._types = most_sums(_MOST_TYPES, SUM, self._cpus)
+        room = StackRoom(_DEPTH, SUM, self._cpus)
         constants = {
             "MOST_SMALL": sizes.most_small,
             "MOST_WITHOUT_HEADER": sizes.most_without_header,
@@ -57,9 +59,12 @@ class AllocationProbes:
             "ROW_ZERO": ROW_ZERO,
             "ROW_TINY": ROW_TINY,
         }
-        self._module = Module(SOURCE, constants | target_constants(ids))
+        self._module = Module(SOURCE, constants | room.constants() | target_constants(ids))
+        self.stacks = StackReader(self._module, room)
         self._cookies = {spec: uprobes.cookie(spec, at) for at, spec in enumerate(self.specs)}
         self.backend: Attached = "multi"
+        self.price: HitPrice | None = None
+        self._trial_frames = 0
         self._program = -1
         try:
             self._program = self._loaded()
@@ -81,9 +86,10 @@ class AllocationProbes:
         self.backend = "perf"
         return self._module.load(_FUNCTION, KPROBE)
 
-    def price(self) -> float | None:
-        """Return what a hit costs on this machine, seconds; None where it cannot be measured."""
-        return price_of_a_hit(self._program, self.backend, _TRIAL_COUNTER)
+    def find_price(self) -> None:
+        """Find out what a hit costs on this machine; `price` stays None where it cannot be measured."""
+        self.price = price_of_a_hit(self._program, self.backend, _TRIAL_COUNTER, _DEPTH)
+        self._trial_frames = self.stacks.frames()
 
     def held_by(self, keeper: Keeper) -> HeldUprobes:
         """Return what puts them on and takes them off."""
@@ -93,21 +99,33 @@ class AllocationProbes:
         """Begin or end counting."""
         syscalls.map_update(self._module.map_fd("counting"), 0, int(on).to_bytes(8, "little"))
 
-    def all_hits(self) -> int:
+    def hits(self) -> int:
         """Return how often any of them was hit, counting or not."""
         return per_cpu_sum(self._module.map_fd("all_hits"), 0)
+
+    def spent(self) -> float:
+        """Return what all hits have cost the target, seconds, by their price or what is known of other machines."""
+        return self._price().of(self.hits(), self.stacks.frames() - self._trial_frames)
+
+    def average_price(self) -> float:
+        """Return what a hit has cost on average, seconds; before there is any, what one without callers would cost."""
+        hits = self.hits()
+        return self.spent() / hits if hits else self._price().of(1, 1)
+
+    def _price(self) -> HitPrice:
+        return self.price or HitPrice(max(cost.hit(spec) for spec in self.specs))
 
     def counts(self) -> AllocationCounts:
         """Return what was counted until now."""
         rows = self._per_cpu("rows", SUM.itemsize * ROWS)
         untold = self._per_cpu("untold", SUM.itemsize)
         raw_keys, raw = syscalls.map_entries(self._module.map_fd("types"), SUM.itemsize * self._cpus, self._types)
-        sums = np.frombuffer(raw, SUM).reshape(-1, self._cpus)
+        pairs, stacked = self.stacks.sums()
         return counts_of(
-            np.frombuffer(rows, SUM).reshape(self._cpus, ROWS),
-            np.frombuffer(raw_keys, np.uint64),
-            sums,
-            np.frombuffer(untold, SUM),
+            over_cpus(np.frombuffer(rows, SUM).reshape(self._cpus, ROWS).T),
+            (pairs["stack"], pairs["number"], stacked),
+            (np.frombuffer(raw_keys, np.uint64), over_cpus(np.frombuffer(raw, SUM).reshape(-1, self._cpus))),
+            over_cpus(np.frombuffer(untold, SUM)),
         )
 
     def probes(self) -> list[ProbeStatus]:
@@ -121,8 +139,3 @@ class AllocationProbes:
 
     def _per_cpu(self, name: str, size: int) -> bytes:
         return syscalls.map_lookup(self._module.map_fd(name), 0, size * self._cpus)
-
-
-def most_types(cpus: int) -> int:
-    """Return how many pairs of a type and a size class the table has room for: each takes a sum on every CPU."""
-    return max(min(MOST_TYPES, _TABLE_BYTES // (SUM.itemsize * cpus)), 256)

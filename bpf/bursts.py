@@ -38,32 +38,31 @@ class BurstSchedule:
     hit rarely all the time. Each pause is longer by a random part, so that bursts do not keep time with the target.
     """
 
-    def __init__(self, share: float, hit_seconds: float, random: Random, switch_seconds: float = cost.SWITCH) -> None:
+    def __init__(self, share: float, random: Random, switch_seconds: float = cost.SWITCH) -> None:
         """`share` of the target's time; `switch_seconds`: what putting the probes on or off costs the target."""
         if not share > 0:
             raise ValueError(f"a budget of {share} leaves nothing to watch with")
         self.share = share
         self.on = share >= ALWAYS
-        self._hit_seconds = hit_seconds
         self._switch_seconds = switch_seconds
         self._random = random
         self._balance = self._most = share * _SAVED_FOR
         self._last: tuple[float, float] | None = None
-        self._hits = 0
+        self._spent = 0.0
         self._began: float | None = None  # this pause
         self._due: float | None = None  # when the next burst begins, if the account was full before
 
-    def decide(self, clock: float, used: float, hits: int) -> bool:
+    def decide(self, clock: float, used: float, spent: float) -> bool:
         """Return whether the probes shall be on from now on.
 
-        `clock`: seconds since the beginning; `used`: CPU seconds of the target since then; `hits`: how many in all.
-        The target's time is the greater of the two, as in bpf/cost.py.
+        `clock`: seconds since the beginning; `used`: CPU seconds of the target since then; `spent`: what all hits have
+        cost, seconds. The target's time is the greater of the two, as in bpf/cost.py.
         """
         if self.share >= ALWAYS:
             return True
         self._earn(clock, used)
-        self._balance -= (hits - self._hits) * self._hit_seconds
-        self._hits = hits
+        self._balance -= spent - self._spent
+        self._spent = spent
         if self.on:
             if self._balance < 0:
                 self._switch(clock)
@@ -101,8 +100,8 @@ class Counting(Protocol):
     def count(self, *, on: bool) -> None:
         """Begin or end counting."""
 
-    def all_hits(self) -> int:
-        """Return how often any of the probes was hit, counting or not."""
+    def spent(self) -> float:
+        """Return what all hits of the probes have cost the target, counting or not, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +210,7 @@ class Burster:
             return  # it has ended; what was counted is still there
         now = self._clock()
         self._note_let_go(now)
-        wanted = self._schedule.decide(now - began, used - used_before, self._counting.all_hits())
+        wanted = self._schedule.decide(now - began, used - used_before, self._counting.spent())
         if wanted and self._since is None:
             if self._uprobes.off and now >= self._retry_at:
                 self.put_on()

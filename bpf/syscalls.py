@@ -62,9 +62,13 @@ def _bpf(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
     return _call(_number("bpf"), command, attributes, ctypes.sizeof(attributes))
 
 
-def map_lookup(map_fd: int, key: int, value_bytes: int) -> bytes:
-    """Return the value of a map with 4-byte keys; for a per-CPU map, those of all possible CPUs."""
-    key_buffer = ctypes.create_string_buffer(struct.pack("<I", key), 4)
+def map_lookup(map_fd: int, key: int | bytes, value_bytes: int) -> bytes:
+    """Return a value of a map, or of a per-CPU map those of all possible CPUs. A number is a key of 4 bytes.
+
+    Raises FileNotFoundError if a hash does not have it.
+    """
+    packed = struct.pack("<I", key) if isinstance(key, int) else key
+    key_buffer = ctypes.create_string_buffer(packed, len(packed))
     value = ctypes.create_string_buffer(value_bytes)
     attributes = struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value), 0)
     _bpf(_BPF_MAP_LOOKUP_ELEM, ctypes.create_string_buffer(attributes, len(attributes)))
@@ -79,16 +83,16 @@ def map_update(map_fd: int, key: int, value: bytes) -> None:
     _bpf(_BPF_MAP_UPDATE_ELEM, ctypes.create_string_buffer(attributes, len(attributes)))
 
 
-def map_entries(map_fd: int, value_bytes: int, most: int) -> tuple[bytes, bytes]:
-    """Return all keys, 8 bytes each, and all values of a hash map that has room for `most` (Linux >= 5.6)."""
-    keys = ctypes.create_string_buffer(8 * most)
+def map_entries(map_fd: int, value_bytes: int, most: int, key_bytes: int = 8) -> tuple[bytes, bytes]:
+    """Return all keys and all values of a hash map that has room for `most` (Linux >= 5.6)."""
+    keys = ctypes.create_string_buffer(key_bytes * most)
     values = ctypes.create_string_buffer(value_bytes * most)
     before, after = ctypes.create_string_buffer(8), ctypes.create_string_buffer(8)
     found = 0
     first = True
     while found < most:
         where = (0 if first else ctypes.addressof(before), ctypes.addressof(after))
-        room = (ctypes.addressof(keys) + 8 * found, ctypes.addressof(values) + value_bytes * found)
+        room = (ctypes.addressof(keys) + key_bytes * found, ctypes.addressof(values) + value_bytes * found)
         packed = struct.pack("<QQQQIIQQ", *where, *room, most - found, map_fd, 0, 0)
         attributes = ctypes.create_string_buffer(packed, len(packed))
         done = False
@@ -103,7 +107,7 @@ def map_entries(map_fd: int, value_bytes: int, most: int) -> tuple[bytes, bytes]
             break
         first = False
         before, after = after, before
-    return keys.raw[: 8 * found], values.raw[: value_bytes * found]
+    return keys.raw[: key_bytes * found], values.raw[: value_bytes * found]
 
 
 def map_delete(map_fd: int, key: int) -> None:

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * Counts the target's allocations where mallocgc or one of its variants begins: by size class, and by type. There are
- * tens of millions in a second, so no allocation is an event: the sums are read now and then (bpf/allocations.py).
+ * Counts the target's allocations where mallocgc or one of its variants begins: by size class, and by call stack and
+ * type. There are tens of millions in a second, so no allocation is an event: the sums are read now and then
+ * (bpf/allocations.py).
  *
  * Compiled by bcc with these constants:
  *   TARGET_TGID, PIDNS_DEV/_INO  as in bpf/programs/one_target.h
@@ -11,8 +12,9 @@
  *   MOST_TINY                    what is smaller and has no pointers goes to the tiny allocator
  *   PAGE                         bytes of a page of the runtime
  *   PTR_BYTES_AT                 where abi.Type.PtrBytes is
- *   TYPES                        how many pairs of a type and a row there is room for
+ *   TYPES                        how many pairs of a type and a row there is room for beside those with stacks
  *   SUM_BYTES, ROW_xxx           bpf/allocations.py: the size of the dtype SUM, and the rows behind the span classes
+ *   STACK_xxx, STACKS            as in bpf/programs/stacks.h
  */
 #include "one_target.h"
 #include "arguments.h"
@@ -30,6 +32,9 @@ struct sum {
 };
 
 _Static_assert(sizeof(struct sum) == SUM_BYTES, "struct sum is not the dtype SUM");
+
+#define STACK_SUM struct sum
+#include "stacks.h"
 
 struct hits {
 	u64 of[PROBES];
@@ -88,6 +93,7 @@ static __always_inline u32 row_of(u64 size, int scan, struct classes *table)
 	return table->of[at] << 1 | !scan;
 }
 
+/* Of those whose stacks have no room, as far as there is room for their types. */
 static __always_inline void count_type(u64 key, u64 asked, u64 pages)
 {
 	struct sum *sum = types.lookup(&key), fresh = {};
@@ -122,6 +128,7 @@ int on_allocation(struct pt_regs *ctx)
 	u32 trial = cookie >> 24 & TRIAL, row;
 	struct classes *table;
 	struct rows *sums;
+	struct sum *sum;
 	int zero = 0, scan;
 
 	if (goes_to_morestack(ctx, cookie))
@@ -145,6 +152,10 @@ int on_allocation(struct pt_regs *ctx)
 		row = ROW_TRIAL;
 	add(&sums->of[unknown(row) & (ROWS - 1)], size, pages);
 	key = type << 8 | row;
-	count_type(key, size, pages);
+	sum = sum_of_stack(ctx, cookie, key);
+	if (sum)
+		add(sum, size, pages);
+	else
+		count_type(key, size, pages);
 	return 0;
 }

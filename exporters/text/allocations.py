@@ -1,4 +1,4 @@
-"""The section on what was allocated: by size class, and by type."""
+"""The section on what was allocated: by size class, by type, and by call site."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from rich.console import Group, RenderableType
 from gomem.exporters.text.page import PageStyle, section, words
 from gomem.exporters.text.table import Column, table
 from gomem.exporters.units import UNKNOWN, clean, number, percent, plural, seconds, size
-from gomem.tracer.report import AllocationClass, Allocations, AllocationType, Estimate, Report
+from gomem.tracer.report import AllocationClass, Allocations, AllocationSite, AllocationType, Estimate, Report
 
-_TOP_CLASSES, _TOP_TYPES = 8, 10
+_TOP_CLASSES, _TOP_TYPES, _TOP_SITES = 8, 10, 10
 _LONGEST_NAME = 60
 _CLASSES = [
     Column("class", left=True),
@@ -29,6 +29,13 @@ _TYPES = [
     Column("95 %", worth=1),
     Column("type", left=True, wraps=20),
 ]
+_SITES = [
+    Column("bytes"),
+    Column("objects"),
+    Column("seen", worth=2),
+    Column("95 %", worth=1),
+    Column("call site", left=True, wraps=20),
+]
 
 
 def allocations(report: Report, look: PageStyle) -> RenderableType | None:
@@ -44,6 +51,11 @@ def allocations(report: Report, look: PageStyle) -> RenderableType | None:
         parts += [
             words(("the types with the most bytes", "dim")),
             table(_TYPES, [_type_cells(row) for row in seen.types[:_TOP_TYPES]], look),
+        ]
+    if seen.sites:
+        parts += [
+            words(("the call sites with the most bytes", "dim")),
+            table(_SITES, [_site_cells(row) for row in seen.sites[:_TOP_SITES]], look),
         ]
     if rest := _rest(seen):
         parts.append(words((rest, "dim")))
@@ -69,7 +81,7 @@ def _watched(seen: Allocations) -> str:
     return (
         f"{number(seen.objects)} counted in {plural(seen.bursts, 'burst')} of {seconds(seen.watched_seconds)} together"
         f"{share}, within a budget of {100 * seen.budget:g}%{price}. The runtime itself counts objects and bytes by "
-        "size class; figures of types are estimates from the bursts, with 95 % confidence intervals"
+        "size class; figures of types and call sites are estimates from the bursts, with 95 % confidence intervals"
     )
 
 
@@ -94,14 +106,30 @@ def _class_cells(row: AllocationClass) -> list[str]:
 
 
 def _type_cells(row: AllocationType) -> list[str]:
+    return [*_figures(row), _name(row)]
+
+
+def _site_cells(row: AllocationSite) -> list[str]:
+    return [*_figures(row), _place(row)]
+
+
+def _figures(row: AllocationType | AllocationSite) -> list[str]:
     objects, held = row.estimated_objects, row.estimated_bytes
     return [
         size(row.bytes if held is None else round(held.value)),
         number(row.objects if objects is None else round(objects.value)),
         "" if objects is None else number(row.objects),
         "" if held is None else _reach(held).strip(),
-        _name(row),
     ]
+
+
+def _place(row: AllocationSite) -> str:
+    if row.function is None:
+        return f"? (code at {row.address:#x})"
+    name = clean(row.function, _LONGEST_NAME)
+    if row.file is None:
+        return name
+    return f"{name} {clean(row.file.rpartition('/')[2], _LONGEST_NAME)}:{row.line or UNKNOWN}"
 
 
 def _name(row: AllocationType) -> str:
@@ -122,6 +150,10 @@ def _rest(seen: Allocations) -> str:
     parts = []
     if seen.more_types:
         parts.append(f"{plural(seen.more_types, 'more type')}: {number(seen.more_objects)} seen")
+    if seen.more_sites:
+        parts.append(f"{plural(seen.more_sites, 'more call site')}: {number(seen.more_site_objects)} seen")
+    if seen.unsited_objects:
+        parts.append(f"{number(seen.unsited_objects)} seen whose call stack found no room in the kernel's table")
     if seen.untold_objects:
         parts.append(f"{number(seen.untold_objects)} seen whose type found no room in the kernel's table")
     if seen.unseen_classes:

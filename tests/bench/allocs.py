@@ -4,7 +4,9 @@
 
 The cost is that of twins on one CPU, as in overhead.py: one is counted, then the other, so that what makes the two
 differ falls out. Each gets half of the CPU, and so half of the budget: that is the whole of it by its CPU time. The
-truth is what the program counts itself, by type, and what its runtime counts, by size class.
+truth is what the program counts itself, by type and so by the one line that makes that type, and what its runtime
+counts, by size class. The order of the call sites is also that of the program's own heap profile, of another run in
+which it samples every object (MemProfileRate 1), as go tool pprof tells it.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.bench.overhead_figures import of_twins, ratio
 from tests.bench.overhead_targets import Ticker, Workload, twins
-from tests.support.builds import built
+from tests.support import pprof
+from tests.support.builds import TARGETS, built
 from tests.support.command import executable
 
 TOP = 10
@@ -112,17 +118,72 @@ def show_classes(found: dict[str, Any]) -> None:
           f" {100 * max(off):.1f} % at worst; {sum(inside)} within their intervals, {missed} not seen")  # fmt: skip
 
 
+def place(first: list[str], second: list[str]) -> str:
+    """Return how many of the second are at the same place in both."""
+    same = sum(one == other for one, other in zip(first, second, strict=False))
+    return f"{same} of the first {len(second)} are in their right place"
+
+
 def show_types(found: dict[str, Any], before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> None:
     """Print how far the estimates of types are off, and whether the first are in the right order."""
     sizes = {row["name"]: row["bytes"] / row["objects"] for row in found["types"] if row["objects"]}
     truth = {name: float(after[name][0] - before[name][0]) * sizes.get(name, size) for name, (_, size) in after.items()}
-    estimates = {row["name"]: (row["estimated_bytes"] or {"value": row["bytes"]})["value"] for row in found["types"]}
+    estimates = {row["name"]: value_of(row) for row in found["types"]}
     off = misses(estimates, truth)
     ours = [row["name"] for row in found["types"] if row["name"] in truth][:TOP]
     true = sorted(truth, key=truth.__getitem__, reverse=True)[:TOP]
-    same = sum(one == other for one, other in zip(ours, true, strict=False))
     print(f"bytes by type: off by {100 * statistics.fmean(off):.1f} % on average, {100 * max(off):.1f} % at worst;"
-          f" {same} of the first {len(true)} are in their right place")  # fmt: skip
+          f" {place(ours, true)}")  # fmt: skip
+    show_sites(found, {line_of(name): value for name, value in truth.items()})
+
+
+def value_of(row: dict[str, Any]) -> float:
+    """Return the bytes of a type or a call site in the whole time."""
+    return float((row["estimated_bytes"] or {"value": row["bytes"]})["value"])
+
+
+def line_of(name: str) -> str:
+    """Return the line of tests/targets/mixture that makes a type."""
+    wanted = f"return &{name.removeprefix('main.')}{{}}"
+    source = (TARGETS / "mixture" / "main.go").read_text().splitlines()
+    return f"main.go:{next(number for number, line in enumerate(source, 1) if line.strip() == wanted)}"
+
+
+def sites_of(found: dict[str, Any]) -> dict[str, float]:
+    """Return the bytes by line of the target, the most first."""
+    rows = [row for row in found["sites"] if row["function"] == "main.make1"]
+    return {f"{row['file'].rpartition('/')[2]}:{row['line']}": value_of(row) for row in rows}
+
+
+def show_sites(found: dict[str, Any], truth: dict[str, float]) -> None:
+    """Print how far the estimates of call sites are off, and whether the first are in the right order."""
+    estimates = sites_of(found)
+    off = misses(estimates, truth)
+    inside = [row for row in found["sites"] if row["function"] == "main.make1" and row["estimated_bytes"]]
+    true = sorted(truth, key=truth.__getitem__, reverse=True)[:TOP]
+    print(f"bytes by call site: off by {100 * statistics.fmean(off):.1f} % on average, {100 * max(off):.1f} % at worst;"
+          f" {place(list(estimates)[:TOP], true)}; {found['unsited_objects']} objects without")  # fmt: skip
+    within = sum(
+        (row["estimated_bytes"]["low"] or 0)
+        <= truth[f"main.go:{row['line']}"]
+        <= (row["estimated_bytes"]["high"] or 1e99)
+        for row in inside
+    )
+    print(f"  {within} of {len(inside)} call sites within their intervals")
+
+
+def profiled(release: str, seconds: float) -> list[str]:
+    """Return the lines of the target that allocate most bytes by a heap profile of all objects, of another run."""
+    path = built("mixture", release, extra_flags=["-tags=profiled"])
+    with tempfile.TemporaryDirectory() as directory:
+        profile = Path(directory) / "allocs.pb.gz"
+        settings = {"GODEBUG": "memprofilerate=1", "MIXTURE_SECONDS": f"{seconds:g}", "MIXTURE_PROFILE": str(profile)}
+        subprocess.run(
+            [path], env=os.environ | settings, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True
+        )
+        rows = pprof.top("-lines", str(profile), sample_type="alloc_space", unit="B")
+    lines = [row.name.split()[1].rpartition("/")[2] for row in rows if row.name.startswith("main.make1 ") and row.flat]
+    return lines[:TOP]
 
 
 def accuracy(release: str, seconds: float, budget: str) -> None:
@@ -144,6 +205,8 @@ def accuracy(release: str, seconds: float, budget: str) -> None:
           f" {100 * found['coverage']:.2f} % seen")  # fmt: skip
     show_classes(found)
     show_types(found, before, after)
+    by_profile = place(list(sites_of(found))[:TOP], profiled(release, seconds))
+    print(f"call sites by its own profile of all objects: {by_profile}")
 
 
 def main() -> None:

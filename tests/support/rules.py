@@ -333,7 +333,7 @@ def _span_events(report: Object) -> Iterator[str]:
 
 
 def _allocations(report: Object) -> Iterator[str]:
-    """Classes and types add up to what was seen, and what the runtime counted to its own sums."""
+    """Classes, types and call sites add up to what was seen, and what the runtime counted to its own sums."""
     found = report.get("allocations")
     if found is None:
         return
@@ -343,10 +343,16 @@ def _allocations(report: Object) -> Iterator[str]:
     yield from _equal("sum of allocations.classes.asked", _total(classes, "asked"), found["asked"])
     of_types = _total(types, "objects") + found["more_objects"] + found["untold_objects"]
     yield from _equal("sum of allocations.types", of_types, found["objects"])
+    sites = found["sites"]
+    of_sites = _total(sites, "objects") + found["more_site_objects"] + found["unsited_objects"]
+    yield from _equal("sum of allocations.sites", of_sites, found["objects"])
+    for row in sites:
+        if (row["function"] is None) == (row["address"] is None):
+            yield "a call site with a function and an address, or with neither"
     if found["runtime_objects"] is not None:
         yield from _equal("allocations.runtime_objects", _total(classes, "runtime_objects"), found["runtime_objects"])
         yield from _equal("allocations.runtime_bytes", _total(classes, "runtime_bytes"), found["runtime_bytes"])
-    estimates = [row[name] for row in types for name in ("estimated_objects", "estimated_bytes")]
+    estimates = [row[name] for row in (*types, *sites) for name in ("estimated_objects", "estimated_bytes")]
     for estimate in [*(row["estimated_objects"] for row in classes), *estimates]:
         if estimate is not None and found["complete"]:
             yield "an estimate, where all was counted"

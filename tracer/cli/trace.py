@@ -17,8 +17,9 @@ DEFAULT_SECONDS = 10.0
 @watch_options(f"{DEFAULT_SECONDS:g}, for a command: until it ends")
 @click.option(
     "--allocs", is_flag=True,
-    help="Also count allocations by size class and by type; needs BPF. There are so many that this is done in short "
-    "bursts within --budget, from which the whole is estimated. --budget 100 counts all, and slows the process.",
+    help="Also count allocations by size class, type and line of source; needs BPF. There are so many that this is "
+    "done in short bursts within --budget, from which the whole is estimated. --budget 100 counts all, and slows the "
+    "process.",
 )  # fmt: skip
 @freeze_option
 @stop_filtered_option

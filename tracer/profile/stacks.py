@@ -25,9 +25,9 @@ Names = Callable[[Sequence[int]], dict[int, tuple[Line, ...]]]
 """The functions at addresses within calling instructions, of those of which they are known."""
 
 _AT_ONCE = 1 << 16  # addresses: for each some hundred bytes are held while they become locations
-_GOEXIT = "runtime.goexit"
+GOEXIT = "runtime.goexit"
 # What allocates for others; internal/runtime holds maps since Go 1.24.
-_RUNTIME = ("runtime.", "internal/runtime/")
+RUNTIME = ("runtime.", "internal/runtime/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Symbols:
     def is_runtime(self, pc: int) -> bool:
         """Tell whether FuncForPC names a function of the runtime: it looks at `pc` itself, not at the call before."""
         frames = self.frames(pc)
-        return bool(frames) and frames[self._told_of].line.function.startswith(_RUNTIME)
+        return bool(frames) and frames[self._told_of].line.function.startswith(RUNTIME)
 
     def all_calls(self, pc: int) -> list[int]:
         """Return the addresses that a whole stack has for the call that returns to `pc`, inlined ones first."""
@@ -151,7 +151,7 @@ class Locations:
     def _of(self, stacks: Stacks) -> list[tuple[int, ...]]:
         pcs, which = _different(stacks.pcs)
         calls = [self._symbols.call(pc) for pc in pcs.tolist()]
-        kept = np.array([call is None or call.line.function != _GOEXIT for call in calls], np.bool_)[which]
+        kept = np.array([call is None or call.line.function != GOEXIT for call in calls], np.bool_)[which]
         begins = kept & ~_continues(stacks.first, which, calls, kept)
         positions = np.flatnonzero(begins)
         self._name_foreign([pc for pc, call in zip(pcs.tolist(), calls, strict=True) if call is None])

@@ -23,7 +23,13 @@ from gomem.tracer.report.address_space import (
     ThreadStacks,
     Virtual,
 )
-from gomem.tracer.report.allocations import AllocationClass, Allocations, AllocationType, Estimate
+from gomem.tracer.report.allocations import (
+    AllocationClass,
+    Allocations,
+    AllocationSite,
+    AllocationType,
+    Estimate,
+)
 from gomem.tracer.report.events import (
     EventCount,
     GcCycleRow,
@@ -114,6 +120,7 @@ __all__ = [
     "AddressLimits",
     "AddressRange",
     "AllocationClass",
+    "AllocationSite",
     "AllocationType",
     "Allocations",
     "Arena",

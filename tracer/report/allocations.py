@@ -1,4 +1,4 @@
-"""What a process allocated while it was watched: by size class and by type."""
+"""What a process allocated while it was watched: by size class, by type, and by call site."""
 
 from __future__ import annotations
 
@@ -54,6 +54,22 @@ class AllocationType(Struct, frozen=True):
     estimated_bytes: Estimate | None
 
 
+class AllocationSite(Struct, frozen=True):
+    """Allocations of one call site: a line of source, in the first function of a stack that is not the runtime's.
+
+    An inlined function is one, too. Where a stack has functions of the runtime only, it is the outermost of these.
+    """
+
+    function: Annotated[str | None, Meta(description="full name; null: no function of the program is there")]
+    file: str | None
+    line: Count | None
+    address: Annotated[Address | None, Meta(description="of the calling code, where no function is known")]
+    objects: Count
+    bytes: Bytes
+    estimated_objects: Estimate | None
+    estimated_bytes: Estimate | None
+
+
 class Allocations(Struct, frozen=True):
     """What was allocated. Counts are of what was seen, in `watched_seconds`, `watched_share` of the time of watching.
 
@@ -62,10 +78,10 @@ class Allocations(Struct, frozen=True):
     runtime counts is of the whole time; `coverage` says which share of these objects was seen.
 
     Estimates: the runtime says how many objects of each size class there were, and the bursts, which of them were of
-    what type. What is said of a size class itself is by the share that it had of all objects in the bursts. A burst's
-    weight is what the runtime counted shortly before, in, and after it. The intervals come from how much the shares of
-    bursts differ (variance of a ratio estimator over clusters, Student's t): objects of one burst are alike, so only
-    bursts count as a sample.
+    what type, and of what call site. What is said of a size class itself is by the share that it had of all objects in
+    the bursts. A burst's weight is what the runtime counted shortly before, in, and after it. The intervals come from
+    how much the shares of bursts differ (variance of a ratio estimator over clusters, Student's t): objects of one
+    burst are alike, so only bursts count as a sample.
     """
 
     complete: bool
@@ -86,6 +102,11 @@ class Allocations(Struct, frozen=True):
     more_objects: Annotated[Count, Meta(description="objects seen of these")]
     more_bytes: Bytes
     untold_objects: Annotated[Count, Meta(description="objects seen whose types found no room in the kernel's table")]
+    sites: Annotated[list[AllocationSite], Meta(description="call sites, those with the most bytes")]
+    more_sites: Annotated[Count, Meta(description="call sites that are not among `sites`")]
+    more_site_objects: Annotated[Count, Meta(description="objects seen of these")]
+    more_site_bytes: Bytes
+    unsited_objects: Annotated[Count, Meta(description="objects seen whose stacks found no room in the kernel's table")]
     unseen_classes: Annotated[
         Count, Meta(description="objects, by the runtime's count, of size classes of which no burst saw any")
     ]

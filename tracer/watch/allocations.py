@@ -1,4 +1,4 @@
-"""`--allocs`: who allocates, by size class and type, within a budget; from the probes to the section of the report."""
+"""`--allocs`: who allocates, by size class, type and call site, within a budget; from the probes to the report."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from random import Random
 
 from gomem.bpf.allocations import AllocationProbes
 from gomem.bpf.bursts import ALWAYS, Burster, BurstSchedule, Slice
-from gomem.bpf.cost import hit
 from gomem.bpf.probes.placing import place
 from gomem.bpf.probes.uprobes import MULTI_SINCE, Keeper
 from gomem.bpf.program import target_ids
+from gomem.tracer.binary.symbols import Symbolizer
 from gomem.tracer.errors import BackendUnavailable, GomemError, LayoutError
+from gomem.tracer.events.allocations import NO_SITE
 from gomem.tracer.events.optional_roles import OptionalRole, no_role, unseen_role
 from gomem.tracer.events.probes import UprobeSpec
 from gomem.tracer.events.record import EventKind
@@ -21,6 +22,8 @@ from gomem.tracer.layout.roles import resolve_roles
 from gomem.tracer.machine.rights import newer_kernel
 from gomem.tracer.model.allocations import AllocationSums, Watch
 from gomem.tracer.process.memory import Memory, ProcessMemory
+from gomem.tracer.profile.call_sites import CallSites
+from gomem.tracer.profile.stacks import Symbols
 from gomem.tracer.program.file_memory import FileMemory
 from gomem.tracer.program.go_program import GoProgram
 from gomem.tracer.report import Allocations, Limit
@@ -59,8 +62,8 @@ class AllocationWatch:
                     "this kernel takes up to half a second to take a probe off, so there are no bursts",
                     f"{newer_kernel(MULTI_SINCE)}, or --budget 100, which slows the process",
                 )
-            self._price = self._probes.price()
-            schedule = BurstSchedule(self._budget, self._cost_of_a_hit(), Random())
+            self._probes.find_price()
+            schedule = BurstSchedule(self._budget, Random())
             self._burster = Burster(
                 self._probes.held_by(keeper), self._probes, schedule, pid, self._burst_begins, self._take
             )
@@ -72,14 +75,15 @@ class AllocationWatch:
         self._memory: ProcessMemory | None = None
         self._program = program
         self._last_hits: list[ProbeStatus] = []
-
-    def _cost_of_a_hit(self) -> float:
-        return self._price or max(hit(spec) for spec in self._probes.specs)
+        self._average = 0.0
+        self._places: CallSites | None = None
+        self._sites: dict[int, int] = {}  # by the kernel's number of a stack
 
     @property
     def prices(self) -> dict[str, float]:
-        """Return what a hit of each probe costs, seconds, by symbol."""
-        return {spec.symbol: self._cost_of_a_hit() for spec in self._probes.specs}
+        """Return what a hit of each probe has cost on average, seconds, by symbol."""
+        average = self._average if self._last_hits else self._probes.average_price()
+        return {spec.symbol: average for spec in self._probes.specs}
 
     def start(self) -> None:
         """Count all from now on, if all is to be counted: the program has not begun yet."""
@@ -109,10 +113,12 @@ class AllocationWatch:
             limits.append(no_role(_ROLE, figures.waits or "the time was too short for a burst", "watch for longer"))
         if figures.stopped:
             limits.append(unseen_role(_ROLE, figures.unseen, "gomem itself was stopped"))
-        watch = Watch(
-            self._complete and not figures.stopped, figures.bursts, figures.seconds, self._budget, self._price
-        )
-        section = self._sums.section(watch, seconds, _name_by(self._finders())) if figures.bursts else None
+        price = self._probes.average_price() if self._probes.price is not None else None
+        complete = self._complete and not figures.stopped
+        watch = Watch(complete, figures.bursts, figures.seconds, self._budget, price)
+        section = None
+        if figures.bursts:
+            section = self._sums.section(watch, seconds, _name_by(self._finders()), self._call_sites().site)
         self.close()
         return section, limits
 
@@ -124,6 +130,7 @@ class AllocationWatch:
         """Take the probes off and free what is held. Idempotent."""
         if not self._last_hits:
             self._burster.stop()
+            self._average = self._probes.average_price()
             self._last_hits = self._probes.probes()
         self._probes.close()
         if self._memory is not None:
@@ -135,11 +142,37 @@ class AllocationWatch:
 
     def _take(self, piece: Slice) -> None:
         """Take what was counted in a burst, and what the runtime has counted until now."""
-        counts, runtime = self._probes.counts(), self._allocated()
+        counts, runtime = self._probes.counts().at_sites(self._site_of), self._allocated()
         if piece.last and not piece.seconds:
             self._sums.end(counts, runtime)
         else:
             self._sums.add(counts, runtime)
+
+    def _site_of(self, stack: int) -> int:
+        """Return the number of the call site that a stack is of."""
+        known = self._sites.get(stack)
+        if known is None:
+            addresses = self._probes.stacks.addresses(stack)
+            if not addresses:
+                return NO_SITE
+            known = self._sites[stack] = self._call_sites().number(addresses)
+        return known
+
+    def _call_sites(self) -> CallSites:
+        """Return the call sites of the program, by what its own file says of its code."""
+        if self._places is None:
+            self._places = CallSites(self._symbols())
+        return self._places
+
+    def _symbols(self) -> Symbols | None:
+        exe, functions = self._program.executable, self._program.functions
+        bias = self._inspector.bias if self._inspector is not None else None
+        if exe is None or functions is None or bias is None:
+            return None
+        try:
+            return Symbols(Symbolizer.of(exe, functions), bias)
+        except GomemError:
+            return None
 
     def _allocated(self) -> Allocated | None:
         """Return what the runtime has counted; None where that cannot be read, for now or at all."""

@@ -9,6 +9,7 @@ from gomem.tracer.report import (
     AddressLimits,
     AllocationClass,
     Allocations,
+    AllocationSite,
     AllocationType,
     Arena,
     Caches,
@@ -485,6 +486,16 @@ def allocating() -> Report:
                        about(9.6e6, 0.06), about(154e6, 0.06)),
         AllocationType(None, 0xC000012340, True, 3, 196_608, about(1_800, 0.9), about(118e6, 0.9)),
     ]  # fmt: skip
+    encode = "encoding/json.(*encodeState)." + "reflectValue" * 6
+    sites = [
+        AllocationSite("main.(*server).open", "/src/shop/server.go", 214, None, 21_400, 21_400 * 48,
+                       about(12.9e6, 0), about(619.2e6, 0)),
+        AllocationSite("strconv.FormatInt", "/usr/lib/go/src/strconv/itoa.go", 29, None, 40_302, 349_000,
+                       about(24.2e6, 0.041), about(230e6, 0.044)),
+        AllocationSite(encode, "/usr/lib/go/src/encoding/json/encode.go", 1021, None, 16_010, 256_160,
+                       about(9.6e6, 0.06), about(154e6, 0.06)),
+        AllocationSite(None, None, None, 0x7F12_0000_1234, 3, 196_608, about(1_800, 0.9), about(118e6, 0.9)),
+    ]  # fmt: skip
     runtime_objects = sum(row.runtime_objects or 0 for row in classes)
     seen = sum(row.scan + row.noscan + row.tiny for row in classes)
     return replace(
@@ -494,6 +505,7 @@ def allocating() -> Report:
             objects=seen, asked=sum(row.asked for row in classes), zero_size=12, runtime_objects=runtime_objects,
             runtime_bytes=sum(row.runtime_bytes or 0 for row in classes), coverage=seen / runtime_objects,
             classes=classes, types=types, more_types=2, more_objects=7, more_bytes=1_212, untold_objects=0,
+            sites=sites, more_sites=1, more_site_objects=3, more_site_bytes=640, unsited_objects=4,
             unseen_classes=31,
         ),
     )  # fmt: skip

@@ -27,7 +27,7 @@ def drive(
     windows: list[tuple[float, float]] = []
     began: float | None = None
     while now < seconds:
-        on = schedule.decide(now, now * threads, int(hits))
+        on = schedule.decide(now, now * threads, hits * PRICE)
         if on and began is None:
             began = now
         if not on and began is not None:
@@ -42,14 +42,14 @@ def drive(
 
 
 def test_what_costs_little_stays_on() -> None:
-    cost, windows = drive(BurstSchedule(0.01, PRICE, Random(1)), 60, 5_000)
+    cost, windows = drive(BurstSchedule(0.01, Random(1)), 60, 5_000)
     assert len(windows) == 1
     assert windows[0][1] == pytest.approx(60, abs=0.1)
     assert cost < 0.6
 
 
 def test_what_is_hit_all_the_time_is_on_for_short_bursts_within_its_share() -> None:
-    cost, windows = drive(BurstSchedule(0.01, PRICE, Random(2)), 300, 1_000_000, late=0.03)
+    cost, windows = drive(BurstSchedule(0.01, Random(2)), 300, 1_000_000, late=0.03)
     assert len(windows) > 30
     assert all(end - begin < 0.05 for begin, end in windows)
     # The share of the time, and what it begins with.
@@ -57,14 +57,14 @@ def test_what_is_hit_all_the_time_is_on_for_short_bursts_within_its_share() -> N
 
 
 def test_the_share_is_of_the_cpu_time_of_all_threads() -> None:
-    one, _ = drive(BurstSchedule(0.01, PRICE, Random(2)), 200, 1_000_000, step=0.0005)
-    four, _ = drive(BurstSchedule(0.01, PRICE, Random(2)), 200, 4_000_000, threads=4, step=0.0005)
+    one, _ = drive(BurstSchedule(0.01, Random(2)), 200, 1_000_000, step=0.0005)
+    four, _ = drive(BurstSchedule(0.01, Random(2)), 200, 4_000_000, threads=4, step=0.0005)
     assert 3 * one < four < 4 * 200 * 0.01
 
 
 def test_bursts_begin_at_random_moments() -> None:
     def beginnings(seed: int) -> list[float]:
-        return [begin for begin, _ in drive(BurstSchedule(0.01, PRICE, Random(seed)), 100, 1_000_000)[1]]
+        return [begin for begin, _ in drive(BurstSchedule(0.01, Random(seed)), 100, 1_000_000)[1]]
 
     some, others = beginnings(1), beginnings(2)
     assert some[0] != others[0]
@@ -73,13 +73,13 @@ def test_bursts_begin_at_random_moments() -> None:
 
 
 def test_a_whole_budget_never_takes_them_off() -> None:
-    _, windows = drive(BurstSchedule(1.0, 1.0, Random(1)), 10, 1_000_000)
+    _, windows = drive(BurstSchedule(1.0, Random(1)), 10, 1_000_000)
     assert len(windows) == 1
 
 
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="leaves nothing"):
-        BurstSchedule(0.0, PRICE, Random(1))
+        BurstSchedule(0.0, Random(1))
 
 
 class Uprobes:
@@ -109,9 +109,9 @@ class Uprobes:
     def count(self, *, on: bool) -> None:
         self.done.append("count" if on else "rest")
 
-    def all_hits(self) -> int:
+    def spent(self) -> float:
         self.hits += 10_000
-        return self.hits
+        return self.hits * PRICE
 
 
 class Clock:
@@ -124,7 +124,7 @@ class Clock:
 
 
 def burster(uprobes: Uprobes, share: float, slices: list[Slice]) -> Burster:
-    schedule = BurstSchedule(share, 1e-6, Random(1))
+    schedule = BurstSchedule(share, Random(1))
     clock = Clock()
     return Burster(
         uprobes, uprobes, schedule, 1, lambda: uprobes.done.append("begins"), slices.append,  # type: ignore[arg-type]
@@ -161,12 +161,12 @@ def test_bursts_come_and_go_by_themselves() -> None:
             enough.set()
 
     clock = Clock(0.5)
-    schedule = BurstSchedule(0.05, 1e-5, Random(1))
+    schedule = BurstSchedule(0.05, Random(1))
     one = Burster(
         uprobes, uprobes, schedule, 1, lambda: None, take,  # type: ignore[arg-type]
         clock=clock, cpu_seconds=lambda pid: clock.now,
     )  # fmt: skip
-    uprobes.all_hits = lambda: len(uprobes.done) * 10_000  # type: ignore[method-assign]
+    uprobes.spent = lambda: len(uprobes.done) * 0.1  # type: ignore[method-assign]
     one.begin()
     until(enough)
     one.stop()

@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gomem.tracer.events.allocations import ROW_TINY, ROW_ZERO, ROWS, SUM, AllocationCounts, counts_of, no_allocations
+from gomem.tracer.events.allocations import (
+    NO_SITE,
+    ROW_TINY,
+    ROW_ZERO,
+    ROWS,
+    SUM,
+    AllocationCounts,
+    counts_of,
+    no_allocations,
+)
 from gomem.tracer.layout.tables import table_for
-from gomem.tracer.model.allocations import TOP_TYPES, AllocationSums, Watch
+from gomem.tracer.model.allocations import TOP_SITES, TOP_TYPES, AllocationSums, Watch
 from gomem.tracer.report import Allocations
 from gomem.tracer.runtime.allocated import Allocated
 from gomem.tracer.runtime.size_classes import SizeClasses
@@ -22,13 +31,13 @@ ALL = Watch(complete=True, bursts=1, seconds=10.0, budget=1.0, hit_seconds=1e-6)
 Seen = dict[tuple[int, int], tuple[int, int, int]]
 
 
-def counts(types: Seen) -> AllocationCounts:
+def counts(types: Seen, sites: Seen | None = None) -> AllocationCounts:
     """Return counts whose rows are the sums over types."""
     rows = np.zeros(ROWS, SUM)
     for (_, row), sums in types.items():
         for name, value in zip(("count", "asked", "pages"), sums, strict=True):
             rows[name][row] += value
-    return AllocationCounts(rows, types)
+    return AllocationCounts(rows, types, sites=sites or {})
 
 
 def plus(one: Seen, other: Seen) -> Seen:
@@ -48,7 +57,7 @@ def runtime(tiny: int = 0, large: int = 0, large_bytes: int = 0, **small: int) -
 
 def section(sums: AllocationSums, watch: Watch = BURSTS) -> Allocations:
     names = {NODE: "main.node", LEAF: "main.leaf", BIG: "main.big"}
-    return sums.section(watch, 10.0, names.get)
+    return sums.section(watch, 10.0, names.get, lambda site: (f"main.f{site}", "/src/main.go", 10 * site, 0))
 
 
 def test_where_all_was_seen_nothing_is_estimated() -> None:
@@ -170,15 +179,71 @@ def test_types_beyond_the_first_are_summed_up() -> None:
     assert found.more_bytes == 48 * found.more_objects
 
 
-def test_counts_are_summed_over_cpus_and_ours_are_left_out() -> None:
-    rows, untold = np.zeros((2, ROWS), SUM), np.zeros(2, SUM)
-    rows["count"][:, 10], rows["count"][0, 253], untold["count"] = (3, 4), 9, (1, 1)
-    sums = np.zeros((2, 2), SUM)
-    sums["count"], sums["asked"] = ((3, 4), (9, 0)), ((10, 20), (1, 1))
-    found = counts_of(rows, np.array([NODE << 8 | 10, 5 << 8 | 253], np.uint64), sums, untold)
-    assert found.rows["count"].sum() == 7
-    assert found.types == {(NODE, 10): (7, 30, 0)}
-    assert found.untold == (2, 0, 0)
+def arrays(kept: dict[tuple[int, int], tuple[int, int, int]]) -> tuple[object, object, object]:
+    """Return stacks, keys and sums of what a kernel has kept, by stack and key."""
+    stacks, keys = (np.array([pair[at] for pair in kept], np.uint64) for at in (0, 1))
+    return stacks, keys, np.array(list(kept.values()), SUM)
+
+
+def test_counts_are_told_by_type_and_by_stack_and_our_own_hits_are_left_out() -> None:
+    rows = np.zeros(ROWS, SUM)
+    rows["count"][[10, 5, 253]] = 16, 2, 9
+    kept = {(7, NODE << 8 | 10): (4, 40, 0), (8, NODE << 8 | 10): (3, 30, 0), (8, LEAF << 8 | 10): (2, 20, 0),
+            (8, LEAF << 8 | 5): (2, 10, 0), (9, 5 << 8 | 253): (9, 9, 0)}  # fmt: skip
+    others = np.array([NODE << 8 | 10], np.uint64), np.array([(5, 50, 0)], SUM)
+    found = counts_of(rows, arrays(kept), others, np.array((2, 20, 0), SUM))  # type: ignore[arg-type]
+    assert found.rows["count"].sum() == 18
+    assert found.types == {(NODE, 10): (12, 120, 0), (LEAF, 10): (2, 20, 0), (LEAF, 5): (2, 10, 0)}
+    assert found.untold == (2, 20, 0)
+    assert {key: sums[0] for key, sums in found.sites.items()} == {(7, 10): 4, (8, 10): 5, (8, 5): 2, (NO_SITE, 10): 7}
+
+
+def test_stacks_of_one_call_site_are_summed_up() -> None:
+    found = counts({(NODE, 10): (9, 90, 0)}, {(70, 10): (4, 40, 0), (71, 10): (3, 30, 0), (NO_SITE, 10): (2, 20, 0)})
+    assert found.at_sites(lambda stack: stack // 10).sites == {(7, 10): (7, 70, 0), (NO_SITE, 10): (2, 20, 0)}
+
+
+def test_call_sites_are_estimated_as_types_are() -> None:
+    """Site 1 makes objects of 48 bytes, site 2 those of 16 and, in the busier second half, half of the former."""
+    sums = AllocationSums(SIZES)
+    sums.begin(runtime())
+    first: Seen = {(1, 10): (100, 4800, 0), (2, 5): (300, 4800, 0)}
+    sums.add(counts(first, first), runtime(c5=1_000, c2=3_000))
+    second: Seen = {(1, 10): (40, 1920, 0), (2, 10): (40, 1920, 0)}
+    both = plus(first, second)
+    sums.add(counts(both, both), runtime(c5=11_000, c2=3_000))
+    found = section(sums)
+    assert [(row.function, row.file, row.line, row.address) for row in found.sites] == [
+        ("main.f2", "/src/main.go", 20, None), ("main.f1", "/src/main.go", 10, None),
+    ]  # fmt: skip
+    estimates = [(row.estimated_objects, row.estimated_bytes) for row in found.sites]
+    assert [(one.value, other.value) for one, other in estimates if one and other] == [
+        (8_000, 288_000), (6_000, 288_000),
+    ]  # fmt: skip
+    assert [(row.objects, row.bytes) for row in found.sites] == [(340, 6720), (140, 6720)]
+
+
+def test_what_has_no_call_site_is_part_of_the_whole_and_told_apart() -> None:
+    sums = AllocationSums(SIZES)
+    sums.begin(runtime())
+    types: Seen = {(NODE, 10): (100, 4800, 0), (0, ROW_ZERO): (5, 0, 0)}
+    sites: Seen = {(1, 10): (75, 3600, 0), (NO_SITE, 10): (25, 1200, 0), (NO_SITE, ROW_ZERO): (5, 0, 0)}
+    sums.add(counts(types, sites), runtime(c5=1_000))
+    found = section(sums)
+    (row,) = found.sites
+    assert row.estimated_objects is not None
+    assert row.estimated_objects.value == 750
+    assert found.unsited_objects == 25
+
+
+def test_call_sites_beyond_the_first_are_summed_up() -> None:
+    sums = AllocationSums(SIZES)
+    many: Seen = {(at, 10): (at, 48 * at, 0) for at in range(1, TOP_SITES + 11)}
+    sums.end(counts(many, many), None)
+    found = section(sums, ALL)
+    assert len(found.sites) == TOP_SITES
+    assert found.sites[0].function == f"main.f{TOP_SITES + 10}"
+    assert (found.more_sites, found.more_site_objects, found.more_site_bytes) == (10, 55, 48 * 55)
 
 
 def test_what_came_since_is_the_difference() -> None:

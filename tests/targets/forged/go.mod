@@ -1,0 +1,3 @@
+module example.org/forged
+
+go 1.19
