@@ -27,6 +27,9 @@ def test_a_program_that_does_nothing_but_allocate_is_counted_in_bursts_within_th
     (first, *_) = found["types"]
     assert first["name"] == "main.object"
     assert first["estimated_objects"]["value"] > 0.9 * found["runtime_objects"]
+    (site, *_) = found["sites"]
+    assert (site["function"], site["file"].rpartition("/")[2]) == ("main.escape", "main.go")
+    assert site["estimated_objects"]["value"] > 0.9 * found["runtime_objects"]
     assert 1e-8 < found["hit_seconds"] < 1e-4
     hits = sum(probe["hits"] for probe in report["overhead"]["probes"] if probe["role"] == "mallocgc")
     assert hits >= found["objects"]
@@ -62,6 +65,10 @@ def test_a_command_is_counted_from_its_first_object_on() -> None:
     assert report["allocations"]["complete"]
     assert made <= row["objects"] < 1.5 * made
     assert {"runtime.g", "runtime.p"} & {row["name"] for row in report["allocations"]["types"]}
+    # It has ended meanwhile: what its code is, its file says.
+    (site,) = [site for site in report["allocations"]["sites"] if site["function"] == "main.escape"]
+    # What the runtime takes for itself when it preempts a function is of that function's stack, too.
+    assert row["objects"] <= site["objects"] < row["objects"] + 100
 
 
 def test_where_allocations_cannot_be_had_the_report_says_so() -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gomem.tracer.binary.symbols import Frame, told
 from gomem.tracer.profile.stacks import GOEXIT, RUNTIME, Symbols
+from gomem.tracer.report.profile import Line
 
 # What C code calls; behind it there are no frames of Go.
 _FROM_C = {"runtime.cgocallback", "runtime.mstart", "runtime.rt0_go", GOEXIT}
@@ -28,9 +29,11 @@ class CallSite(NamedTuple):
 class CallSites:
     """The call sites of a program, each with a number, in the order in which they were met."""
 
-    def __init__(self, symbols: Symbols | None) -> None:
-        """`symbols` None: nothing is known of its code."""
+    def __init__(self, symbols: Symbols | None, of_runtime: int | None = None) -> None:
+        """`symbols` None: nothing is known of its code. `of_runtime`: the address of a function of package runtime."""
         self._symbols = symbols
+        frames = symbols.frames(of_runtime) if symbols is not None and of_runtime is not None else ()
+        self._directory = frames[-1].line.file.rpartition("/")[0] if frames else ""
         self._numbers: dict[CallSite, int] = {}
         self._sites: list[CallSite] = []
 
@@ -63,11 +66,16 @@ class CallSites:
                 return CallSite(None, address=address - 1)
             for frame in told(frames, callee):
                 callee = frame.line.function
-                if not callee.startswith(RUNTIME):
+                if not self._is_runtime(frame.line):
                     return _of(frame)
                 if callee != GOEXIT:
                     outermost = frame
         return _of(outermost) if outermost is not None else CallSite(None, address=addresses[0] - 1)
+
+    def _is_runtime(self, line: Line) -> bool:
+        """Tell whether a function is in package runtime: reflect.unsafe_New is too, under another package's name."""
+        directory = line.file.rpartition("/")[0]
+        return line.function.startswith(RUNTIME) or (bool(directory) and directory == self._directory)
 
 
 def _of(frame: Frame) -> CallSite:

@@ -142,7 +142,8 @@ class AllocationWatch:
 
     def _take(self, piece: Slice) -> None:
         """Take what was counted in a burst, and what the runtime has counted until now."""
-        counts, runtime = self._probes.counts().at_sites(self._site_of), self._allocated()
+        runtime = self._allocated()  # it goes on meanwhile
+        counts = self._probes.counts().at_sites(self._site_of)
         if piece.last and not piece.seconds:
             self._sums.end(counts, runtime)
         else:
@@ -161,18 +162,19 @@ class AllocationWatch:
     def _call_sites(self) -> CallSites:
         """Return the call sites of the program, by what its own file says of its code."""
         if self._places is None:
-            self._places = CallSites(self._symbols())
+            self._places = self._find_call_sites()
         return self._places
 
-    def _symbols(self) -> Symbols | None:
+    def _find_call_sites(self) -> CallSites:
         exe, functions = self._program.executable, self._program.functions
         bias = self._inspector.bias if self._inspector is not None else None
         if exe is None or functions is None or bias is None:
-            return None
+            return CallSites(None)
+        allocator = next((function.entry + bias for function in functions.lookup("runtime.mallocgc")), None)
         try:
-            return Symbols(Symbolizer.of(exe, functions), bias)
+            return CallSites(Symbols(Symbolizer.of(exe, functions), bias), allocator)
         except GomemError:
-            return None
+            return CallSites(None)
 
     def _allocated(self) -> Allocated | None:
         """Return what the runtime has counted; None where that cannot be read, for now or at all."""

@@ -3,13 +3,14 @@
 //
 //	a  allocate: as said below
 //	p  write what the heap profile says, a line "objects bytes file:line function" for each call site, which is the first
-//	   function of a stack that is not the runtime's, the inlined ones too; then an empty line
+//	   function of a stack that is not in package runtime, the inlined ones too; then an empty line
 //
 // The profile counts of objects for the tiny allocator only those that begin a block.
 package main
 
 import (
 	"os"
+	"path"
 	"reflect"
 	"runtime"
 	"runtime/debug"
@@ -139,12 +140,20 @@ func allocate() {
 	}
 }
 
+// Reflect.unsafe_New is in package runtime, too. Up to Go 1.25 profiles leave it out, as they do mallocgc's caller.
+var runtimeAt = func() string {
+	file, _ := runtime.FuncForPC(reflect.ValueOf(runtime.GC).Pointer()).FileLine(0)
+	return path.Dir(file)
+}()
+
 func siteOf(stack []uintptr) (place, bool) {
 	frames := runtime.CallersFrames(stack)
 	for {
 		frame, more := frames.Next()
 		name := frame.Function
-		if name != "" && !strings.HasPrefix(name, "runtime.") && !strings.HasPrefix(name, "internal/runtime/") {
+		runtimes := strings.HasPrefix(name, "runtime.") || strings.HasPrefix(name, "internal/runtime/") ||
+			path.Dir(frame.File) == runtimeAt
+		if name != "" && !runtimes {
 			return place{frame.File, frame.Line, name}, true
 		}
 		if !more {

@@ -25,7 +25,10 @@ CODE = {
     220: ["runtime.add", "main.work"],
     230: ["*main.(*T).Made"],
     240: ["runtime/debug.Stack"],
+    250: ["reflect.unsafe_New"],
+    260: ["reflect.New"],
 }
+FILES = {"reflect.unsafe_New": "/go/src/runtime/malloc.go", "runtime.newobject": "/go/src/runtime/malloc.go"}
 
 
 class Table:
@@ -35,14 +38,15 @@ class Table:
 
     def frames(self, address: int) -> tuple[Frame, ...]:
         names = CODE.get(address, [])
+        lines = [Line(name.strip("*"), FILES.get(name, "/src/f.go"), address) for name in names]
         return tuple(
-            Frame(address, Line(name.strip("*"), "f.go", address), 0, at + 1 < len(names), name.startswith("*"))
-            for at, name in enumerate(names)
+            Frame(address, line, 0, at + 1 < len(names), name.startswith("*"))
+            for at, (name, line) in enumerate(zip(names, lines, strict=True))
         )
 
 
 def site(*calls: int) -> CallSite:
-    sites = CallSites(Symbols(Table(), BIAS))  # type: ignore[arg-type]
+    sites = CallSites(Symbols(Table(), BIAS), 100 + BIAS)  # type: ignore[arg-type]
     return sites.site(sites.number([call + 1 + BIAS for call in calls]))
 
 
@@ -55,6 +59,7 @@ def site(*calls: int) -> CallSite:
         ((100, 220), "main.work"),  # what is inlined of the runtime is the runtime's
         ((100, 230, 200), "main.work"),  # the compiler's own code stands nowhere in the source
         ((100, 240), "runtime/debug.Stack"),
+        ((250, 260, 200), "reflect.New"),  # which is in package runtime under reflect's name
         ((130, 140, 150), "runtime.newproc1"),
         ((130, 160, GARBAGE), "runtime.cgocallback"),
         ((200, GARBAGE), "main.work"),
@@ -67,7 +72,7 @@ def test_a_stack_is_counted_for_the_first_function_that_is_not_the_runtimes(
 
 
 def test_the_line_is_that_of_the_call() -> None:
-    assert site(100, 210) == CallSite("main.inner", "f.go", 210, 0)
+    assert site(100, 210) == CallSite("main.inner", "/src/f.go", 210, 0)
 
 
 @pytest.mark.parametrize("calls", [(GARBAGE,), (100, GARBAGE), (GARBAGE, 200)])
