@@ -35,8 +35,8 @@ _LASTING = (TargetError, LayoutError, BinaryError, NotPermitted)  # another try 
 
 
 @dataclass(slots=True)
-class _Try:
-    """The profiles of a process, or why there are none, when its thread is done."""
+class Outcome:
+    """The profiles that were taken of a process, or why there are none; `lasting`: and there will be none soon."""
 
     of: Followed
     profiles: dict[str, Kept] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Taking:
         self.budget = CpuBudget(_BURST, share)
         self._programs = programs
         self._complain = complain
-        self._jobs: Jobs[_Try] = Jobs("gomem-black-box", _PATIENCE)
+        self._jobs: Jobs[Outcome] = Jobs("gomem-black-box", _PATIENCE)
 
     @property
     def busy(self) -> bool:
@@ -64,9 +64,9 @@ class Taking:
         if self.busy:
             self._jobs.wait(wait)
         for job in self._jobs.finished():
-            _keep(job.owner, followed)
+            keep(job.owner, followed)
         if self._jobs.free_for_all and (one := self._whose_turn(followed)) is not None:
-            begun = _Try(one)
+            begun = Outcome(one)
             self._jobs.begin(begun, partial(self._take, begun))
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Taking:
         one = next_one((one for one in followed if one not in stuck), now)
         return one if one is not None and (is_urgent(one, now) or self.budget.is_open(_RESERVE)) else None
 
-    def _take(self, begun: _Try) -> None:
+    def _take(self, begun: Outcome) -> None:
         """Take both profiles of a process, in a thread that may have to wait."""
         spent, target = time.thread_time(), begun.of.target
         kinds: dict[str, Callable[[Inspector], Profile]] = {HEAP: partial(heap_profile, cycle="active")}
@@ -96,7 +96,7 @@ class Taking:
         if max((kept.size for kept in begun.profiles.values()), default=0) > _LARGE:
             return_free_memory()
 
-    def _take_one(self, begun: _Try, file: str, take: Callable[[], bytes]) -> None:
+    def _take_one(self, begun: Outcome, file: str, take: Callable[[], bytes]) -> None:
         began = time.monotonic()
         try:
             begun.profiles[file] = Kept(take(), began)
@@ -109,23 +109,24 @@ class Taking:
             begun.lasting = True
 
 
-def _keep(done: _Try, followed: Collection[Followed]) -> None:
-    """Keep what was taken of a process; a try that gave no heap profile leaves the one that was there."""
-    one, heap = done.of, done.profiles.get(HEAP)
+def keep(done: Outcome, followed: Collection[Followed]) -> None:
+    """Keep what was taken of a process; what could not be taken leaves what was there."""
+    one = done.of
     if sum(kept.size for kept in done.profiles.values()) > _LARGEST:
         done.profiles.clear()
         done.why_none = dict.fromkeys((HEAP, GOROUTINES), f"they have more than {_LARGEST >> 20} MB")
         done.lasting = True
-    if heap is not None and done.profiles:
+    heap = done.profiles.get(HEAP)
+    if heap is not None:
         one.age.took(heap.taken, one.near)
     else:
         one.age.failed(time.monotonic(), lasting=done.lasting)
-    if heap is not None or HEAP not in one.profiles:
-        one.profiles, one.why_none = done.profiles, done.why_none
-        _bound(followed)
+    one.profiles = {**one.profiles, **done.profiles}
+    one.why_none = done.why_none
+    bound(followed)
 
 
-def _bound(followed: Collection[Followed]) -> None:
+def bound(followed: Collection[Followed]) -> None:
     """Let go of the profiles of those that are farthest from their limits, while all take too much."""
     excess = sum(one.profile_bytes for one in followed) - _MOST_BYTES
     for one in sorted(followed, key=lambda one: one.near):

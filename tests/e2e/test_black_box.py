@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,9 @@ def test_of_a_process_that_the_oom_killer_ends_the_last_state_is_left_and_its_pr
     ages = {part["file"]: part["age_seconds"] for part in ended["parts"]}
     assert ages.keys() == box.files - {"how-it-ended.json"}
     assert all(0 <= age < 30 for age in ages.values())
+    for part in ended["parts"]:
+        taken, noticed = (datetime.fromisoformat(at) for at in (part["taken_at"], ended["noticed_at"]))
+        assert abs((noticed - taken).total_seconds() - part["age_seconds"]) < 0.01
 
     validate(box.report)
     assert not broken_rules(box.report)

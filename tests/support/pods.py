@@ -70,16 +70,18 @@ def contained(
     init: int | None = None,
     without: str | None = None,
     scratch: bool = False,
+    volumes: Mapping[str, Path] | None = None,
 ) -> Iterator[list[str]]:
     """Yield the words that run `command` in a container with the rights of the securityContext `security`.
 
     `init`: of the sandbox whose PID and network namespaces it joins; None: the host's PID namespace (hostPID), and a
     network of its own.
-    `without`: a capability to leave out. `scratch`: an empty, writable /tmp.
+    `without`: a capability to leave out. `scratch`: an empty, writable /tmp. `volumes`: directories by where it has
+    them, to write into.
     """
     with tempfile.TemporaryDirectory(prefix="gomem-pod-") as directory:
         script = Path(directory) / "run"
-        script.write_text(_script(directory, command, security, without, scratch))
+        script.write_text(_script(directory, command, security, without, scratch, volumes or {}))
         shell = ["sh", "-e", str(script)]
         if init is None:
             yield ["unshare", "--mount", "--net", "--ipc", "--uts", "--propagation=private", "--", *shell]
@@ -89,7 +91,12 @@ def contained(
 
 
 def _script(
-    directory: str, command: Sequence[object], security: Mapping[str, Any], without: str | None, scratch: bool
+    directory: str,
+    command: Sequence[object],
+    security: Mapping[str, Any],
+    without: str | None,
+    scratch: bool,
+    volumes: Mapping[str, Path],
 ) -> str:
     root = f"{directory}/root"
     python = Path(os.path.realpath(sys.executable)).parents[1]
@@ -106,6 +113,8 @@ def _script(
     lines += [f"touch {root}/dev/{name}; mount --bind /dev/{name} {root}/dev/{name}" for name in ("null", "urandom")]
     if scratch:
         lines.append(f"mount -t tmpfs none {root}/tmp")
+    for point, path in volumes.items():
+        lines += [f"mkdir -p {root}{point}", f"mount --bind {path} {root}{point}"]
     if security.get("readOnlyRootFilesystem"):
         lines.append(f"mount -o remount,ro {root}")
     user = int(security.get("runAsUser", 0))

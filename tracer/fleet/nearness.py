@@ -30,6 +30,15 @@ def nearness(report: Report, cgroup: CgroupMemory | None, available: int | None)
     return max(_shares(report, cgroup, available), default=None)
 
 
+def will_be_near(near: float, before: float | None, seconds: float, ahead: float) -> bool:
+    """Tell whether a process is near a limit, or will be in `ahead` seconds if it goes on as it did.
+
+    `before`: its nearness so many `seconds` ago, None if that is not known.
+    """
+    growth = max(near - before, 0.0) / seconds if before is not None and seconds > 0 else 0.0
+    return near + growth * ahead >= NEAR
+
+
 def _shares(report: Report, cgroup: CgroupMemory | None, available: int | None) -> Iterator[float]:
     resident = report.resident
     anonymous = (resident.anonymous or 0) if resident is not None else 0

@@ -16,13 +16,13 @@ from gomem.tracer.fleet.cgroups import Cgroups
 from gomem.tracer.fleet.counts import Counts
 from gomem.tracer.fleet.leavings import Leavings
 from gomem.tracer.fleet.member import Member, Visitor, view_of
-from gomem.tracer.fleet.nearness import NEAR, machine_available, nearness
+from gomem.tracer.fleet.nearness import machine_available, nearness, will_be_near
 from gomem.tracer.fleet.roster import Roster
 from gomem.tracer.fleet.schedule import Pace, Turns
 from gomem.tracer.fleet.session import FleetSession
 from gomem.tracer.fleet.shedding import Shedding
 from gomem.tracer.fleet.silence import Silence
-from gomem.tracer.fleet.view import TargetState
+from gomem.tracer.fleet.view import TargetState, TargetView
 from gomem.tracer.process.jobs import Job, Jobs
 
 AFTER_A_BUG = 300.0  # seconds until a process that we failed at is tried again
@@ -212,10 +212,10 @@ class Visits:
         following.belongs_to(member.found.workload)
         self._cgroups.joined(member.found.pid, member.opened, member.found.workload)
         near = self._nearness(member, following) if self._minds_limits else None
+        is_near = near is not None and self._will_be_near(near, member.view, following.view)
         member.view = replace(following.view, cgroup=member.cgroup, near=near)
         member.opened = None
         member.failures = 0
-        is_near = near is not None and near >= NEAR
         gap = self._pace.gap(following.last_cost, suspicious=following.suspicious, near=is_near)
         member.due = time.monotonic() + (min(gap, self._pace.first_gap()) if first else gap)
 
@@ -225,6 +225,11 @@ class Visits:
         if view.report is None or view.state is TargetState.UNREADABLE:
             return None
         return nearness(view.report, self._cgroups.memory_of(member.found.pid), machine_available())
+
+    def _will_be_near(self, near: float, before: TargetView, now: TargetView) -> bool:
+        """Tell whether it would be near a limit at the next look that came as usual."""
+        seconds = now.looked - before.looked if now.looked is not None and before.looked is not None else 0.0
+        return will_be_near(near, before.near, seconds, self._pace.effective_interval)
 
     def _postpone(self, member: Member, state: TargetState, why: str) -> None:
         member.view = replace(member.view, state=state, why=why)

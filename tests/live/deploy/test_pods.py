@@ -7,9 +7,11 @@ another user.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +21,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.black_boxes import boxes
 from tests.support.builds import build
 from tests.support.command import executable
 from tests.support.kustomize import KUSTOMIZE, built
@@ -89,7 +92,13 @@ class Pod:
 
 @contextmanager
 def pod(
-    overlay: str, tmp_path: Path, *words: str, shared: bool, without: str | None = None, user: int = USER
+    overlay: str,
+    tmp_path: Path,
+    *words: str,
+    shared: bool,
+    without: str | None = None,
+    user: int = USER,
+    volumes: Mapping[str, Path] | None = None,
 ) -> Iterator[Pod]:
     """Run a target and gomem as the containers of an overlay, in one pod if `shared`, else on one node."""
     confined = [sys.executable, "-m", "tests.support.under_seccomp", PROFILE]
@@ -99,7 +108,9 @@ def pod(
     churn = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", str(visible(tmp_path)), *CHURN]
     with sandbox() as init:
         target = subprocess.Popen(in_sandbox(init, *churn), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        context = contained(arguments, security(overlay), init=init if shared else None, without=without)
+        context = contained(
+            arguments, security(overlay), init=init if shared else None, without=without, volumes=volumes
+        )
         try:
             with context as command, log.open("w") as file:
                 process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, text=True)
@@ -141,6 +152,29 @@ def test_with_the_rights_of_the_manifest_a_process_of_another_container_is_follo
         assert info["go_version"] == "go1.25.5"
         wait_until(lambda: sum(v for _, v in running.samples("gomem_tracer_events_total")) > 0, "events", 60)
         assert running.samples("gomem_tracer_info")[0][0]["backend"] == "bpf"
+
+
+def test_a_black_box_is_written_into_the_volume_that_the_manifest_has_for_it(tmp_path: Path) -> None:
+    (only,) = pods(built(KUSTOMIZE / "overlays" / "daemonset-black-box"))
+    words = [word for word in only.container("gomem")["args"] if word.startswith("--black-box")]
+    (mounted,) = only.container("gomem")["volumeMounts"]
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)  # as the kubelet makes an emptyDir
+    with pod(
+        "daemonset-black-box", tmp_path, *words, "--black-box-crashes", shared=False,
+        volumes={mounted["mountPath"]: volume},
+    ) as running:  # fmt: skip
+        running.until_looked_at("followed")
+        pid = int(running.samples("gomem_process_info", process="churn")[0][0]["pid"])
+        os.kill(pid, signal.SIGSEGV)
+        wait_until(lambda: bool(boxes(volume)) and not boxes(volume)[0].path.name.startswith("."), "a black box", 60)
+        (box,) = boxes(volume)
+    assert (box.pid, box.ended["ending"]["exit_code"], box.ended["process"]["process"]) == (pid, 2, "churn")
+    assert volume.stat().st_mode & 0o777 == 0o700
+    assert box.modes == {"drwx------", "-rw-------"}
+    (missing,) = [part["missing"] for part in box.ended["parts"] if part["file"] == "heap.pb.gz"]
+    assert "keeps no heap profile" in missing
 
 
 def test_as_the_same_user_no_right_at_all_is_needed_to_see_states(tmp_path: Path) -> None:

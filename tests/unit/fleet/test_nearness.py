@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from gomem.tracer.fleet.nearness import machine_available, nearness
+from gomem.tracer.fleet.nearness import machine_available, nearness, will_be_near
 from gomem.tracer.kernel.cgroup_memory import CgroupMemory
 from gomem.tracer.report import Cgroup, LimitUse, Report
 from tests.support.samples.reports import grown_and_scavenged, kernel_only
@@ -55,3 +55,13 @@ def test_the_machine_tells_what_is_available() -> None:
     available = machine_available()
     assert available is not None
     assert available > 1 << 20
+
+
+def test_who_grows_so_fast_that_the_next_look_would_find_it_near_its_limit_counts_as_near() -> None:
+    assert will_be_near(0.8, None, 0.0, 15.0)
+    assert not will_be_near(0.79, None, 0.0, 15.0)
+    assert will_be_near(0.5, 0.2, 15.0, 15.0)
+    assert not will_be_near(0.5, 0.3, 15.0, 15.0)
+    assert will_be_near(0.5, 0.4, 3.75, 15.0)
+    assert not will_be_near(0.7, 0.9, 15.0, 15.0)
+    assert not will_be_near(0.7, 0.1, 0.0, 15.0)
