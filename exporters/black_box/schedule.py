@@ -9,8 +9,10 @@ from typing import Protocol, TypeVar
 from gomem.tracer.fleet.nearness import NEAR
 
 AT_REST = 300.0  # seconds between two profiles of a process that is near no limit
-NEAR_ONE = 15.0  # of one that is
-_STEP, _NEAR_STEP = 0.1, 0.04  # of the limit: once so much more of it is used, its profile is old
+NEAR_ONE = 60.0  # of one that is
+_STEP = 0.1  # of the limit: once so much more of it is used, a profile is old
+_NEAR_STEP, _LEAST_STEP = 0.04, 0.005  # the same near a limit; but a quarter of what was left, if that is less
+_NEVER = 2.0  # how overdue the first profile of a process is
 _FAILED = 30.0  # seconds until a process whose profile could not be taken is tried again
 _LASTING = 600.0  # and one that keeps none
 
@@ -39,10 +41,14 @@ class ProfileAge:
         if now < self.not_before:
             return 0.0
         if self.taken is None:
-            return 1.0
-        is_near = near >= NEAR
-        grown = (near - self.near) / (_NEAR_STEP if is_near else _STEP)
-        return max((now - self.taken) / (NEAR_ONE if is_near else AT_REST), grown)
+            return _NEVER
+        by_age = (now - self.taken) / (NEAR_ONE if near >= NEAR else AT_REST)
+        return max(by_age, self.growth(near))
+
+    def growth(self, near: float) -> float:
+        """Return by how many steps a process is nearer to its limit than when the profile was taken."""
+        left = max(min((1 - self.near) / 4, _NEAR_STEP), _LEAST_STEP)
+        return (near - self.near) / (left if near >= NEAR else _STEP)
 
 
 class Candidate(Protocol):
@@ -58,14 +64,16 @@ class Candidate(Protocol):
 
 
 def is_urgent(one: Candidate, now: float) -> bool:
-    """Tell whether a process near a limit has a profile that is old: what is left of a budget is for these."""
-    return one.near >= NEAR and one.age.urgency(one.near, now) >= 1
+    """Tell whether a process near a limit has come nearer since its profile: what is left of a budget is for these."""
+    if one.near < NEAR or now < one.age.not_before:
+        return False
+    return one.age.taken is None or one.age.growth(one.near) >= 1
 
 
 _One = TypeVar("_One", bound=Candidate)
 
 
 def next_one(candidates: Iterable[_One], now: float) -> _One | None:
-    """Return the process whose profile is most overdue, those near a limit first; None if none is due."""
-    due = [(one.near >= NEAR, one.age.urgency(one.near, now), one) for one in candidates]
+    """Return the process whose profile is most overdue, the urgent ones first; None if none is due."""
+    due = [(is_urgent(one, now), one.age.urgency(one.near, now), one) for one in candidates]
     return max((row for row in due if row[1] >= 1), key=lambda row: row[:2], default=(False, 0.0, None))[2]

@@ -42,14 +42,16 @@ def watching(
     settle: float = 0.05,
     patience: float = 5.0,
     workloads: Workloads | None = None,
+    minds_limits: bool = False,
 ) -> Iterator[Watched]:
     """Start a fleet without a thread of its own; its budget is no limit."""
     views: list[FleetView] = []
     complaints: list[tuple[int, Exception]] = []
     discovery = Discovery(selection, settle=settle, scan_every=0.2, patience=patience, workloads=workloads)
     discovery.start()
+    settings = Settings(interval, cpu_budget=1.0, patience=patience, minds_limits=minds_limits)
     fleet = Fleet(
-        discovery, source, "as the test wants it", Settings(interval, cpu_budget=1.0, patience=patience), views.append,
+        discovery, source, "as the test wants it", settings, views.append,
         complain=lambda pid, error: complaints.append((pid, error)),
     )  # fmt: skip
     try:

@@ -24,8 +24,9 @@ def machine_available() -> int | None:
 def nearness(report: Report, cgroup: CgroupMemory | None, available: int | None) -> float | None:
     """Return the share that is used of the limit that is nearest, 1 at the limit; None where nothing is known.
 
-    The limits are that of the memory cgroup, against what the kernel cannot take back; GOMEMLIMIT, against what Go
-    counts for it; and the machine's memory, of which the process could have its RSS and what is `available`, bytes.
+    The limits are that of the memory cgroup, against what the kernel cannot take back; GOMEMLIMIT, against what the
+    collector and the scavenger cannot; and the machine's memory, of which the process could have its RSS and what is
+    `available`, bytes.
     """
     return max(_shares(report, cgroup, available), default=None)
 
@@ -51,6 +52,6 @@ def _shares(report: Report, cgroup: CgroupMemory | None, available: int | None) 
         yield max(held, anonymous) / limit
     use = report.heap.limit_use if report.heap is not None else None
     if use is not None and use.limit:
-        yield use.total / use.limit
+        yield (use.total - use.garbage - use.retained) / use.limit
     if resident is not None and available is not None and resident.total + available > 0:
         yield resident.total / (resident.total + available)

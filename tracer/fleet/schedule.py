@@ -6,8 +6,12 @@ import random
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from gomem.tracer.machine.cpu_budget import CpuBudget
+
 LOOK_SHARE = 0.02  # of one CPU at the most, for one process
 NEAR_SHARE = 0.25  # of the interval, between looks at a process that is near its limit
+HURRY_SHARE = 0.15  # of the budget, for looks that come sooner for that
+_HURRY_BURST = 1.0  # seconds of CPU time for these at once
 SOON = 0.05  # seconds until a look that differed from the model is repeated
 _RETRY = 1.0  # seconds until a process that could not be followed is tried again; twice as long each time
 _LONGEST_RETRY = 60.0
@@ -51,6 +55,10 @@ class Pace:
     cpu_budget: float
     stretch: float = 1.0
     _random: random.Random = field(default_factory=random.Random)
+    _hurry: CpuBudget = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._hurry = CpuBudget(_HURRY_BURST, self.cpu_budget * HURRY_SHARE)
 
     @property
     def effective_interval(self) -> float:
@@ -64,9 +72,13 @@ class Pace:
     def gap(self, cost: float, *, suspicious: bool, near: bool = False) -> float:
         """Return the seconds until the next look at a process, of which the last one took `cost` seconds.
 
-        `near`: it is near one of its limits, so that its last moments may be few.
+        `near`: it is near one of its limits, so that its last moments may be few. As far as a share of the budget goes,
+        which many such processes use up.
         """
-        wanted = SOON if suspicious else self.effective_interval * (NEAR_SHARE if near else 1.0)
+        wanted = SOON if suspicious else self.effective_interval
+        if near and self._hurry.is_open():
+            self._hurry.spend(cost)
+            wanted = min(wanted, self.effective_interval * NEAR_SHARE)
         return max(wanted, cost / LOOK_SHARE)
 
     def retry_gap(self, failures: int) -> float:

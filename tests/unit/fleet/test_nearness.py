@@ -38,7 +38,7 @@ def test_a_cgroup_whose_figures_nobody_reads_has_the_limit_that_the_look_saw() -
 def test_the_nearest_limit_counts() -> None:
     report = grown_and_scavenged()
     assert report.heap is not None
-    use = LimitUse(1000, 700, 700, 0, 0, 0, 0, 0, 0)
+    use = LimitUse(1000, 990, 700, 200, 0, 0, 90, 0, 0)
     with_limit = having(100, 300, replace(report, heap=replace(report.heap, limit_use=use)))
     assert nearness(with_limit, CgroupMemory(500, 1000, None, CACHE), 9700) == 0.7
     assert nearness(with_limit, CgroupMemory(500, 100, None, CACHE), 9700) == 1.0

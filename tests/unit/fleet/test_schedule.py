@@ -18,9 +18,16 @@ def test_a_look_that_differed_from_the_model_is_repeated_soon() -> None:
 def test_a_process_near_a_limit_is_looked_at_more_often_within_its_share() -> None:
     pace = Pace(15.0, 0.05)
     assert pace.gap(0.007, suspicious=False, near=True) == 15.0 * NEAR_SHARE < 15.0
-    assert pace.gap(1.0, suspicious=False, near=True) == 1.0 / LOOK_SHARE
     pace.adapt(5.0, 10)
     assert pace.gap(0.007, suspicious=False, near=True) == 2 * 15.0 * NEAR_SHARE
+    assert pace.gap(1.0, suspicious=False, near=True) == 1.0 / LOOK_SHARE
+
+
+def test_many_that_are_near_a_limit_get_a_share_of_the_budget_and_no_more() -> None:
+    pace = Pace(15.0, 0.05)
+    gaps = [pace.gap(0.007, suspicious=False, near=True) for _ in range(1000)]
+    assert set(gaps) == {15.0 * NEAR_SHARE, 15.0}
+    assert gaps.count(15.0) > 500
 
 
 @given(cost=st.floats(0, 100), suspicious=st.booleans())

@@ -34,6 +34,9 @@ def aged(near: float, taken: float | None, near_then: float | None = None) -> On
         (aged(0.61, 0, 0.5), 1, True),
         (aged(0.83, 0, 0.81), 1, False),
         (aged(0.86, 0, 0.81), 1, True),
+        (aged(0.975, 0, 0.97), 1, False),
+        (aged(0.98, 0, 0.97), 1, True),
+        (aged(1.3, 0, 1.2), 1, True),
         (aged(0.3, 0, 0.9), 1, False),
     ],
 )
@@ -41,14 +44,14 @@ def test_a_profile_is_due_by_age_or_by_growth(one: One, now: float, due: bool) -
     assert (next_one([one], now) is one) is due
 
 
-def test_those_near_a_limit_go_first_and_the_most_overdue_of_them() -> None:
-    rest, old, older = aged(0.2, None), aged(0.85, 80), aged(0.9, 70)
-    assert next_one([rest, old, older], 100) is older
-    assert is_urgent(older, 100)
-    assert not is_urgent(rest, 100)
-    older.age.took(100, 0.9)
-    old.age.took(100, 0.85)
-    assert next_one([rest, old, older], 101) is rest
+def test_those_that_come_nearer_to_a_limit_go_first_and_then_the_most_overdue() -> None:
+    new, steady, moving = aged(0.2, None), aged(0.9, 0), aged(0.9, 99, 0.82)
+    assert [is_urgent(one, 100) for one in (new, steady, moving)] == [False, False, True]
+    assert next_one([new, steady, moving], 100) is moving
+    moving.age.took(100, 0.9)
+    assert next_one([new, steady, moving], 101) is new
+    assert next_one([new, steady, moving], 2.5 * NEAR_ONE) is steady
+    assert is_urgent(aged(0.9, None), 100)
 
 
 def test_who_failed_is_left_alone_for_a_while_and_who_keeps_no_profile_for_longer() -> None:
