@@ -28,7 +28,7 @@ from gomem.tracer.runtime.size_classes import SizeClasses
 
 SOURCE = Path(__file__).parent / "programs" / "allocations.c"
 _MOST_TYPES = 1 << 14  # pairs of a type and a size class, of what has no room with its stack
-_DEPTH = 16  # return addresses: the runtime's own functions, and some that call them
+_DEPTH = 16  # return addresses at most: the runtime's own functions are a dozen deep at worst
 _PROBES = 256  # bpf/programs/allocations.c
 _CLASSES = 4104
 _PTR_BYTES_AT = 8  # abi.Type in internal/abi/type.go, before Go 1.21 _type in runtime/type.go; the same since Go 1.4

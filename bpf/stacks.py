@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -73,6 +74,13 @@ class StackReader:
         self._module = module
         self._room = room
         self._addresses: dict[int, tuple[int, ...]] = {}
+
+    def end_outside(self, low: int, high: int) -> None:
+        """Let stacks end with the first return address outside of [low, high): each that follows costs as much again.
+
+        At first they go on to their end. With `low` equal to `high` they do again.
+        """
+        syscalls.map_update(self._module.map_fd("stack_within"), 0, struct.pack("<QQ", low, high - low))
 
     def sums(self) -> tuple[Pairs, Sums]:
         """Return the pairs (dtype PAIR, shape (n,)) and what was summed up for each, over all CPUs, shape (n,)."""

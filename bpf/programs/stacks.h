@@ -33,9 +33,16 @@ struct stack_figures {
 	u64 lost;
 };
 
+/* A stack ends with its first return address that is not in [low, low + size); with its last one where the size is 0. */
+struct stack_within {
+	u64 low;
+	u64 size;
+};
+
 BPF_TABLE("hash", u64, struct stack, stacks, STACKS);
 BPF_TABLE("percpu_hash", struct stack_pair, STACK_SUM, stack_sums, STACK_SUMS);
 BPF_PERCPU_ARRAY(stack_figures, struct stack_figures, 1);
+BPF_ARRAY(stack_within, struct stack_within, 1);
 BPF_ARRAY(no_stack, struct stack, 1); /* all zeros: BPF's own stack has no room for one */
 
 /* Follow the frame pointers. Returns how many return addresses there are, and their hash in `id`; writes them where
@@ -43,12 +50,17 @@ BPF_ARRAY(no_stack, struct stack, 1); /* all zeros: BPF's own stack has no room 
 static __always_inline u32 walk_stack(struct pt_regs *ctx, u64 cookie, u64 *id, struct stack *into)
 {
 	u64 return_slot = return_slot_of(ctx, cookie), hash = STACK_SEED;
+	struct stack_within *within;
+	int zero = 0;
 	struct {
 		u64 next;
 		u64 address;
 	} here;
 	u32 i;
 
+	within = stack_within.lookup(&zero);
+	if (!within)
+		return 0;
 	here.address = user_word(return_slot);
 	here.next = ctx->bp;
 	/* Behind its prologue the function has a frame of its own, which leads to the same caller. */
@@ -63,7 +75,8 @@ static __always_inline u32 walk_stack(struct pt_regs *ctx, u64 cookie, u64 *id, 
 			into->of[i & (STACK_DEPTH - 1)] = here.address;
 		hash = (hash ^ here.address) * 0x9e3779b97f4a7c15ULL;
 		hash ^= hash >> 32;
-		if (!here.next || read_user(&here, sizeof(here), (void *)here.next)) {
+		if ((within->size && here.address - 1 - within->low >= within->size) || !here.next ||
+		    read_user(&here, sizeof(here), (void *)here.next)) {
 			i++;
 			break;
 		}

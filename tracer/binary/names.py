@@ -33,6 +33,18 @@ def rows_named(blob: NDArray[np.uint8], offsets: NDArray[np.uint32], name: str) 
     return rows
 
 
+def rows_beginning(blob: NDArray[np.uint8], offsets: NDArray[np.uint32], prefix: str) -> NDArray[np.intp]:
+    """Return the rows of `offsets` (shape (n,), into `blob`) at which a name stands that begins so, ascending.
+
+    Bounds are checked here. Time O(n), memory O(n) bytes.
+    """
+    wanted = prefix.encode()
+    rows = np.flatnonzero(offsets <= len(blob) - len(wanted)) if len(wanted) <= len(blob) else np.zeros(0, np.intp)
+    for position, byte in enumerate(wanted):
+        rows = rows[blob[offsets[rows] + np.int64(position)] == byte]
+    return rows
+
+
 def name_at(blob: bytes, offset: int) -> str | None:
     """Return the string at `offset`, None if it has no end within the blob and MAX_NAME bytes."""
     if offset >= len(blob):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from gomem.tracer.binary.elf import PF_X, SHT_NOBITS, Malformed
 from gomem.tracer.binary.executable import Executable
 from gomem.tracer.binary.moduledata import find_moduledata
-from gomem.tracer.binary.names import MAX_NAME, name_at, read_name, rows_named
+from gomem.tracer.binary.names import MAX_NAME, name_at, read_name, rows_beginning, rows_named
 from gomem.tracer.binary.pclntab_format import MAGICS, QUANTA, Table, decode, read_header
 from gomem.tracer.errors import BinaryError
 
@@ -93,6 +93,15 @@ class FunctionTable:
         rows = rows_named(np.frombuffer(self._all_names(), dtype=np.uint8), self._offsets, name)
         found = [Function(name, int(self._entries[row]), int(self._entries[row + 1])) for row in rows]
         return sorted(found, key=lambda function: function.entry - function.end)
+
+    def extent_of(self, prefixes: Iterable[str]) -> tuple[int, int] | None:
+        """Return from where to where functions lie whose names begin with any of these; None without any.
+
+        The linker puts the functions of a package side by side; what else lies between them is no matter here.
+        """
+        names = np.frombuffer(self._all_names(), dtype=np.uint8)
+        rows = np.concatenate([rows_beginning(names, self._offsets, prefix) for prefix in prefixes])
+        return (int(self._entries[rows.min()]), int(self._entries[rows.max() + 1])) if len(rows) else None
 
     def at(self, address: int) -> Function | None:
         """Return the function that the address lies in, None outside of Go's text."""

@@ -23,7 +23,7 @@ from gomem.tracer.machine.rights import newer_kernel
 from gomem.tracer.model.allocations import AllocationSums, Watch
 from gomem.tracer.process.memory import Memory, ProcessMemory
 from gomem.tracer.profile.call_sites import CallSites
-from gomem.tracer.profile.stacks import Symbols
+from gomem.tracer.profile.stacks import RUNTIME, Symbols
 from gomem.tracer.program.file_memory import FileMemory
 from gomem.tracer.program.go_program import GoProgram
 from gomem.tracer.report import Allocations, Limit
@@ -96,6 +96,7 @@ class AllocationWatch:
         with suppress(GomemError):
             inspector.prepare()
             self._memory = inspector.own_memory()
+        self._end_stacks_at_call_sites()
         if self._complete and not self._burster.figures.bursts:
             self._burster.put_on()
         self._sums.begin(Allocated.nothing(len(self._sizes.sizes)) if from_start else self._allocated())
@@ -148,6 +149,15 @@ class AllocationWatch:
             self._sums.end(counts, runtime)
         else:
             self._sums.add(counts, runtime)
+
+    def _end_stacks_at_call_sites(self) -> None:
+        """Let stacks end with the first function that is not the runtime's: the frames behind it tell nothing here."""
+        functions, bias = self._program.functions, self._inspector.bias if self._inspector is not None else None
+        if functions is None or bias is None:
+            return
+        with suppress(GomemError):
+            if (runtime := functions.extent_of(RUNTIME)) is not None:
+                self._probes.stacks.end_outside(runtime[0] + bias, runtime[1] + bias)
 
     def _site_of(self, stack: int) -> int:
         """Return the number of the call site that a stack is of."""

@@ -1,6 +1,7 @@
-// Forged allocates on command while its frame pointers are forged. A byte of standard input is a command; each makes
-// 20,000 objects and answers with a line:
+// Forged allocates on command in ways that are hard to follow. A byte of standard input is a command; each makes 20,000
+// objects and answers with a line:
 //
+//	t  each object has a type that is made up for it
 //	f  the frame pointer leads to where nothing is mapped
 //	k  it leads to the kernel's addresses
 //	l  it leads to a frame whose caller is itself
@@ -9,7 +10,9 @@ package main
 
 import (
 	"os"
+	"reflect"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"unsafe"
 )
@@ -25,6 +28,7 @@ type frame struct{ next, address uintptr }
 
 var (
 	kept   *node
+	made   reflect.Value
 	loop   frame
 	frames [30]frame
 	number uintptr
@@ -34,6 +38,11 @@ func with(frame uintptr)
 
 //go:noinline
 func allocate() { kept = &node{} }
+
+func ofNewType(number int) {
+	pointer := reflect.TypeOf(&number)
+	made = reflect.New(reflect.StructOf([]reflect.StructField{{Name: "F" + strconv.Itoa(number), Type: pointer}}))
+}
 
 // fresh returns frames as there were none before.
 func fresh() uintptr {
@@ -61,6 +70,8 @@ func main() {
 		}
 		for n := 0; n < objects; n++ {
 			switch command[0] {
+			case 't':
+				ofNewType(n)
 			case 'f':
 				with(0x10)
 			case 'k':

@@ -61,6 +61,9 @@ def test_every_version_gives_back_what_was_encoded(
         expected = [function for function in laid_out(functions) if function.name == name]
         assert made.lookup(name) == sorted(expected, key=lambda function: function.entry - function.end)
     assert made.lookup(functions[0][0] + "x" * 31) == []
+    some = [function for function in made if function.name.startswith(functions[0][0][:3])]
+    assert made.extent_of([functions[0][0][:3]]) == (some[0].entry, some[-1].end)
+    assert made.extent_of([functions[0][0] + "x" * 31]) is None
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -84,6 +87,13 @@ def test_names_that_contain_each_other_are_not_confused(tmp_path: Path) -> None:
     assert len(table.lookup("main.größe")) == 1
     for absent in ("", "mallocgc", "runtime.malloc", "main.mai", "main.main\0", "x" * 10_000):
         assert table.lookup(absent) == []
+
+
+def test_the_functions_of_a_package_lie_between_two_addresses(tmp_path: Path) -> None:
+    table = find(tmp_path, go_elf("1.20", FUNCTIONS))
+    runtimes = [function for function in laid_out(FUNCTIONS) if function.name.startswith("runtime.")]
+    assert table.extent_of(("runtime.", "internal/runtime/")) == (runtimes[0].entry, runtimes[-1].end)
+    assert table.extent_of(("x" * 10_000,)) is None
 
 
 def test_an_address_belongs_to_the_function_that_it_lies_in(tmp_path: Path) -> None:
@@ -152,6 +162,7 @@ def test_a_damaged_table_is_malformed_or_usable(version: str, at: int, value: by
     for function in table:
         assert table.lookup(function.name) or not function.name or "\ufffd" in function.name
     table.lookup("runtime.mallocgc")
+    table.extent_of(("runtime.", "main."))
     table.at(TEXT)
 
 
