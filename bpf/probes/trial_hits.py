@@ -104,10 +104,10 @@ def _code() -> Iterator[tuple[str, Loop]]:
 
 
 def _fastest(loop: Loop, frames: int) -> float:
-    """Return the seconds of the fastest of some rounds: what else the machine does makes them longer only."""
+    """Return the CPU seconds of the fastest of some rounds: what else the machine does makes them longer only."""
     best = float("inf")
     for _ in range(_ROUNDS):
-        began = time.perf_counter()
+        began = time.thread_time()
         loop(_HITS, frames)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.thread_time() - began)
     return best

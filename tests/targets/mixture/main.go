@@ -1,4 +1,5 @@
 // Mixture makes objects of twelve types as fast as it can, on every P, in phases: in each, some types come more often.
+// With -steady it stays in the second one, in which no two types take as many bytes.
 // Ten times a second it writes a line as allocloop does (nanoseconds since its start, objects, nanoseconds of CPU time).
 // For each line of standard input it writes to standard error how many objects of each type there have been: a line
 // "count size name" for each, then an empty one.
@@ -139,14 +140,14 @@ func answer(counters []counter) {
 func main() {
 	weight := make([]byte, 64<<20)
 	counters := make([]counter, runtime.GOMAXPROCS(0))
-	var phase uint32
+	phase, steady := uint32(1), len(os.Args) > 1 && os.Args[1] == "-steady"
 	started := time.Now()
 	for i := range counters {
 		go work(i, &counters[i], &phase)
 	}
 	go answer(counters)
 	go func() {
-		for at := 0; ; at = (at + 1) % len(phases) {
+		for at := 0; !steady; at = (at + 1) % len(phases) {
 			atomic.StoreUint32(&phase, uint32(at))
 			time.Sleep(time.Duration(phases[at].millis) * time.Millisecond)
 		}
