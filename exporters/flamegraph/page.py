@@ -26,17 +26,17 @@ _LIBRARY_STYLE = re.compile(r"textContent=`([^`]*)`")
 
 def flame_graph(profile: Profile, index: int) -> str:
     """Return the page, which shows one of the profile's values first; the others, and both of a difference, too."""
-    content = json.dumps(_content(profile, index), separators=(",", ":"))
+    difference = is_difference(profile)
+    content = json.dumps(_content(profile, index, difference=difference), separators=(",", ":"))
     return _template().render(
-        title=_title(profile),
+        title=_title(profile, difference=difference),
         remarks=_remarks(profile),
         # Data, not a script: the browser does not run it, and nothing in it ends the element.
         profile=Markup(content.replace("<", "\\u003c")),
     )
 
 
-def _content(profile: Profile, index: int) -> dict[str, object]:
-    difference = is_difference(profile)
+def _content(profile: Profile, index: int, *, difference: bool) -> dict[str, object]:
     tree = flame_tree(profile, difference=difference)
     return {
         "types": [[clean(each.type, 80), clean(each.unit, 80)] for each in profile.sample_types],
@@ -57,9 +57,9 @@ def _frames(tree: FlameTree) -> dict[str, object]:
     }
 
 
-def _title(profile: Profile) -> str:
+def _title(profile: Profile, *, difference: bool) -> str:
     program = os.path.basename(profile.mappings[0].path) if profile.mappings else ""
-    said = "What grew" if is_difference(profile) else "Flame graph"
+    said = "What grew" if difference else "Flame graph"
     return f"{said}: {clean(program, 80)}" if program else said
 
 

@@ -48,19 +48,17 @@ def flame_tree(profile: Profile, *, difference: bool, most: int = MOST, deepest:
     return grown.tree
 
 
-def _the_largest_first(profile: Profile) -> Sequence[Sample]:
+def _the_largest_first(profile: Profile) -> Iterator[Sample]:
     """Return the samples by their largest share of any value."""
-    sums = [sum(abs(value) for value in column) or 1 for column in _columns(profile)]
-    return sorted(
-        profile.samples,
-        key=lambda sample: max(abs(value) / whole for value, whole in zip(sample.values, sums, strict=True)),
-        reverse=True,
-    )
-
-
-def _columns(profile: Profile) -> Iterator[Iterator[int]]:
-    for at in range(len(profile.sample_types)):
-        yield (sample.values[at] for sample in profile.samples)
+    sums = [0] * len(profile.sample_types)
+    for sample in profile.samples:
+        sums = [whole + abs(value) for whole, value in zip(sums, sample.values, strict=True)]
+    shares = [
+        max(abs(value) / (whole or 1) for value, whole in zip(sample.values, sums, strict=True))
+        for sample in profile.samples
+    ]
+    order = sorted(range(len(shares)), key=shares.__getitem__, reverse=True)
+    return map(profile.samples.__getitem__, order)
 
 
 class _Growing:

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from gomem.exporters.pprof import profile_pb2 as pb
 from gomem.tracer.errors import GomemError
 from gomem.tracer.machine.room import room_for_one
-from gomem.tracer.report.profile import Line, Location, Profile, ProfileMapping, Sample, ValueType
+from gomem.tracer.report.profile import Label, Line, Location, Profile, ProfileMapping, Sample, ValueType
 
 # Of the unpacked file: 30,000 stacks of 64 calls have 7 MB.
 LARGEST = 32 << 20
@@ -43,7 +43,7 @@ def read_profile(path: str) -> Profile:
 def decode(raw: bytes, name: str = "the profile") -> Profile:
     """Return the profile in the bytes of a file, gzipped or not; `name` says in errors which file it is.
 
-    Units of labels, columns, and regular expressions of frames to be dropped are left out. Raises GomemError.
+    Of functions it keeps one name, of mappings what they are of. Raises GomemError.
     """
     unpacked = _unpacked(raw, name)
     try:
@@ -123,6 +123,8 @@ class _Reader:
             time_ns=message.time_nanos,
             duration_ns=message.duration_nanos,
             comments=tuple(self._string(index) for index in message.comment),
+            drop_frames=self._string(message.drop_frames),
+            keep_frames=self._string(message.keep_frames),
         )
 
     def _wrong(self, what: str) -> GomemError:
@@ -163,11 +165,11 @@ class _Reader:
 
     def _line(self, of: pb.Line) -> Line:
         if of.function_id == 0:
-            return Line("", "", of.line)
+            return Line("", "", of.line, column=of.column)
         function = self._message.function[self._index("function", self._functions, of.function_id)]
         # Some writers know only what the linker calls it.
         name = self._string(function.name) or self._string(function.system_name)
-        return Line(name, self._string(function.filename), of.line, function.start_line)
+        return Line(name, self._string(function.filename), of.line, function.start_line, of.column)
 
     def _index(self, what: str, by_id: dict[int, int], of: int) -> int:
         index = by_id.get(of)
@@ -196,6 +198,8 @@ class _Reader:
             raise self._wrong(f"there is no location {missing}") from None
         return Sample(stack, tuple(of.value), tuple(map(self._label, of.label)))
 
-    def _label(self, of: pb.Label) -> tuple[str, str | int]:
-        key = self._string(of.key)
-        return (key, self._string(of.str)) if of.str else (key, of.num)
+    def _label(self, of: pb.Label) -> Label:
+        key, unit = self._string(of.key), self._string(of.num_unit)
+        if of.str:
+            return key, self._string(of.str)
+        return (key, of.num, unit) if unit else (key, of.num)

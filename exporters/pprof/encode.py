@@ -6,30 +6,38 @@ Source: pprof's proto/profile.proto; what the fields of a heap profile hold, Go'
 from __future__ import annotations
 
 import gzip
+import io
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from gomem.exporters.pprof import profile_pb2 as pb
 from gomem.tracer.report.limit import Limit
-from gomem.tracer.report.profile import Line, Location, Profile, ProfileMapping, Sample, ValueType
+from gomem.tracer.report.profile import Line, Profile, ProfileMapping, Sample, ValueType
 
 _LEVEL = 6  # of gzip: 9 takes three times as long for one part in a hundred
+_SAMPLES_AT_ONCE = 1 << 9
 
 
 def encode(profile: Profile) -> bytes:
     """Return the file. What the profile could not see is among its comments, which `go tool pprof -top` shows."""
-    return gzip.compress(message_of(profile).SerializeToString(deterministic=True), _LEVEL, mtime=0)
+    file = io.BytesIO()
+    with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=_LEVEL, mtime=0) as packed:
+        for part in _parts(profile):
+            packed.write(part.SerializeToString())
+    return file.getvalue()
 
 
-def message_of(profile: Profile) -> pb.Profile:
-    """Return the profile as pprof's message; ids of mappings and locations are their indices and one."""
+def _parts(profile: Profile) -> Iterator[pb.Profile]:
+    """Yield messages that are pprof's message of the profile, one behind the other, as protobuf merges such.
+
+    So it is never there as a whole. Ids of mappings and locations are their indices and one.
+    """
     made = _Message()
-    made.header(profile)
-    for mapping in profile.mappings:
-        made.mapping(mapping)
-    for location in profile.locations:
-        made.location(location)
-    for sample in profile.samples:
-        made.sample(sample)
-    return made.finish()
+    yield made.header(profile)
+    samples = iter(profile.samples)
+    while some := list(islice(samples, _SAMPLES_AT_ONCE)):
+        yield made.samples(some)
+    yield made.tables()
 
 
 def told(limit: Limit) -> str:
@@ -49,55 +57,60 @@ class _Message:
     """A message in the making, with the strings and functions that it has so far."""
 
     def __init__(self) -> None:
-        self._message = pb.Profile()
         self._strings: dict[str, int] = {"": 0}
         self._functions: dict[tuple[str, str, int], int] = {}
 
-    def header(self, profile: Profile) -> None:
-        """Add everything that is neither a sample nor what samples lead to."""
-        message = self._message
-        message.sample_type.extend(self._type(each) for each in profile.sample_types)
-        if profile.period_type is not None:
-            message.period_type.CopyFrom(self._type(profile.period_type))
-        message.period = profile.period
-        message.time_nanos, message.duration_nanos = profile.time_ns, profile.duration_ns
-        message.default_sample_type = self._string(profile.default_type)
-        comments = (*profile.comments, *map(told, profile.limits))
-        message.comment.extend(self._string(comment) for comment in comments)
-
-    def mapping(self, mapping: ProfileMapping) -> None:
-        """Add the next mapping."""
-        self._message.mapping.add(
-            id=len(self._message.mapping) + 1,
-            memory_start=mapping.start,
-            memory_limit=mapping.end,
-            file_offset=mapping.offset,
-            filename=self._string(mapping.path),
-            build_id=self._string(mapping.build_id),
-            has_functions=mapping.has_functions,
+    def header(self, profile: Profile) -> pb.Profile:
+        """Return everything but samples, functions and strings."""
+        part = pb.Profile(
+            sample_type=map(self._type, profile.sample_types),
+            period_type=None if profile.period_type is None else self._type(profile.period_type),
+            period=profile.period,
+            time_nanos=profile.time_ns,
+            duration_nanos=profile.duration_ns,
+            default_sample_type=self._string(profile.default_type),
+            comment=map(self._string, (*profile.comments, *map(told, profile.limits))),
+            drop_frames=self._string(profile.drop_frames),
+            keep_frames=self._string(profile.keep_frames),
         )
+        for number, mapping in enumerate(profile.mappings, 1):
+            self._mapping(part.mapping.add(), number, mapping)
+        for number, location in enumerate(profile.locations, 1):
+            part.location.add(
+                id=number,
+                mapping_id=0 if location.mapping is None else location.mapping + 1,
+                address=location.address,
+                line=map(self._line, location.lines),
+            )
+        return part
 
-    def location(self, location: Location) -> None:
-        """Add the next location."""
-        self._message.location.add(
-            id=len(self._message.location) + 1,
-            mapping_id=0 if location.mapping is None else location.mapping + 1,
-            address=location.address,
-            line=[pb.Line(function_id=self._function(line), line=line.line) for line in location.lines],
-        )
+    def samples(self, samples: Iterable[Sample]) -> pb.Profile:
+        """Return some samples."""
+        part = pb.Profile()
+        for sample in samples:
+            part.sample.add(
+                location_id=[index + 1 for index in sample.stack],
+                value=sample.values,
+                label=[self._label(*label) for label in sample.labels],
+            )
+        return part
 
-    def sample(self, sample: Sample) -> None:
-        """Add the next sample."""
-        self._message.sample.add(
-            location_id=[index + 1 for index in sample.stack],
-            value=sample.values,
-            label=[self._label(key, value) for key, value in sample.labels],
-        )
+    def tables(self) -> pb.Profile:
+        """Return the functions and strings of all parts."""
+        part = pb.Profile()
+        for (name, file, start_line), number in self._functions.items():
+            at = self._string(name)
+            part.function.add(
+                id=number, name=at, system_name=at, filename=self._string(file), start_line=start_line
+            )  # fmt: skip
+        part.string_table.extend(map(to_bytes, self._strings))
+        return part
 
-    def finish(self) -> pb.Profile:
-        """Return the message."""
-        self._message.string_table.extend(map(to_bytes, self._strings))
-        return self._message
+    def _mapping(self, into: pb.Mapping, number: int, mapping: ProfileMapping) -> None:
+        into.id = number
+        into.memory_start, into.memory_limit, into.file_offset = mapping.start, mapping.end, mapping.offset
+        into.filename, into.build_id = self._string(mapping.path), self._string(mapping.build_id)
+        into.has_functions = mapping.has_functions
 
     def _string(self, text: str) -> int:
         return self._strings.setdefault(text, len(self._strings))
@@ -105,19 +118,13 @@ class _Message:
     def _type(self, of: ValueType) -> pb.ValueType:
         return pb.ValueType(type=self._string(of.type), unit=self._string(of.unit))
 
-    def _label(self, key: str, value: str | int) -> pb.Label:
+    def _label(self, key: str, value: str | int, unit: str = "") -> pb.Label:
         if isinstance(value, str):
             return pb.Label(key=self._string(key), str=self._string(value))
-        return pb.Label(key=self._string(key), num=value)
+        return pb.Label(key=self._string(key), num=value, num_unit=self._string(unit))
 
-    def _function(self, line: Line) -> int:
-        """Return the id of a line's function, which is added when it is new: Go's reader refuses lines without one."""
+    def _line(self, line: Line) -> pb.Line:
+        """Return a line; its function is noted when it is new: Go's reader refuses lines without one."""
         key = (line.function, line.file, line.start_line)
-        known = self._functions.get(key)
-        if known is None:
-            known = self._functions[key] = len(self._functions) + 1
-            name = self._string(line.function)
-            self._message.function.add(
-                id=known, name=name, system_name=name, filename=self._string(line.file), start_line=line.start_line
-            )
-        return known
+        number = self._functions.setdefault(key, len(self._functions) + 1)
+        return pb.Line(function_id=number, line=line.line, column=line.column)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gomem.exporters.profile.frames import Frame, frames_by_location
-from gomem.exporters.profile.sample_type import total
+from gomem.exporters.profile.sample_type import Sums, sums_of
 from gomem.tracer.report.profile import Profile
 
 Integers = NDArray[np.int64]
@@ -36,10 +36,15 @@ class FunctionRow:
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """The functions of a profile by one of its values; `total` is what shares are of."""
+    """The functions of a profile by one of its values, and the sums of that."""
 
     rows: tuple[FunctionRow, ...]
-    total: int
+    sums: Sums
+
+    @property
+    def total(self) -> int:
+        """What shares are of."""
+        return self.sums.whole
 
 
 def by_function(profile: Profile, index: int, *, cumulative: bool = False) -> Functions:
@@ -48,12 +53,11 @@ def by_function(profile: Profile, index: int, *, cumulative: bool = False) -> Fu
     Functions whose values are 0 are left out.
     """
     sums = _Sums(_Frames(frames_by_location(profile)))
-    some = [sample for sample in profile.samples if sample.values[index]]
-    for begin in range(0, len(some), _AT_ONCE):
-        samples = some[begin : begin + _AT_ONCE]
-        sums.add([sample.stack for sample in samples], [sample.values[index] for sample in samples])
+    with_value = (sample for sample in profile.samples if sample.values[index])
+    while some := list(islice(with_value, _AT_ONCE)):
+        sums.add([sample.stack for sample in some], [sample.values[index] for sample in some])
     order: Callable[[FunctionRow], tuple[int, bytes, int]] = _by_cumulative if cumulative else _by_flat
-    return Functions(tuple(sorted(sums.rows(), key=order)), total(profile, index))
+    return Functions(tuple(sorted(sums.rows(), key=order)), sums_of(profile, index))
 
 
 def _by_flat(row: FunctionRow) -> tuple[int, bytes, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 from gomem.exporters.units import number, seconds, size
 from gomem.tracer.errors import UsageError
@@ -26,10 +26,28 @@ def index_of(profile: Profile, name: str | None) -> int:
     return names.index(name)
 
 
-def total(profile: Profile, index: int) -> int:
-    """Return what shares are of: the sum of the values without their signs; of a difference, what the base had."""
-    base = sum(abs(sample.values[index]) for sample in profile.samples if is_base(sample))
-    return base or sum(abs(sample.values[index]) for sample in profile.samples)
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Sums of one of a profile's values: `before` of the base, as it was, and `after` of all other samples.
+
+    `whole` is what shares are of: the sum of the values without their signs; of a difference, what the base had.
+    """
+
+    before: int
+    after: int
+    whole: int
+    is_difference: bool
+
+
+def sums_of(profile: Profile, index: int) -> Sums:
+    """Return the sums of one of a profile's values."""
+    signed, absolute, is_difference = [0, 0], [0, 0], False
+    for sample in profile.samples:
+        base, value = is_base(sample), sample.values[index]
+        is_difference |= base
+        signed[base] += value
+        absolute[base] += abs(value)
+    return Sums(-signed[True], signed[False], absolute[True] or absolute[False], is_difference)
 
 
 def is_base(sample: Sample) -> bool:
@@ -40,17 +58,6 @@ def is_base(sample: Sample) -> bool:
 def is_difference(profile: Profile) -> bool:
     """Tell whether the profile is the difference of two."""
     return any(map(is_base, profile.samples))
-
-
-def both_sums(samples: Iterable[Sample], index: int) -> tuple[int, int]:
-    """Return the sum of the base's values, as they were before, and the sum of the others."""
-    base = others = 0
-    for sample in samples:
-        if is_base(sample):
-            base -= sample.values[index]
-        else:
-            others += sample.values[index]
-    return base, others
 
 
 def shown(value: int, unit: str, *, signed: bool = False) -> str:

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from gomem.exporters.profile.functions import FunctionRow, Functions, by_function
-from gomem.exporters.profile.sample_type import both_sums, is_difference, shown
+from gomem.exporters.profile.sample_type import Sums, shown
 from gomem.exporters.text.console import Sheet, set_page
 from gomem.exporters.text.page import PageStyle, words
 from gomem.exporters.text.table import Column, table
@@ -42,7 +42,7 @@ def render_functions(profile: Profile, index: int, most: int, sheet: Sheet, *, c
 
 
 def _parts(profile: Profile, index: int, functions: Functions, most: int, look: PageStyle) -> Iterator[RenderableType]:
-    yield _heading(profile, index)
+    yield _heading(profile, index, functions.sums)
     yield from (words((comment, "dim")) for comment in profile.comments[:_MOST_REMARKS])
     for limit in profile.limits[:_MOST_REMARKS]:
         yield words(f"{limit.what}: {limit.why}", (f"  {limit.fix}" if limit.fix else "", "dim"))
@@ -55,21 +55,20 @@ def _parts(profile: Profile, index: int, functions: Functions, most: int, look: 
     yield table(_COLUMNS, _cells(profile, index, functions, most), look)
 
 
-def _heading(profile: Profile, index: int) -> Text:
+def _heading(profile: Profile, index: int, sums: Sums) -> Text:
     """Return which value is shown, what it adds up to, and of how long a time."""
     of = profile.sample_types[index]
-    before, after = both_sums(profile.samples, index)
-    if is_difference(profile):
-        grown = shown(after - before, of.unit, signed=True)
-        said = f"{shown(before, of.unit)} before, {shown(after, of.unit)} after: {grown}"
+    if sums.is_difference:
+        grown = shown(sums.after - sums.before, of.unit, signed=True)
+        said = f"{shown(sums.before, of.unit)} before, {shown(sums.after, of.unit)} after: {grown}"
     else:
-        said = shown(after, of.unit)
+        said = shown(sums.after, of.unit)
     during = f" in {seconds(profile.duration_ns / 1e9)}" if profile.duration_ns > 0 else ""
     return words((of.type, "heading"), f"  {said}{during}")
 
 
 def _cells(profile: Profile, index: int, functions: Functions, most: int) -> Iterator[list[str | Text]]:
-    unit, signed = profile.sample_types[index].unit, is_difference(profile)
+    unit, signed = profile.sample_types[index].unit, functions.sums.is_difference
     so_far = 0
     for row in functions.rows[:most]:
         so_far += row.flat

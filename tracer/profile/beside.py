@@ -12,6 +12,7 @@ from gomem.tracer.errors import GomemError, TargetExecuted, TargetGone
 from gomem.tracer.kernel.file_pages import MOST_MAPPINGS
 from gomem.tracer.kernel.smaps import Smaps, read_smaps
 from gomem.tracer.kernel.view import KernelView
+from gomem.tracer.profile.call_stacks import CallStacks
 from gomem.tracer.profile.code import GoCode
 from gomem.tracer.profile.heap import HeapReader, scaled
 from gomem.tracer.profile.in_use import NO_CALLS, SampledCalls
@@ -72,7 +73,7 @@ class Beside:
         objects = buckets.allocs - buckets.frees, buckets.held
         return SampledCalls(Sites(size, *(scaled(count, size, heap.rate)[1] for count in objects)), stacks)
 
-    def stacks(self, stacks: Stacks) -> list[tuple[int, ...]]:
+    def stacks(self, stacks: Stacks) -> CallStacks:
         """Return stacks of return addresses, with the functions that they are inlined in, among `locations`."""
         assert self._code is not None
         assert self.locations is not None

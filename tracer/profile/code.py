@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gomem.tracer.binary.symbols import Symbolizer
 from gomem.tracer.errors import TargetError
 from gomem.tracer.kernel.maps import Mappings
@@ -9,6 +11,8 @@ from gomem.tracer.profile.foreign_code import ForeignCode
 from gomem.tracer.profile.mapped_code import mapped_code
 from gomem.tracer.profile.stacks import Locations, Symbols
 from gomem.tracer.snapshot.inspection import Inspector
+
+_SINCE_1_23 = "debug", "profstackdepth"
 
 
 class GoCode:
@@ -29,7 +33,14 @@ class GoCode:
             raise TargetError(f"{self.who} does not map its own executable")
         self.layout, self.functions, self.executable = program.layout, program.functions, program.executable
         self.bias = bias
-        self.symbols = Symbols(Symbolizer.of(program.executable, program.functions), bias)
+        # Since Go 1.21 names are printed without types; runtime/pprof tells by the whole ones since 1.23.
+        by_printed_names = program.has_function("runtime.funcNameForPrint") and not self.layout.has(*_SINCE_1_23)
+        symbolizer = Symbolizer.of(program.executable, program.functions)
+        self.symbols = Symbols(symbolizer, bias, joins_by_printed_names=by_printed_names)
+
+    def globals(self, names: Iterable[str]) -> dict[str, int]:
+        """Return where these globals of the runtime are in the process, as far as they can be found."""
+        return {name: at + self.bias for name, at in self.inspector.program.find(names).items()}
 
     def locations(self, mappings: Mappings, *, foreign: bool = False) -> Locations:
         """Return where locations of stacks are collected; with `foreign` code that is not Go's has names, too."""

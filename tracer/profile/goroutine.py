@@ -23,7 +23,6 @@ from gomem.tracer.process.memory import Memory, Words
 from gomem.tracer.profile.code import GoCode
 from gomem.tracer.profile.goroutine_calls import GoroutineCalls
 from gomem.tracer.profile.stacks import Locations, Stacks, Symbols, complete
-from gomem.tracer.program.globals import find_globals
 from gomem.tracer.report import Limit
 from gomem.tracer.report.profile import Line, Location, Profile, Sample, ValueType
 from gomem.tracer.runtime.goroutine_labels import LabelReader, Labels
@@ -61,7 +60,7 @@ def goroutine_profile(inspector: Inspector) -> Profile:
     locations = code.locations(read_mappings(target).mappings)
     memory = inspector.memory()
     memory.start_budget()
-    addresses = _globals(code)
+    addresses = code.globals(("allgs", "debug"))
     frames = CallFrames(code.executable, code.functions)
     calls = GoroutineCalls(code, frames, _depth(memory, code.layout, addresses))
     unwinder = Unwinder(calls.frame, calls.most, link_register=code.layout.goarch == "arm64")
@@ -81,12 +80,6 @@ def goroutine_profile(inspector: Inspector) -> Profile:
         comments=(f"goroutine profile of process {target.pid} ({target.exe}), read by gomem",),
         limits=(*_limits(resting, counts), *labels.limits()),
     )
-
-
-def _globals(code: GoCode) -> dict[str, int]:
-    """Return where the globals are in the process that can be found."""
-    found = find_globals(code.executable, code.functions, code.layout, ("allgs", "debug"))
-    return {name: address + code.bias for name, address in found.items()}
 
 
 def _depth(memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> int:

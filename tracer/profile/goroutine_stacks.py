@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ _END = np.uint64(1 << 57)
 # Each costs some ten microseconds to be named. No program begins goroutines with as many functions.
 _MOST_CALLS = 1 << 14
 
-StacksOf = Callable[[Stacks], list[tuple[int, ...]]]
+StacksOf = Callable[[Stacks], Sequence[tuple[int, ...]]]
 
 
 def of_stacks(pages: PagesIn, goroutines: Goroutines | None, stacks_of: StacksOf) -> Iterator[Holder]:

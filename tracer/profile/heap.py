@@ -6,18 +6,19 @@ Source: writeHeapProto and scaleHeapSample in runtime/pprof/protomem.go.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.ranges import Ranges, normalise
-from gomem.tracer.errors import SnapshotError, TargetError
+from gomem.tracer.errors import TargetError
 from gomem.tracer.kernel.maps import Mappings, read_mappings
 from gomem.tracer.layout.layout import Layout
+from gomem.tracer.profile.call_stacks import CallStacks
 from gomem.tracer.profile.code import GoCode
-from gomem.tracer.profile.stacks import Locations, Stacks, complete, hide_runtime
-from gomem.tracer.program.globals import find_globals
+from gomem.tracer.profile.stacks import AT_ONCE, Locations, Stacks, complete, hide_runtime
 from gomem.tracer.report import Limit
 from gomem.tracer.report.profile import Profile, Sample, ValueType
 from gomem.tracer.runtime.profile_buckets import Buckets, Cycle, read_buckets, read_rate, required_globals
@@ -29,8 +30,6 @@ SAMPLE_TYPES = (
     ValueType("inuse_objects", "count"),
     ValueType("inuse_space", "bytes"),
 )
-# Each costs some ten microseconds to be named. The largest programs have a tenth.
-_MOST_ADDRESSES = 1 << 18
 _LARGEST_VALUE = float(1 << 62)
 # Without one of them the linker has turned profiling off (linksetup in cmd/link/internal/ld/lib.go, Go 1.17 and later).
 _READERS = ("runtime.MemProfile", "runtime.memProfileInternal")
@@ -47,7 +46,7 @@ def heap_profile(inspector: Inspector, cycle: Cycle = "published") -> Profile:
     buckets, now = reader.read(mappings, cycle), time.time_ns()
     target.check_same_program()
     locations = code.locations(mappings, foreign=True)
-    samples = tuple(_samples(buckets, reader.stacks(buckets, locations), reader.rate, code.layout))
+    samples = HeapSamples.of(buckets, reader.stacks(buckets, locations), reader.rate, code.layout)
     return Profile(
         sample_types=SAMPLE_TYPES,
         samples=samples,
@@ -70,13 +69,13 @@ class HeapReader:
         self.rate = 0  # as of the last reading
         self._code = code
         wanted = required_globals(code.layout)
-        found = find_globals(code.executable, code.functions, code.layout, wanted)
+        found = code.globals(wanted)
         if missing := [name for name in wanted if name not in found]:
             raise TargetError(
                 f"{code.who}: {', '.join(missing)} could not be found in the code of its runtime",
                 "please report the Go release and the build flags (go version -m FILE)",
             )
-        self._globals = {name: at + code.bias for name, at in found.items()}
+        self._globals = found
 
     def read(self, mappings: Mappings, cycle: Cycle = "published") -> Buckets:
         """Return the buckets of a process that has these mappings.
@@ -88,25 +87,17 @@ class HeapReader:
         self.rate = read_rate(memory, self._globals)
         return read_buckets(memory, self._code.layout, self._globals, _own_memory(mappings), cycle)
 
-    def stacks(self, buckets: Buckets, locations: Locations) -> list[tuple[int, ...]]:
+    def stacks(self, buckets: Buckets, locations: Locations) -> CallStacks:
         """Return for each bucket the indices of its stack's locations, as runtime/pprof makes them.
 
-        Raises TargetError where profiling is off, SnapshotError for stacks that no program has.
+        Raises TargetError where profiling is off.
         """
-        self._check(buckets)
         symbols = self._code.symbols
-        return locations.of(complete(hide_runtime(Stacks(buckets.first, buckets.pcs), symbols), symbols))
-
-    def _check(self, buckets: Buckets) -> None:
-        called: list[int] = np.unique(buckets.pcs).tolist()
-        if len(called) > _MOST_ADDRESSES:
-            raise SnapshotError(
-                f"the heap profile of {self._code.who} names {len(called)} places in its code: "
-                "no program allocates in as many"
-            )
         # What is sampled before the rate is set, the runtime has allocated.
-        if self.rate <= 0 and all(map(self._code.symbols.is_runtime, called)):
+        if self.rate <= 0 and all(map(symbols.is_runtime, buckets.addresses.tolist())):
             raise _is_off(self._code)
+        pieces = Stacks.of(buckets.first, buckets.which, buckets.addresses).pieces(AT_ONCE)
+        return locations.of_each(complete(hide_runtime(some, symbols), symbols) for some in pieces)
 
 
 def _own_memory(mappings: Mappings) -> Ranges:
@@ -136,17 +127,47 @@ def _stopped() -> Limit:
     )
 
 
-def _samples(buckets: Buckets, stacks: list[tuple[int, ...]], rate: int, layout: Layout) -> Iterator[Sample]:
-    """Yield a sample for each bucket.
+class HeapSamples(Sequence[Sample]):
+    """The samples of a heap profile, a sample for each bucket: arrays, of which samples are made when they are seen."""
 
-    Up to Go 1.26, where buckets count bytes as well, one that has no allocation has no size either.
-    """
-    counted = layout.has("memRecordCycle", "alloc_bytes")
-    sizes = buckets.object_size.astype(np.int64)
-    columns = (*scaled(buckets.allocs, sizes, rate), *scaled(buckets.allocs - buckets.frees, sizes, rate))
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    for stack, values, size, allocs in zip(stacks, rows, sizes.tolist(), buckets.allocs.tolist(), strict=True):
-        yield Sample(stack, values, (("bytes", size),) if allocs or not counted else ())
+    def __init__(self, stacks: CallStacks, values: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
+        """`values`: shape (n, 4); `sizes`: the "bytes" of the label, shape (n,), -1 where there is no label."""
+        self._stacks = stacks
+        self._values = values
+        self._sizes = sizes
+
+    @classmethod
+    def of(cls, buckets: Buckets, stacks: CallStacks, rate: int, layout: Layout) -> HeapSamples:
+        """Return a sample for each bucket; their stacks are `stacks`.
+
+        Up to Go 1.26, where buckets count bytes as well, one that has no allocation has no size either.
+        """
+        counted = layout.has("memRecordCycle", "alloc_bytes")
+        sizes = buckets.object_size.astype(np.int64)
+        columns = (*scaled(buckets.allocs, sizes, rate), *scaled(buckets.allocs - buckets.frees, sizes, rate))
+        sizes[(buckets.allocs == 0) & counted] = -1
+        return cls(stacks, np.stack(columns, axis=1), sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, at: int | slice) -> Sample | Sequence[Sample]:
+        """Return a sample, or some."""
+        if isinstance(at, slice):
+            return [self[row] for row in range(len(self))[at]]
+        return _sample(self._stacks[at], self._values[at].tolist(), int(self._sizes[at]))
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield the samples in turn."""
+        return map(_sample, self._stacks, map(np.ndarray.tolist, self._values), map(int, self._sizes))
+
+
+def _sample(stack: tuple[int, ...], values: list[int], size: int) -> Sample:
+    return Sample(stack, tuple(values), (("bytes", size),) if size >= 0 else ())
 
 
 def scaled(count: NDArray[np.int64], size: NDArray[np.int64], rate: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

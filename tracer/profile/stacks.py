@@ -9,39 +9,58 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gomem.tracer.binary.symbols import Frame, Symbolizer, told
 from gomem.tracer.process.memory import Words
+from gomem.tracer.profile.call_stacks import CallStacks
 from gomem.tracer.report.profile import Line, Location, ProfileMapping
+from gomem.tracer.runtime.numbered import Numbers, runs
 
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Names = Callable[[Sequence[int]], dict[int, tuple[Line, ...]]]
 """The functions at addresses within calling instructions, of those of which they are known."""
 
-_AT_ONCE = 1 << 16  # addresses: for each some hundred bytes are held while they become locations
+AT_ONCE = 1 << 16  # addresses: for each some hundred bytes are held while they become locations
 GOEXIT = "runtime.goexit"
 # What allocates for others; internal/runtime holds maps since Go 1.24.
 RUNTIME = ("runtime.", "internal/runtime/")
 
 
-@dataclass(frozen=True, slots=True)
 class Stacks:
-    """Stacks one behind the other: stack i is pcs[first[i] : first[i + 1]], return addresses, the innermost first."""
+    """Stacks one behind the other: stack i is pcs[first[i] : first[i + 1]], return addresses, the innermost first.
 
-    first: Integers  # shape (n + 1,)
-    pcs: Words
+    Each different address is kept once, in `addresses`; `which` (shape (len(pcs),)) are indices of it.
+    """
+
+    __slots__ = ("addresses", "first", "which")
+
+    def __init__(self, first: Integers, pcs: Words) -> None:
+        """Take stacks of shape (n,), whose edges `first` has n + 1 of."""
+        self.addresses, which = np.unique(pcs, return_inverse=True)
+        self.first, self.which = first, which.astype(np.uint32)
+
+    @classmethod
+    def of(cls, first: Integers, which: Numbers, addresses: Words) -> Stacks:
+        """Return the stacks whose calls return to those of the `addresses`."""
+        made = cls.__new__(cls)
+        made.first, made.which, made.addresses = first, which, addresses
+        return made
+
+    @property
+    def pcs(self) -> Words:
+        """Return all addresses."""
+        return self.addresses[self.which]
 
     def cut(self, leave_out: Integers) -> Stacks:
         """Return the stacks without the `leave_out` (shape (n,)) innermost addresses of each."""
         depth = np.diff(self.first)
-        within = np.arange(len(self.pcs)) - np.repeat(self.first[:-1], depth)
-        return Stacks(_edges(depth - leave_out), self.pcs[within >= np.repeat(leave_out, depth)])
+        within = np.arange(len(self.which)) - np.repeat(self.first[:-1], depth)
+        return self.of(_edges(depth - leave_out), self.which[within >= np.repeat(leave_out, depth)], self.addresses)
 
     def pieces(self, most: int) -> Iterator[Stacks]:
         """Yield the stacks in turn, as many at once as have at most so many addresses, or one that has more."""
@@ -50,16 +69,25 @@ class Stacks:
             end = int(np.searchsorted(self.first, self.first[row] + most, side="right")) - 1
             end = max(end, row + 1)
             first = self.first[row : end + 1]
-            yield Stacks(first - first[0], self.pcs[first[0] : first[-1]])
+            yield self.of(first - first[0], self.which[first[0] : first[-1]], self.addresses)
             row = end
+
+    def different(self, at: Integers | slice = slice(None)) -> tuple[Words, Integers]:
+        """Return the different addresses that there are `at` these of all indices, and which of them each is."""
+        which = self.which[at]
+        there = np.zeros(len(self.addresses), np.bool_)
+        there[which] = True
+        return self.addresses[there], (np.cumsum(there) - 1)[which]
 
 
 class Symbols:
     """What is at the addresses of a process that has loaded a program at `bias`."""
 
-    def __init__(self, symbolizer: Symbolizer, bias: int) -> None:
+    def __init__(self, symbolizer: Symbolizer, bias: int, *, joins_by_printed_names: bool = False) -> None:
+        """`joins_by_printed_names`: as Go 1.21 and 1.22 do it, where instances of a generic function look alike."""
         self._symbolizer = symbolizer
         self._bias = bias
+        self._joins_by_printed_names = joins_by_printed_names
         # Up to Go 1.11 stacks have real functions only, and so does FuncForPC.
         self._told_of = 0 if symbolizer.logical_stacks else -1
 
@@ -86,6 +114,11 @@ class Symbols:
             return self._symbolizer.lines(pc - 1 - self._bias)
         return tuple(call.line for call in calls if call is not None)
 
+    def name_to_join_by(self, call: Frame) -> str:
+        """Return the name by which a call is told from one of the same function, which is never joined with it."""
+        name = call.line.function
+        return printed(name) if self._joins_by_printed_names else name
+
     def is_runtime(self, pc: int) -> bool:
         """Tell whether FuncForPC names a function of the runtime: it looks at `pc` itself, not at the call before."""
         frames = self.frames(pc)
@@ -99,13 +132,19 @@ class Symbols:
         return [frame.pc + 1 + self._bias for frame in told(frames)]
 
 
+def printed(name: str) -> str:
+    """Return the name of a function as the runtime prints it: funcNameForPrint in runtime/traceback.go."""
+    begin, end = name.find("["), name.rfind("]")
+    return f"{name[:begin]}[...]{name[end + 1 :]}" if 0 <= begin < end else name
+
+
 def hide_runtime(stacks: Stacks, symbols: Symbols) -> Stacks:
     """Return the stacks from the first function on that is not the runtime's; whole where all are the runtime's."""
     depth = np.diff(stacks.first)
     hidden = np.zeros(len(depth), np.int64)
     within = np.flatnonzero(depth)
     while len(within):
-        pcs, which = _different(stacks.pcs[stacks.first[within] + hidden[within]])
+        pcs, which = stacks.different(stacks.first[within] + hidden[within])
         goes_on = np.array([symbols.is_runtime(pc) for pc in pcs.tolist()], np.bool_)[which]
         within = within[goes_on]
         hidden[within] += 1
@@ -118,15 +157,19 @@ def complete(stacks: Stacks, symbols: Symbols) -> Stacks:
     depth = np.diff(stacks.first)
     some = np.flatnonzero(depth)
     last = stacks.first[some + 1] - 1
-    pcs, which = _different(stacks.pcs[last])
+    pcs, which = stacks.different(last)
     calls = [symbols.all_calls(pc) for pc in pcs.tolist()]
-    count = np.array([len(one) for one in calls], np.int64)[which]
+    count = np.array([len(one) for one in calls], np.int64)
     if bool(np.all(count == 1)):
         return stacks
-    added = np.array([pc for one in which.tolist() for pc in calls[one]], np.uint64)
+    addresses = np.concatenate((stacks.addresses, np.array([pc for one in calls for pc in one], np.uint64)))
+    first = len(stacks.addresses) + np.cumsum(count) - count
+    count, first = count[which], first[which]
     depth[some] += count - 1
-    rest = np.delete(stacks.pcs, last)
-    return Stacks(_edges(depth), np.insert(rest, np.repeat(last - np.arange(len(last)), count), added))
+    rest = np.delete(stacks.which, last)
+    added = runs(first, count).astype(np.uint32)
+    at = np.repeat(last - np.arange(len(last)), count)
+    return Stacks.of(_edges(depth), np.insert(rest, at, added), addresses)
 
 
 class Locations:
@@ -144,21 +187,26 @@ class Locations:
         self._lines: dict[Line, Line] = {}
         self._whose: dict[str, Line] = {}
 
-    def of(self, stacks: Stacks) -> list[tuple[int, ...]]:
+    def of(self, stacks: Stacks) -> CallStacks:
         """Return the indices of each stack's locations."""
-        return [indices for some in stacks.pieces(_AT_ONCE) for indices in self._of(some)]
+        return self.of_each(stacks.pieces(AT_ONCE))
 
-    def _of(self, stacks: Stacks) -> list[tuple[int, ...]]:
-        pcs, which = _different(stacks.pcs)
+    def of_each(self, pieces: Iterable[Stacks]) -> CallStacks:
+        """Return the indices of each stack's locations, of stacks that come piece by piece, AT_ONCE addresses each."""
+        return CallStacks.joined(map(self._of, pieces))
+
+    def _of(self, stacks: Stacks) -> tuple[Integers, Numbers]:
+        """Return of each stack how many locations it has, and the indices of all of them."""
+        pcs, which = stacks.different()
         calls = [self._symbols.call(pc) for pc in pcs.tolist()]
         kept = np.array([call is None or call.line.function != GOEXIT for call in calls], np.bool_)[which]
-        begins = kept & ~_continues(stacks.first, which, calls, kept)
+        names = ["" if call is None else self._symbols.name_to_join_by(call) for call in calls]
+        begins = kept & ~_continues(stacks.first, which, calls, names, kept)
         positions = np.flatnonzero(begins)
         self._name_foreign([pc for pc, call in zip(pcs.tolist(), calls, strict=True) if call is None])
-        self._note_new(stacks.pcs, which, calls, positions, kept & ~begins)
-        index = np.array([self._index.get(pc, -1) for pc in pcs.tolist()], np.int64)[which[positions]].tolist()
-        edges = np.searchsorted(positions, stacks.first).tolist()
-        return [tuple(index[low:high]) for low, high in pairwise(edges)]
+        self._note_new(pcs, which, calls, positions, kept & ~begins)
+        index = np.array([self._index.get(pc, 0) for pc in pcs.tolist()], np.uint32)[which[positions]]
+        return np.diff(np.searchsorted(positions, stacks.first)), index
 
     def all(self) -> tuple[Location, ...]:
         """Return the locations."""
@@ -183,7 +231,7 @@ class Locations:
         """Make a location of each first address that is not known, as it is where it is met first."""
         _, first_met = np.unique(which[positions], return_index=True)
         for position in positions[np.sort(first_met)].tolist():
-            pc = int(pcs[position])
+            pc = int(pcs[which[position]])
             if pc not in self._index:
                 end = position + 1
                 while end < len(continues) and continues[end]:
@@ -215,12 +263,14 @@ class Locations:
         return number if number >= 0 and pc < self._mappings[number].end else None
 
 
-def _continues(first: Integers, which: Integers, calls: Sequence[Frame | None], kept: Flags) -> Flags:
+def _continues(
+    first: Integers, which: Integers, calls: Sequence[Frame | None], names: Sequence[str], kept: Flags
+) -> Flags:
     """Tell for each address whether its call is one that the address before it is inlined in (pcDeck.tryAdd)."""
-    names: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     entry = np.array([call.entry if call else 0 for call in calls], np.uint64)
     inlined = np.array([call is not None and call.inlined for call in calls], np.bool_)
-    name = np.array([names.setdefault(call.line.function if call else "", len(names)) for call in calls], np.int64)
+    name = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
     before, now = which[:-1], which[1:]
     joined = inlined[before] & (entry[before] == entry[now]) & (entry[now] != 0) & (name[before] != name[now])
     found = np.concatenate((np.zeros(min(len(which), 1), np.bool_), joined & kept[:-1]))
@@ -230,9 +280,3 @@ def _continues(first: Integers, which: Integers, calls: Sequence[Frame | None], 
 
 def _edges(depth: Integers) -> Integers:
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(depth)))
-
-
-def _different(pcs: Words) -> tuple[Words, Integers]:
-    """Return the different ones, sorted, and the index of each among them: they are few, so that a search is fast."""
-    different = np.unique(pcs)
-    return different, np.searchsorted(different, pcs)

@@ -5,7 +5,7 @@ Everything is tried, nothing is demanded: what a program lacks becomes a Limit, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -49,6 +49,8 @@ class GoProgram:
     limits: tuple[Limit, ...] = ()
     others: tuple[GoProgram, ...] = ()
     foreign_goarch: str = ""  # of an executable for another machine, which is not read
+    # Globals that only some ask for, by name; None: not found.
+    _further: dict[str, int | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def is_go(self) -> bool:
@@ -69,6 +71,22 @@ class GoProgram:
         """Return the program with the layout that has proven itself on some process of it; as it is if none has."""
         known = (one for one in (self, *self.others) if one.layout is not None and one.layout.confirmed)
         return next(known, self)
+
+    def find(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the addresses of these globals, as far as they can be found.
+
+        By a layout that is confirmed the code is searched once for each.
+        """
+        assert self.executable is not None
+        assert self.functions is not None
+        assert self.layout is not None
+        wanted = list(names)
+        further = self._further if self.layout.confirmed else {}
+        new = [name for name in wanted if name not in self.globals and name not in further]
+        if new:
+            further.update(dict.fromkeys(new) | find_globals(self.executable, self.functions, self.layout, new))
+        known = {name: self.globals.get(name, further.get(name)) for name in wanted}
+        return {name: address for name, address in known.items() if address is not None}
 
     def has_function(self, name: str) -> bool:
         """Tell whether the program has a function of that full name."""

@@ -120,6 +120,25 @@ class Scavenger(Struct, frozen=True):
     after_next_collection: Bytes | None
 
 
+class LiveThird(Struct, frozen=True):
+    """What the collections of one third of the time found alive; `cycles`: how many of them are known."""
+
+    cycles: Count
+    lowest: Bytes
+    median: Bytes
+    highest: Bytes
+
+
+class LiveCourse(Struct, frozen=True):
+    """The live heap over the last `seconds` that it was seen: what collections marked, in thirds of that time.
+
+    They are known from looks, and while the process is watched from the collections themselves.
+    """
+
+    seconds: Seconds
+    thirds: Annotated[list[LiveThird], Meta(min_length=3, max_length=3)]
+
+
 class Heap(Struct, frozen=True):
     """The Go heap: arenas, pages by state and residency, and the collector's targets."""
 
@@ -134,6 +153,9 @@ class Heap(Struct, frozen=True):
     collector: CollectorWork | None = None
     limit_use: LimitUse | None = None
     scavenger: Scavenger | None = None
+    live_course: Annotated[
+        LiveCourse | None, Meta(description="null: of some third of the time less than two collections are known")
+    ] = None
 
 
 class MemStats(TypedDict):

@@ -5,6 +5,7 @@ Source: the meaning of each part is that of perftools.profiles.Profile in pprof'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gomem.tracer.report.limit import Limit
@@ -20,12 +21,16 @@ class ValueType:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of source; `function` is its full name, `start_line` the line of its func keyword. 0, "": not known."""
+    """A line of source; `function` is its full name, `start_line` the line of its func keyword. 0, "": not known.
+
+    Only profiles of others have a `column`.
+    """
 
     function: str
     file: str = ""
     line: int = 0
     start_line: int = 0
+    column: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +58,35 @@ class ProfileMapping:
     has_functions: bool = True
 
 
+Label = tuple[str, str | int] | tuple[str, int, str]
+"""Its key, and text or a number; of a number with a unit that too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Values, one for each of Profile.sample_types, of one call stack.
 
-    `stack` has indices into Profile.locations, the innermost first. Labels are text or numbers; "bytes" is the size
-    of an object.
+    `stack` has indices into Profile.locations, the innermost first. Of labels, "bytes" is the size of an object.
     """
 
     stack: tuple[int, ...]
     values: tuple[int, ...]
-    labels: tuple[tuple[str, str | int], ...] = ()
+    labels: tuple[Label, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """One profile. `time_ns` since 1970, `duration_ns` 0 where it is not of a span of time.
 
+    `samples` may be made anew each time that they are seen: whoever needs one twice keeps it.
+
     `period` is how many `period_type` pass between two samples. `default_type` is the type that is shown first.
-    `limits` says what is missing, and why; `comments` are for people who read the file.
+    `limits` says what is missing, and why; `comments` are for people who read the file. pprof shows no function that
+    the regular expression `drop_frames` is of, nor what it calls, but those of `keep_frames`.
     """
 
     sample_types: tuple[ValueType, ...]
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     locations: tuple[Location, ...]
     mappings: tuple[ProfileMapping, ...] = ()
     default_type: str = ""
@@ -84,4 +95,6 @@ class Profile:
     time_ns: int = 0
     duration_ns: int = 0
     comments: tuple[str, ...] = ()
+    drop_frames: str = ""
+    keep_frames: str = ""
     limits: tuple[Limit, ...] = ()

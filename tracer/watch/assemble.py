@@ -18,6 +18,7 @@ from gomem.tracer.report import (
     EventLoss,
     Heap,
     Limit,
+    LiveCourse,
     Overhead,
     ProcessEnding,
     ProcessFacts,
@@ -49,6 +50,7 @@ class Watched:
     limits: Sequence[Limit] = ()
     reconciler: Reconciler | None = None
     ending: ProcessEnding | None = None
+    live_course: LiveCourse | None = None
 
 
 def assemble(facts: ProcessFacts, look: Snapshot | None, watched: Watched, taken_at: str) -> Report:
@@ -57,7 +59,7 @@ def assemble(facts: ProcessFacts, look: Snapshot | None, watched: Watched, taken
     if look is not None:
         report = _with_kernel(report, look)
         if look.runtime is not None:
-            report = _with_runtime(report, look, look.runtime)
+            report = _with_runtime(report, look, look.runtime, watched.live_course)
     report = replace(report, ending=watched.ending)
     return replace(report, findings=find(report))
 
@@ -135,12 +137,12 @@ def kinds_of_pages(space: AddressSpace, kernel: KernelView) -> tuple[Addresses |
     return page_kinds(space, kernel.mappings, kernel.residency, kernel.shmem_devices, kernel.status.rss_shmem)
 
 
-def _with_runtime(report: Report, look: Snapshot, runtime: RuntimeSnapshot) -> Report:
+def _with_runtime(report: Report, look: Snapshot, runtime: RuntimeSnapshot, live_course: LiveCourse | None) -> Report:
     skew = runtime.consistency.skew_bytes + look.kernel.virtual_skew + look.space.unmapped
     return replace(
         report,
         consistency=replace(runtime.consistency, exact=skew == 0, skew_bytes=skew),
-        heap=_heap(look, runtime, report),
+        heap=replace(_heap(look, runtime, report), live_course=live_course),
         memstats=runtime.memstats,
         spans=class_rows(runtime.spans, runtime.class_to_size),
         span_states=state_rows(runtime.spans),

@@ -14,6 +14,7 @@ from gomem.tracer.model.activity import Activity
 from gomem.tracer.model.callers import Symbolize
 from gomem.tracer.model.event_log import DEFAULT_LOG
 from gomem.tracer.model.gc_cycles import MOST_CYCLES
+from gomem.tracer.model.live_heap import LiveHeap
 from gomem.tracer.model.model_input import ModelInput
 from gomem.tracer.model.reconcile.reconciler import Reconciler
 from gomem.tracer.model.space import AddressSpaceModel
@@ -98,6 +99,7 @@ class TargetSession:
             model = AddressSpaceModel(callers=self.activity.callers, most_cycles=memory.cycles)
             self.reconciler = Reconciler(self.activity, model, follows_states=origin.sees_states)
         self._recorder = recorder
+        self._live = LiveHeap()
 
     @property
     def pending(self) -> bool:
@@ -114,6 +116,7 @@ class TargetSession:
 
         `lost`: how many the source has lost since its start.
         """
+        self._live.reach(until)
         if self.reconciler is not None:
             self.reconciler.feed(batch, until, lost)
         else:
@@ -124,6 +127,7 @@ class TargetSession:
     def see(self, look: Snapshot, ended: int) -> None:
         """Take a look that `ended` just now, CLOCK_MONOTONIC ns."""
         self.look = look
+        self._live.note(ended, look.runtime.collector.live if look.runtime is not None else None)
         if self._recorder is None and self.reconciler is None:
             return
         model_input = ModelInput.of(look)
@@ -133,6 +137,7 @@ class TargetSession:
 
     def compare(self, model_input: ModelInput) -> None:
         """Take of a look only what the model is compared with."""
+        self._live.note(model_input.ended, model_input.heap[-1] if model_input.heap is not None else None)
         if self.reconciler is not None:
             self.reconciler.look(model_input)
 
@@ -165,6 +170,7 @@ class TargetSession:
             limits=limits,
             reconciler=self.reconciler if self.origin.has_events else None,
             ending=ending,
+            live_course=self._live.course(self.reconciler.model.cycles.cycles if self.reconciler is not None else ()),
         )
         if self._recorder is not None:
             self._recorder.end(Ending(watched.seconds, taken_at, overhead, lost, limits, ending))

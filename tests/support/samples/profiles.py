@@ -58,13 +58,15 @@ def profiles(draw: st.DrawFn) -> Profile:
     value_types = st.builds(ValueType, text, text)
     types = tuple(draw(st.lists(value_types, min_size=1, max_size=4)))
     mappings = draw(st.lists(st.builds(ProfileMapping, UINT64, UINT64, UINT64, text, text, st.booleans()), max_size=3))
-    lines = st.builds(Line, text, text, INT64, INT64)
+    lines = st.builds(Line, text, text, INT64, INT64, INT64)
     mapping = st.none() | st.sampled_from(range(len(mappings))) if mappings else st.none()
     locations = draw(st.lists(st.builds(Location, UINT64, st.lists(lines, max_size=4).map(tuple), mapping), max_size=6))
     stack = st.lists(st.sampled_from(range(len(locations))), max_size=8) if locations else st.just([])
-    labels = st.lists(st.tuples(text, text.filter(bool) | INT64), max_size=3)
+    labels = st.lists(
+        st.tuples(text, text.filter(bool) | INT64) | st.tuples(text, INT64, text.filter(bool)), max_size=3
+    )
     samples = draw(st.lists(st.builds(Sample, stack.map(tuple), _values(len(types)), labels.map(tuple)), max_size=6))
     return Profile(
         types, tuple(samples), tuple(locations), tuple(mappings), draw(text), draw(st.none() | value_types),
-        draw(INT64), draw(INT64), draw(INT64), tuple(draw(st.lists(text, max_size=3))),
+        draw(INT64), draw(INT64), draw(INT64), tuple(draw(st.lists(text, max_size=3))), draw(text), draw(text),
     )  # fmt: skip

@@ -87,7 +87,19 @@ func filled[K comparable, V any](count int, key func(int) K, value V) *table[K, 
 	return t
 }
 
+// Two instances call each other, and one is inlined into the other.
+func swapped[K, V comparable](key K, value V, depth int) *pair[K, V] {
+	if depth == 0 {
+		return &pair[K, V]{key, value}
+	}
+	by := swapped(value, key, depth-1)
+	return &pair[K, V]{by.value, by.key}
+}
+
 func generic() {
+	for i := 0; i < 50; i++ {
+		keep(swapped(i, "one", 6))
+	}
 	keep(filled(500, func(i int) int { return i }, "one"))
 	keep(filled(500, func(i int) string { return fmt.Sprint("key ", i) }, [3]int{1, 2, 3}))
 	keep(filled(50, func(i int) pair[int8, bool] { return pair[int8, bool]{int8(i), true} }, &node{}))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gomem.tracer.binary.symbols import Frame
-from gomem.tracer.profile.stacks import Locations, Stacks, Symbols, complete, hide_runtime
+from gomem.tracer.profile.stacks import Locations, Stacks, Symbols, complete, hide_runtime, printed
 from gomem.tracer.report.profile import Line, ProfileMapping
 
 BIAS = 0x10000
@@ -29,6 +29,8 @@ CODE = {
     409: [("internal/runtime/maps.NewTable", 400, False)],
     509: [("runtime.goexit", 500, False)],
     619: [("main.made", 600, True), ("main.(*T).Made", 600, False)],
+    719: [("main.swapped[go.shape.int]", 700, True), ("main.swapped[go.shape.string]", 700, False)],
+    729: [("main.swapped[go.shape.string]", 700, False)],
 }
 # The address of the call that each frame behind the first is in: where the runtime's stacks have it.
 INLINED_AT = {219: (219, 229, 239), 229: (229, 239), 619: (619, 625)}
@@ -128,8 +130,8 @@ def test_locations_know_their_mapping_and_mappings_whether_all_in_them_has_names
 
 def test_what_was_met_before_keeps_its_index(symbols: Symbols) -> None:
     locations = Locations(symbols, ())
-    assert locations.of(stacks([109, 139])) == [(0, 1)]
-    assert locations.of(stacks([139, 239, 109])) == [(1, 2, 0)]
+    assert list(locations.of(stacks([109, 139]))) == [(0, 1)]
+    assert list(locations.of(stacks([139, 239, 109]))) == [(1, 2, 0)]
     assert len(locations.all()) == 3
 
 
@@ -160,5 +162,31 @@ def test_stacks_in_pieces_are_all_stacks_in_turn(most: int) -> None:
 def test_locations_are_the_same_whatever_is_made_at_once(symbols: Symbols, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: tuple[list[int], ...] = ([219, 229, 239, 109, 509], [619, 625, 139], [], [109], [219, 229, 239, 139])
     whole = of(symbols, *calls)
-    monkeypatch.setattr("gomem.tracer.profile.stacks._AT_ONCE", 1)
+    monkeypatch.setattr("gomem.tracer.profile.stacks.AT_ONCE", 1)
     assert of(symbols, *calls) == whole
+
+
+@pytest.mark.parametrize("by_printed_names", [True, False])
+def test_instances_of_a_generic_function_are_one_function_to_releases_that_go_by_printed_names(
+    by_printed_names: bool,
+) -> None:
+    symbols = Symbols(Table(), BIAS, joins_by_printed_names=by_printed_names)  # type: ignore[arg-type]
+    inner, outer = "main.swapped[go.shape.int]", "main.swapped[go.shape.string]"
+    apart = [[(719, [inner]), (729, [outer]), (109, ["main.main"])]]
+    joined = [[(719, [inner, outer]), (109, ["main.main"])]]
+    assert of(symbols, [719, 729, 109]) == (apart if by_printed_names else joined)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("main.f", "main.f"),
+        ("main.f[go.shape.int]", "main.f[...]"),
+        ("main.(*T[go.shape.[]uint8]).m.func1", "main.(*T[...]).m.func1"),
+        ("main.f[a].g[b]", "main.f[...]"),
+        ("]main[", "]main["),
+        ("[", "["),
+    ],
+)
+def test_names_are_printed_as_the_runtime_prints_them(name: str, shown: str) -> None:
+    assert printed(name) == shown

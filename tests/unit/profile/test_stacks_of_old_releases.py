@@ -36,6 +36,6 @@ def test_inlined_functions_are_told_whether_the_stack_has_addresses_of_them_or_n
         )
         locations = Locations(symbols, ())
         stacks = Stacks(np.array([0, len(pcs)]), np.array(pcs, np.uint64))
-        assert locations.of(complete(hide_runtime(stacks, symbols), symbols)) == [(0, 1)]
+        assert list(locations.of(complete(hide_runtime(stacks, symbols), symbols))) == [(0, 1)]
         told = [[(line.function, line.line) for line in location.lines] for location in locations.all()]
     assert told == [[("main.g", 3), ("main.f", 5), ("main.main", 9)], [("main.main", 9)]]

@@ -23,6 +23,8 @@ from gomem.tracer.report import (
     Finding,
     Limit,
     LimitUse,
+    LiveCourse,
+    LiveThird,
     ProcessEnding,
     RebuiltRange,
     Report,
@@ -116,6 +118,12 @@ def near_limit(
     return lambda report: heap(report, memory_limit=limit, limit_use=use, collector=work)
 
 
+def grown(seconds: float, *medians: int, noise: int = MB) -> Change:
+    """Have collections found so much alive in each third of the time, in the median."""
+    course = LiveCourse(seconds, [LiveThird(5, median - noise, median, median + noise) for median in medians])
+    return lambda report: heap(report, live_course=course)
+
+
 def collected(report: Report, a_second: float) -> Report:
     """Have the program collect so often since it began."""
     lived = datetime.fromisoformat(report.taken_at) - datetime.fromisoformat(report.process.start_time)
@@ -165,6 +173,8 @@ CASES: list[tuple[str, str, Change]] = [
     ("near-gomemlimit", "critical", near_limit(worked(0.9))),
     ("goal-far-above-live", "info", lambda report: heap(report, goal=GB, live=100 * MB, gc_percent=900)),
     ("collector-off", "warning", lambda report: heap(report, gc_percent=-1, memory_limit=NO_MEMORY_LIMIT)),
+    ("live-heap-grows", "info", grown(30.0, 40 * MB, 60 * MB, 80 * MB)),
+    ("live-heap-grows", "warning", grown(3600.0, 40 * MB, 60 * MB, 80 * MB)),
     ("swapped", "warning", lambda report: part(report, "resident", swap=20 * MB)),
     ("fragmentation", "warning", lambda report: replace(report, spans=[span_class(21, 144, 1, 9_000, 900)])),
     ("inexact-snapshot", "info", lambda report: replace(report, consistency=Consistency(False, 8, 64 * KB))),
@@ -448,3 +458,45 @@ def test_every_rule_that_is_written_is_listed() -> None:
         and function.__annotations__ == {"report": "Report", "return": "Finding | None"}
     }
     assert written == set(RULES.values())
+
+
+@pytest.mark.parametrize(
+    ("medians", "noise"),
+    [
+        ((40, 60, 60), 1),  # it has stopped
+        ((40, 60, 66), 1),  # it slows down
+        ((40, 60, 80), 10),  # it breathes, by as much as it rises
+        ((40, 46, 52), 1),  # of no weight
+        ((1000, 1040, 1080), 1),  # of no weight for a heap of that size
+        ((80, 60, 40), 1),
+        ((40, 80, 60), 1),
+    ],
+)
+def test_a_live_heap_that_does_not_grow_on_is_not_told_of(medians: tuple[int, ...], noise: int) -> None:
+    report = grown(3600.0, *(size * MB for size in medians), noise=noise * MB)(grown_and_scavenged())
+    assert "live-heap-grows" not in ids(report)
+
+
+def test_what_grows_names_the_command_where_the_process_can_be_asked() -> None:
+    report = grown(30.0, 40 * MB, 60 * MB, 80 * MB)(grown_and_scavenged())
+    pid = report.process.pid
+    assert f"`gomem profile {pid} -o before.pb.gz`" in finding(report, "live-heap-grows").action
+    assert "profile " not in finding(replace(report, backend="replay"), "live-heap-grows").action.replace(
+        "profiles", ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("goroutine-stacks", lambda report: heap(report, resident={"stacks": 80 * MB})),
+        ("shared-memory", lambda report: part(report, "resident", shmem=100 * MB, total=200 * MB)),
+        ("near-cgroup-limit", lambda report: cgroup(report, 95 * MB, 100 * MB)),
+    ],
+)
+def test_a_remedy_that_a_profile_answers_names_its_command(name: str, change: Change) -> None:
+    report = change(grown_and_scavenged())
+    kind = "goroutine" if name == "goroutine-stacks" else "resident"
+    command = f"`gomem profile {report.process.pid} --kind {kind}`"
+    assert command in finding(report, name).action
+    assert "gomem profile" not in finding(replace(report, backend="replay"), name).action

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,7 +13,8 @@ from gomem.tracer.addresses.ranges import Ranges, normalise
 from gomem.tracer.layout.layout import Layout
 from gomem.tracer.machine.room import Room
 from gomem.tracer.process.memory import Bytes
-from gomem.tracer.runtime.profile_buckets import MOST_FRAMES, Buckets, Cycle, read_buckets, required_globals
+from gomem.tracer.runtime.profile_buckets import Buckets, Cycle, read_buckets, required_globals
+from gomem.tracer.runtime.profile_list import MOST_FRAMES
 from tests.support.image import Image
 from tests.support.runtime_image import table
 
@@ -90,8 +90,7 @@ def figures(buckets: Buckets) -> list[tuple[int, int]]:
 
 
 def stacks(buckets: Buckets) -> list[list[int]]:
-    edges = buckets.first.tolist()
-    return [buckets.pcs[low:high].tolist() for low, high in pairwise(edges)]
+    return list(buckets.stacks())
 
 
 def test_published_is_what_is_flushed_and_what_the_runtime_would_flush_first(profile: Profile) -> None:
@@ -266,4 +265,4 @@ def test_whatever_is_written_into_the_buckets_reading_ends(profile: Profile) -> 
         read = profile.read(chance.choice(("published", "active")), image=forged)
         assert len(read) <= 60 + 2
         assert np.all(read.frees <= read.allocs)
-        assert len(read.pcs) == read.first[-1]
+        assert len(read.which) == read.first[-1]

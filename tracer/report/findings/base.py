@@ -53,6 +53,12 @@ def profile_command(report: Report) -> str | None:
     return None if over or not report.process.pid else f"gomem profile {report.process.pid}"
 
 
+def holders_command(report: Report) -> str | None:
+    """Return the command that shows who holds each byte of RSS; None where the process is not there to be asked."""
+    command = profile_command(report)
+    return None if command is None else f"{command} --kind resident"
+
+
 def mib(count: int | float) -> str:
     """Return bytes as a person says them in a sentence (a finding is data: no renderer formats its words)."""
     if count >= 9.95 * GIB:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gomem.tracer.report import Finding, Report
-from gomem.tracer.report.findings.base import LARGE, mib
+from gomem.tracer.report.findings.base import LARGE, holders_command, mib
 
 SHARE: Final = 0.30  # of RSS
 
@@ -29,8 +29,8 @@ def shared_memory(report: Report) -> Finding | None:
         "pages. The kernel cannot drop them, only move them to swap, and keeps them until they are unmapped and "
         "their file is deleted. Go's heap profile, MemStats and GOMEMLIMIT do not see them.",
         evidence={"shmem": resident.shmem, "resident_total": resident.total},
-        action="See which mappings it is (/proc/PID/maps: /dev/shm, memfd, /dev/zero) and have their owner make them "
-        "smaller; the cgroup counts them (shmem in memory.stat).",
+        action="Have the owner of these mappings make them smaller; the cgroup counts them (shmem in memory.stat)."
+        + (_which_files(report) or " /proc/PID/maps has them: /dev/shm, memfd, /dev/zero."),
     )
 
 
@@ -47,7 +47,7 @@ def copied_file_pages(report: Report) -> Finding | None:
         explanation="The program has written to files that it maps with MAP_PRIVATE. Each page written to is a copy in "
         "anonymous memory: the kernel cannot drop it, only move it to swap, and never writes it to the file.",
         evidence={"copies": copies, "resident_total": resident.total},
-        action="Map the file read-only or with MAP_SHARED, or unmap it when it has been used.",
+        action="Map the file read-only or with MAP_SHARED, or unmap it when it has been used." + _which_files(report),
     )
 
 
@@ -79,7 +79,7 @@ def locked_file_pages(report: Report) -> Finding | None:
         explanation="mlock or mlockall keeps them in RAM: the kernel can neither drop them nor write them out and drop "
         "them.",
         evidence={"file_locked": resident.file_locked, "resident_total": resident.total},
-        action="Lock only the memory that must never wait for the disk.",
+        action="Lock only the memory that must never wait for the disk." + _which_files(report),
     )
 
 
@@ -102,3 +102,8 @@ def clean_file_pages(report: Report) -> Finding | None:
         action="Nothing to do. To judge the program, look at anonymous memory instead of RSS.",
         actionable=False,
     )
+
+
+def _which_files(report: Report) -> str:
+    command = holders_command(report)
+    return "" if command is None else f" `{command}`, where this report was taken, shows which files it is."

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from gomem.tracer.report import RUNTIME_NONE, Finding, Report
-from gomem.tracer.report.findings.base import LARGE, MIB, NOTEWORTHY, Evidence, lazy_free, memory_limit, mib
+from gomem.tracer.report.findings.base import (
+    LARGE,
+    MIB,
+    NOTEWORTHY,
+    Evidence,
+    holders_command,
+    lazy_free,
+    memory_limit,
+    mib,
+)
 
 CGROUP_NEAR: Final = 0.90  # of memory.max: reclaim starts to cost
 CGROUP_FULL: Final = 0.97  # of memory.max: the next burst is an OOM kill
@@ -27,6 +36,7 @@ def near_cgroup_limit(report: Report) -> Finding | None:
     # anonymous and not lazily freed is beyond help. Other processes may share the cgroup: a lower bound.
     firm = None if resident is None or resident.anonymous is None else resident.anonymous - lazy_free(report)
     full = firm is not None and firm >= CGROUP_FULL * cgroup.memory_max
+    command = holders_command(report)
     return Finding(
         id="near-cgroup-limit",
         severity="critical" if full else "warning",
@@ -43,7 +53,12 @@ def near_cgroup_limit(report: Report) -> Finding | None:
             "not_reclaimable": firm,
             "oom_kill": cgroup.oom_kill,
         },
-        action="Compare with memory.stat (anon, file) of the cgroup; raise the limit or set GOMEMLIMIT below it.",
+        action="Compare with memory.stat (anon, file) of the cgroup; raise the limit or set GOMEMLIMIT below it."
+        + (
+            ""
+            if command is None
+            else f" `{command}`, where this report was taken, shows who holds this process's part."
+        ),
     )
 
 

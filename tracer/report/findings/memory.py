@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gomem.tracer.report import Finding, Report, stat
-from gomem.tracer.report.findings.base import LARGE, NOTEWORTHY, lazy_free, mib, resident_of
+from gomem.tracer.report.findings.base import LARGE, NOTEWORTHY, lazy_free, mib, profile_command, resident_of
 from gomem.tracer.report.findings.scavenger import fate_of_free_heap
 
 RUNTIME_PAGE: Final = 8192
@@ -162,8 +162,16 @@ def goroutine_stacks(report: Report) -> Finding | None:
         title=f"{mib(stacks)} of RSS is goroutine stacks",
         explanation="Stacks start at 2-8 KiB: this much is very many goroutines, or some with deep stacks.",
         evidence={"stacks_resident": stacks, "stack_inuse": report.heap.pages.stacks},
-        action="Count the goroutines (runtime.NumGoroutine, /debug/pprof/goroutine): "
-        "a leak shows as one stack many times.",
+        action=f"{_goroutines(report)}: a leak shows as one stack many times.",
+    )
+
+
+def _goroutines(report: Report) -> str:
+    command = profile_command(report)
+    if command is None:
+        return "Count the goroutines (runtime.NumGoroutine, /debug/pprof/goroutine)"
+    return (
+        f"`{command} --kind goroutine`, where this report was taken, shows where they are, and how many at each place"
     )
 
 

@@ -13,6 +13,7 @@ from gomem.tracer.report import Finding, Report, Severity
 from gomem.tracer.report.findings import address_space as finding_address_space
 from gomem.tracer.report.findings import files as finding_files
 from gomem.tracer.report.findings import gomemlimit as finding_gomemlimit
+from gomem.tracer.report.findings import growth as finding_growth
 from gomem.tracer.report.findings import limits as finding_limits
 from gomem.tracer.report.findings import log as finding_log
 from gomem.tracer.report.findings import memory as finding_memory
@@ -27,6 +28,7 @@ RULES: Final[dict[str, Rule]] = {
     "near-gomemlimit": finding_gomemlimit.near_gomemlimit,
     "gomemlimit": finding_limits.gomemlimit_and_cgroup,
     "collector-off": finding_limits.collector_off,
+    "live-heap-grows": finding_growth.live_heap_grows,
     "swapped": finding_limits.swapped,
     "near-address-space-limit": finding_address_space.near_address_space_limit,
     "near-data-limit": finding_address_space.near_data_limit,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gomem.exporters.pprof import decode as decoding
 from gomem.exporters.pprof import profile_pb2 as pb
 from gomem.exporters.pprof.decode import decode, read_profile
-from gomem.exporters.pprof.encode import encode, message_of
+from gomem.exporters.pprof.encode import encode
 from gomem.tracer.errors import GomemError
 from gomem.tracer.machine.room import Room
 from gomem.tracer.report.limit import Limit
@@ -110,7 +110,7 @@ def test_what_is_no_profile_is_refused(content: bytes, said: str) -> None:
 
 
 def changed(change: Callable[[pb.Profile], object]) -> bytes:
-    message = message_of(SMALL)
+    message = pb.Profile.FromString(gzip.decompress(encode(SMALL)))
     change(message)
     content: bytes = message.SerializeToString()
     return content

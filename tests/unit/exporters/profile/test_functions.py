@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from gomem.exporters.profile.functions import by_function
-from gomem.exporters.profile.sample_type import index_of, total
+from gomem.exporters.profile.sample_type import index_of, sums_of
 from gomem.exporters.text.console import Sheet
 from gomem.exporters.text.functions import render_functions
 from gomem.tracer.errors import UsageError
@@ -28,7 +28,7 @@ def rows(profile: Profile, *, cumulative: bool = False) -> list[tuple[str, int, 
 def test_a_function_is_summed_once_for_a_stack_that_it_is_in_twice() -> None:
     assert rows(GROWN) == [("make", 300, 300), ("work", 90, 390), ("init", 10, 10), ("main", 0, 390)]
     assert rows(GROWN, cumulative=True) == [("main", 0, 390), ("work", 90, 390), ("make", 300, 300), ("init", 10, 10)]
-    assert total(GROWN, SPACE) == 400
+    assert sums_of(GROWN, SPACE).whole == 400
 
 
 def test_a_location_without_a_function_is_told_by_its_file() -> None:

@@ -11,7 +11,7 @@ from gomem.exporters.profile import folded as folding
 from gomem.exporters.profile.difference import difference, other_program
 from gomem.exporters.profile.folded import folded
 from gomem.exporters.profile.functions import by_function
-from gomem.exporters.profile.sample_type import total
+from gomem.exporters.profile.sample_type import sums_of
 from gomem.exporters.text.console import Sheet
 from gomem.exporters.text.functions import render_functions
 from gomem.tracer.errors import GomemError
@@ -24,7 +24,7 @@ AFTER = heap(("main;work;make", 5, 500), ("main;new", 2, 20))
 
 
 def test_a_stack_is_a_line_with_its_value() -> None:
-    twice = replace(BEFORE, samples=BEFORE.samples * 2)
+    twice = replace(BEFORE, samples=(*BEFORE.samples, *BEFORE.samples))
     assert folded(twice, SPACE) == "main;gone 200\nmain;work;make 600\n"
 
 
@@ -50,7 +50,7 @@ def test_a_difference_is_what_grew_and_what_shrank() -> None:
     grown = difference(BEFORE, AFTER)
     rows = {row.name: (row.flat, row.cumulative) for row in by_function(grown, SPACE).rows}
     assert rows == {"make": (200, 200), "work": (0, 200), "gone": (-100, -100), "new": (20, 20), "main": (0, 120)}
-    assert total(grown, SPACE) == 400
+    assert sums_of(grown, SPACE).whole == 400
     page = render_functions(grown, SPACE, 2, Sheet()).splitlines()
     assert page[0] == "inuse_space  400 B before, 520 B after: +120 B"
     assert page[3].split() == ["+200", "B", "50.00%", "50.00%", "+200", "B", "50.00%", "make"]
