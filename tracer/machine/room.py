@@ -37,6 +37,10 @@ class Room:
         """Forget what was taken: it has been let go of, or belongs to what is kept."""
         self._left = self.size
 
+    def fits(self, each: int) -> int:
+        """Return how many things of `each` bytes there is room for."""
+        return self._left // each
+
     def take(self, count: int, each: int, what: str) -> None:
         """Take room for `count` things, `each` bytes of ours. Raises SnapshotError when there is not that much."""
         if count * each > self._left:

@@ -10,16 +10,13 @@ from gomem.tracer.process.memory import Words
 
 Numbers = NDArray[np.uint32]
 
-_BITS = 16
-_SHIFT = np.uint64(64 - _BITS)
-_MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 by the golden ratio: words that are near each other get slots far apart
-_MASK = (1 << 64) - 1
+_SLOTS = 1 << 16
 
 
 class Numbered:
     """Numbers words in the order in which they are met.
 
-    A table of slots has nearly all of them; those whose slot another word has are looked up one by one.
+    A table has nearly all of them, by their lowest bits; those whose slot another word has are looked up one by one.
     """
 
     def __init__(self, most: int, too_many: str) -> None:
@@ -27,15 +24,15 @@ class Numbered:
         self._most = most
         self._too_many = too_many
         self._words: list[int] = []
-        self._word = np.zeros(1 << _BITS, np.uint64)
+        self._word = np.zeros(_SLOTS, np.uint64)
         self._word[0] = 1  # an empty slot has a word that belongs to another
-        self._number = np.zeros(1 << _BITS, np.uint32)
-        self._taken = bytearray(1 << _BITS)
+        self._number = np.zeros(_SLOTS, np.uint32)
+        self._taken = bytearray(_SLOTS)
         self._others: dict[int, int] = {}
 
     def of(self, words: Words) -> Numbers:
         """Return the number of each word. Raises SnapshotError where there are more different ones than are taken."""
-        slot = (words * np.uint64(_MULTIPLIER) >> _SHIFT).view(np.int64)
+        slot = (words & np.uint64(_SLOTS - 1)).view(np.int64)
         numbers = self._number[slot]
         missed = np.flatnonzero(self._word[slot] != words)
         if len(missed):
@@ -48,7 +45,7 @@ class Numbered:
         return np.array(self._words, np.uint64)
 
     def _number_of(self, word: int) -> int:
-        slot = (word * _MULTIPLIER & _MASK) >> 64 - _BITS
+        slot = word % _SLOTS
         if self._taken[slot] and self._word[slot] == word:
             return int(self._number[slot])
         known = self._others.get(word)

@@ -10,7 +10,7 @@ from array import array
 from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_POPULATE, MAP_PRIVATE, mmap
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,8 @@ _BLOCK_BITS = 18
 _BUCKET_HELD = 384
 # Of an address in a stack: its number, and that of its location.
 _ADDRESS_HELD = 8
+# Of one's own, for shared memory costs twice as much; all pages at once, for each by itself costs more than it holds.
+_FRESH = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE
 _RETURNS = "the list of its buckets returns to where it has been"
 
 
@@ -80,43 +82,30 @@ class BucketList:
         self._mapped = mapped
         self._numbers: dict[int, int] = {}  # of the blocks, by address
         self._alone: set[int] = set()  # addresses of buckets that were read by themselves
-        self._block, self._at, self._depth = array("q"), array("q"), array("q")
+        self._address, self._block = array("Q"), array("q")  # of what may be buckets; numbers of blocks
         self._words = 0
+        self._keep(*(np.zeros(0, np.int64),) * 3)
 
     def __len__(self) -> int:
-        return len(self._at)
-
-    @property
-    def at(self) -> Integers:
-        """Return where in its block each bucket begins, in words."""
-        return _integers(self._at)
-
-    @property
-    def depth(self) -> Integers:
-        """Return how many addresses the stack of each bucket has."""
-        return _integers(self._depth)
+        return len(self.at)
 
     def follow(self, head: int) -> None:
         """Note each bucket from `head` on, until the list ends or makes no sense."""
         try:
             while head:
-                noted = len(self._at)
+                noted = len(self._address)
                 head = self._follow_within(head, *self._block_of(head))
-                self._memory.room.take(len(self._at) - noted, _BUCKET_HELD, "buckets of its heap profile")
-                self._memory.room.take(sum(self._depth[noted:]), _ADDRESS_HELD, "addresses of its heap profile")
+                self._memory.room.take(len(self._address) - noted, _BUCKET_HELD, "buckets of its heap profile")
         except _NoBucket as error:
             self.broken = str(error)
         except SnapshotError as error:
             self.broken = error.what
-        self._leave_out_repetitions()
+        self._check(*self._once())
 
     @cached_property
     def by_block(self) -> list[tuple[int, Integers]]:
-        """The number of each block that has buckets, and the indices of these, ascending; of the list as it ended."""
-        block = _integers(self._block)
-        bucket = np.argsort(block, kind="stable")
-        first = np.searchsorted(block[bucket], np.arange(len(self.blocks) + 1)).tolist()
-        return [(number, bucket[low:high]) for number, (low, high) in enumerate(pairwise(first)) if low < high]
+        """The number of each block that has buckets, and the indices of these, ascending."""
+        return self._grouped(self.block)
 
     def let_go(self, number: int) -> None:
         """Let go of a block's words."""
@@ -130,26 +119,18 @@ class BucketList:
         return self._read(address)
 
     def _follow_within(self, address: int, number: int, block: Block) -> int:
-        """Note the buckets from an address on as long as they lie in one block; return the next one's address, or 0."""
-        shape, view, base, noted = self.shape, block.view, block.base, len(self._at)
-        allnext, kind, depth_at = shape.allnext, shape.kind, shape.depth
-        last, ends = len(view) - shape.header, len(view) - shape.size_of(0)
-        note_at, note_depth = self._at.append, self._depth.append
+        """Note what lies in one block, from an address on; return the first that lies elsewhere, or 0."""
+        view, base, allnext, noted = block.view, block.base, self.shape.allnext, len(self._address)
+        last, note = len(view) - self.shape.header, self._address.append
         try:
-            for _ in range(self._words // shape.size_of(0) - noted):  # so many fit into all that was read
+            for _ in range(self._words // self.shape.size_of(0) - noted):  # so many fit into all that was read
                 at = address - base >> 3
                 if not 0 <= at <= last:
                     return address
-                depth: int = view[at + depth_at]
-                if address & 7 or view[at + kind] != _MEM_PROFILE or at + depth > ends or depth > MOST_FRAMES:
-                    raise _NoBucket(f"what is said to be a bucket at {address:#x} is none")
-                note_at(at)
-                note_depth(depth)
+                note(address)
                 address = view[at + allnext]
-                if not address:
-                    return 0
         finally:
-            self._block.extend([number] * (len(self._at) - noted))
+            self._block.extend([number] * (len(self._address) - noted))
         if 0 <= address - base >> 3 <= last:
             raise _NoBucket(_RETURNS)
         return address
@@ -185,22 +166,56 @@ class BucketList:
     def _add(self, low: int, high: int) -> tuple[int, Block]:
         self._memory.room.take(high - low, 1, "bytes of its heap profile's buckets")
         # An allocator would keep what is let go of, and what comes later would not take its place but come on top.
-        words = np.frombuffer(mmap(-1, high - low), np.uint64)
+        words = np.frombuffer(mmap(-1, high - low, _FRESH), np.uint64)
         self._memory.read_into(low, words.view(np.uint8))
         self._words += len(words)
         self.blocks.append(Block(low, high, words, words.data))
         return len(self.blocks) - 1, self.blocks[-1]
 
-    def _leave_out_repetitions(self) -> None:
-        """Keep each bucket once: a list that returns to one of its own was followed for some rounds."""
-        if not self.broken or not len(self):
-            return
-        address = np.array([self.blocks[block].base for block in self._block], np.int64) + self.at * WORD
+    def _grouped(self, block: Integers) -> list[tuple[int, Integers]]:
+        bucket = np.argsort(block, kind="stable")
+        first = np.searchsorted(block[bucket], np.arange(len(self.blocks) + 1)).tolist()
+        return [(number, bucket[low:high]) for number, (low, high) in enumerate(pairwise(first)) if low < high]
+
+    def _once(self) -> tuple[Words, Integers]:
+        """Return address and block of all, each once: a list that returns to one was followed for some rounds."""
+        if not len(self._address):
+            return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        address, block = np.frombuffer(self._address, np.uint64), np.frombuffer(self._block, np.int64)
+        if not self.broken:
+            return address, block
         once = np.sort(np.unique(address, return_index=True)[1])
-        for column in ("_block", "_at", "_depth"):
-            kept = np.frombuffer(getattr(self, column), np.int64)[once]
-            setattr(self, column, array("q", kept.tobytes()))
+        return address[once], block[once]
 
+    def _check(self, address: Words, block: Integers) -> None:
+        """Keep the buckets before the first that is none, as many as there is room for."""
+        shape = self.shape
+        at, depth = np.zeros(len(address), np.int64), np.zeros(len(address), np.int64)
+        good = np.zeros(len(address), np.bool_)
+        for number, some in self._grouped(block):
+            words, base = self.blocks[number].words, np.uint64(self.blocks[number].base)
+            offset = address[some] - base
+            at[some] = at_some = (offset // WORD).astype(np.int64)
+            found = words[at_some + shape.depth]
+            depth[some] = depth_some = np.minimum(found, MOST_FRAMES).astype(np.int64)
+            good[some] = (
+                (offset % WORD == 0)
+                & (words[at_some + shape.kind] == _MEM_PROFILE)
+                & (found <= MOST_FRAMES)
+                & (at_some + depth_some <= len(words) - shape.size_of(0))
+            )
+        end = len(address)
+        if not good.all():
+            end = int(np.argmin(good))
+            self.broken = f"what is said to be a bucket at {int(address[end]):#x} is none"
+        calls = np.cumsum(depth[:end])
+        try:
+            self._memory.room.take(int(calls[-1]) if end else 0, _ADDRESS_HELD, "addresses of its heap profile")
+        except SnapshotError as error:
+            self.broken = error.what
+            end = int(np.searchsorted(calls, self._memory.room.fits(_ADDRESS_HELD), side="right"))
+        self._keep(block[:end], at[:end], depth[:end])
 
-def _integers(column: array[int]) -> Integers:
-    return np.frombuffer(column, np.int64) if len(column) else np.empty(0, np.int64)
+    def _keep(self, block: Integers, at: Integers, depth: Integers) -> None:
+        """Take what is known of the buckets: in which block each is, where in it, in words, and how deep its stack."""
+        self.block, self.at, self.depth = block, at, depth
