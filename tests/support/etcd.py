@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import subprocess
 import sys
@@ -42,6 +44,12 @@ class Etcd:
         with urllib.request.urlopen(self.url + path, timeout=20) as response:
             body: bytes = response.read()
         return body
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep a value (/v3/kv/put of its gRPC gateway)."""
+        pair = {name: base64.b64encode(raw).decode() for name, raw in (("key", key.encode()), ("value", value))}
+        with urllib.request.urlopen(f"{self.url}/v3/kv/put", json.dumps(pair).encode(), timeout=20) as response:
+            response.read()
 
     def memstats(self) -> dict[str, int]:
         """Return what runtime.ReadMemStats says, which the heap profile's text form prints (runtime/pprof/pprof.go)."""

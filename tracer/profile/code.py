@@ -12,7 +12,8 @@ from gomem.tracer.profile.mapped_code import mapped_code
 from gomem.tracer.profile.stacks import Locations, Symbols
 from gomem.tracer.snapshot.inspection import Inspector
 
-_SINCE_1_23 = "debug", "profstackdepth"
+_PRINTS = "runtime.funcNamePiecesForPrint"
+_SINCE_1_22 = "mspan", "largeType"
 
 
 class GoCode:
@@ -33,8 +34,8 @@ class GoCode:
             raise TargetError(f"{self.who} does not map its own executable")
         self.layout, self.functions, self.executable = program.layout, program.functions, program.executable
         self.bias = bias
-        # Since Go 1.21 names are printed without types; runtime/pprof tells by the whole ones since 1.23.
-        by_printed_names = program.has_function("runtime.funcNameForPrint") and not self.layout.has(*_SINCE_1_23)
+        # Since Go 1.21 names are printed without types; runtime/pprof goes by whole ones since 1.22.
+        by_printed_names = program.has_function(_PRINTS) and not self.layout.has(*_SINCE_1_22)
         symbolizer = Symbolizer.of(program.executable, program.functions)
         self.symbols = Symbols(symbolizer, bias, joins_by_printed_names=by_printed_names)
 

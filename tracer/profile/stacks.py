@@ -84,7 +84,7 @@ class Symbols:
     """What is at the addresses of a process that has loaded a program at `bias`."""
 
     def __init__(self, symbolizer: Symbolizer, bias: int, *, joins_by_printed_names: bool = False) -> None:
-        """`joins_by_printed_names`: as Go 1.21 and 1.22 do it, where instances of a generic function look alike."""
+        """`joins_by_printed_names`: as Go 1.21 does it, where instances of a generic function look alike."""
         self._symbolizer = symbolizer
         self._bias = bias
         self._joins_by_printed_names = joins_by_printed_names

@@ -58,16 +58,18 @@ class Shape:
 
 
 class Block(NamedTuple):
-    """Memory that was read at once."""
+    """Memory that was read at once: from `base` to `end`. Buckets that begin before `until` are in it as a whole."""
 
     base: int
+    until: int
     end: int
     words: Words
     view: memoryview  # the same words: one of them is had faster here
 
-    def holds(self, address: int, size: int) -> bool:
-        """Tell whether `size` bytes at an address are in the block."""
-        return self.base <= address <= self.end - size
+    @property
+    def words_until(self) -> int:
+        """How many words are before `until`."""
+        return min(-(-(self.until - self.base) // WORD), len(self.view))
 
 
 class BucketList:
@@ -110,18 +112,20 @@ class BucketList:
     def let_go(self, number: int) -> None:
         """Let go of a block's words."""
         block = self.blocks[number]
-        self.blocks[number] = Block(block.base, block.end, np.empty(0, np.uint64), memoryview(b""))
+        self.blocks[number] = block._replace(words=np.empty(0, np.uint64), view=memoryview(b""))
 
     def _block_of(self, address: int) -> tuple[int, Block]:
         number = self._numbers.get(address >> _BLOCK_BITS)
-        if number is not None and self.blocks[number].holds(address, self.shape.header * WORD):
-            return number, self.blocks[number]
+        if number is not None:
+            block = self.blocks[number]
+            if block.base <= address < block.until and address <= block.end - self.shape.header * WORD:
+                return number, block
         return self._read(address)
 
     def _follow_within(self, address: int, number: int, block: Block) -> int:
         """Note what lies in one block, from an address on; return the first that lies elsewhere, or 0."""
         view, base, allnext, noted = block.view, block.base, self.shape.allnext, len(self._address)
-        last, note = len(view) - self.shape.header, self._address.append
+        last, note = min(block.words_until - 1, len(view) - self.shape.header), self._address.append
         try:
             for _ in range(self._words // self.shape.size_of(0) - noted):  # so many fit into all that was read
                 at = address - base >> 3
@@ -142,11 +146,11 @@ class BucketList:
         if number not in self._numbers and low <= address < high:
             self._numbers[number] = len(self.blocks)  # or that of the bucket alone, if the rest is no longer mapped
             with suppress(SnapshotError):
-                return self._add(low, high)
+                return self._add(low, high, number + 1 << _BLOCK_BITS)
         if address in self._alone:
             raise _NoBucket(_RETURNS)
         self._alone.add(address)
-        return self._add(address, address + self._size_at(address))
+        return self._add(address, address + self._size_at(address), address + WORD)
 
     def _edges(self, address: int) -> tuple[int, int]:
         """Return the block of an address, as far as memory is mapped there; nothing where none is known to be."""
@@ -163,13 +167,13 @@ class BucketList:
         depth = int.from_bytes(header[at : at + WORD], "little")
         return self.shape.size_of(min(depth, MOST_FRAMES)) * WORD
 
-    def _add(self, low: int, high: int) -> tuple[int, Block]:
+    def _add(self, low: int, high: int, until: int) -> tuple[int, Block]:
         self._memory.room.take(high - low, 1, "bytes of its heap profile's buckets")
         # An allocator would keep what is let go of, and what comes later would not take its place but come on top.
         words = np.frombuffer(mmap(-1, high - low, _FRESH), np.uint64)
         self._memory.read_into(low, words.view(np.uint8))
         self._words += len(words)
-        self.blocks.append(Block(low, high, words, words.data))
+        self.blocks.append(Block(low, until, high, words, words.data))
         return len(self.blocks) - 1, self.blocks[-1]
 
     def _grouped(self, block: Integers) -> list[tuple[int, Integers]]:

@@ -130,7 +130,10 @@ def test_of_a_server_only_what_serves_the_profile_itself_is_not_seen(tmp_path: P
         after = own("after")
     assert ours.total() > 15
     missing = (before & after) - ours
-    assert all(record.calls("net/http.(*conn).serve") or record.calls(BACKGROUND) for record in missing)
+    # One that has just been made, to wait for the end of the request, has no calls yet.
+    assert all(
+        record.calls("net/http.(*conn).serve") or record.calls(BACKGROUND) or not record.stack for record in missing
+    )
     assert any(record.calls("net/http/pprof.Index") for record in missing)
     assert ours - (before | after) == Counter()
 

@@ -28,5 +28,5 @@ def test_stacks_are_those_that_the_process_writes(release: str, joined: bool, tm
             ours = records_of(heap_profile(inspector), tmp_path)
     assert ours.with_values() == own.with_values()
     some = [lines for record in own.samples for lines in locations(record)]
-    assert len(some) > 3
-    assert (max(some) > 1) is joined  # Go 1.21 and 1.22 take instances of one function for a recursion
+    assert len(some) >= 3
+    assert (max(some) > 1) is joined  # Go 1.21 takes instances of one function for a recursion

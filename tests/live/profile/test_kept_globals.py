@@ -39,4 +39,4 @@ def test_the_code_is_searched_once_for_all_processes_of_a_program(
                 programs.give_back(shared)
         programs.close()
     assert len(searched) == 1
-    assert min(found) > 3
+    assert min(found) >= 2

@@ -88,17 +88,16 @@ func filled[K comparable, V any](count int, key func(int) K, value V) *table[K, 
 }
 
 // Two instances call each other, and one is inlined into the other.
-func swapped[K, V comparable](key K, value V, depth int) *pair[K, V] {
+func swapped[K, V any](key *K, value *V, depth int) *node {
 	if depth == 0 {
-		return &pair[K, V]{key, value}
+		return new(node)
 	}
-	by := swapped(value, key, depth-1)
-	return &pair[K, V]{by.value, by.key}
+	return swapped(value, key, depth-1)
 }
 
 func generic() {
 	for i := 0; i < 50; i++ {
-		keep(swapped(i, "one", 6))
+		keep(swapped(&i, new(string), 6))
 	}
 	keep(filled(500, func(i int) int { return i }, "one"))
 	keep(filled(500, func(i int) string { return fmt.Sprint("key ", i) }, [3]int{1, 2, 3}))

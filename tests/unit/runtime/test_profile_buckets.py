@@ -143,6 +143,20 @@ def test_buckets_are_found_wherever_they_lie(profile: Profile) -> None:
         assert read.allocs.tolist() == list(range(300, 0, -1))
 
 
+def test_a_bucket_where_what_was_read_ends_is_read_with_its_own_block(profile: Profile) -> None:
+    header, record = profile.layout.size("bucket"), profile.layout.size("memRecord")
+    end = (
+        CHUNK + (1 << 18) + header + 8 * MOST_FRAMES + record
+    )  # blocks of 256 KB, with what their last bucket may need
+    profile.bucket(((1, 0), *QUIET[1:]), range(100), at=end - header - 8)
+    profile.bucket(((2, 0), *QUIET[1:]), (1, 2), at=CHUNK + 64)
+    profile.image.reserve(CHUNK, 64 << 20)
+    read = profile.read()
+    assert read.limits == ()
+    assert read.allocs.tolist() == [2, 1]
+    assert stacks(read) == [[1, 2], list(range(100))]
+
+
 class Moving(Image):
     """Memory whose runtime does something before the reads of given numbers."""
 
