@@ -98,7 +98,7 @@ def test_what_grows_is_told_by_looks_alone_while_it_is_followed(tmp_path: Path) 
     with ExitStack() as life:
         targets = {mode: life.enter_context(grows(mode, tmp_path)) for mode in MODES}
         pids = [word for target in targets.values() for word in ("--pid", target.pid)]
-        served = life.enter_context(serving(*pids, "--backend", "procfs", "--interval", "0.3"))
+        served = life.enter_context(serving(*pids, "--reports", "--backend", "procfs", "--interval", "0.3"))
 
         def report(mode: str) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(served.get(f"/targets/{targets[mode].pid}/report.json"))

@@ -121,7 +121,7 @@ class Fake:
         self.check()
         self.clock.now += self.cost
         kernel = SimpleNamespace(taken_at=f"look {len(self.looks)}")
-        return SimpleNamespace(kernel=kernel)
+        return SimpleNamespace(kernel=kernel, runtime=None)
 
 
 class Watch:
@@ -306,7 +306,7 @@ def test_finishing_without_a_source_takes_no_look_and_keeps_the_last_one(clock: 
 
 def test_after_a_process_has_ended_nothing_was_missed_but_of_one_that_cannot_be_read_any_longer() -> None:
     limit = Limit("ended-early", "the rest of the time", "after 3.3 s: its main thread has ended, others run", "")
-    look = cast(Snapshot, SimpleNamespace(kernel=SimpleNamespace(taken_at="2026-03-02T09:14:27.512Z")))
+    look = cast(Snapshot, SimpleNamespace(kernel=SimpleNamespace(taken_at="2026-03-02T09:14:27.512Z"), runtime=None))
     ended, untold = ProcessEnding(0, None, False), ProcessEnding(None, None, None)
     assert at_its_end(look, limit, None) == at_its_end(look, limit, untold) == limit
     told = at_its_end(look, limit, ended)
