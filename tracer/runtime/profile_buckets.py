@@ -30,6 +30,7 @@ Cycle = Literal["published", "active"]
 MOST = 1 << 48
 # Each costs some ten microseconds to be named. The largest programs have a tenth.
 _MOST_ADDRESSES = 1 << 18
+_AT_ONCE = 1 << 16  # addresses: for each some forty bytes are held while it gets its number
 _TOO_MANY = f"its heap profile names more than {_MOST_ADDRESSES:,} places in its code: no program allocates in as many"
 # A flush of all buckets takes the runtime some milliseconds, and comes once or twice in a cycle of the collector.
 _ATTEMPTS = 5
@@ -92,16 +93,23 @@ def _stacks(listed: BucketList) -> tuple[Words, Integers, Numbers, Words]:
     first = np.concatenate((np.zeros(1, np.int64), np.cumsum(depth)))
     size, which = np.empty(len(listed), np.uint64), np.empty(int(first[-1]), np.uint32)
     numbered = Numbered(_MOST_ADDRESSES, _TOO_MANY)
-    for number, some in listed.by_block:
+    for number, in_block in listed.by_block:
         words = listed.blocks[number].words
-        size[some] = words[at[some] + shape.size]
-        found = numbered.of(words[runs(at[some] + shape.header, depth[some])])
-        if some[-1] - some[0] == len(some) - 1:  # one behind the other in the list, as they are in memory
-            which[first[some[0]] : first[some[-1] + 1]] = found
-        else:
-            which[runs(first[some], depth[some])] = found
+        size[in_block] = words[at[in_block] + shape.size]
+        for some in _pieces(in_block, depth[in_block]):
+            found = numbered.of(words[runs(at[some] + shape.header, depth[some])])
+            if some[-1] - some[0] == len(some) - 1:  # one behind the other in the list, as they are in memory
+                which[first[some[0]] : first[some[-1] + 1]] = found
+            else:
+                which[runs(first[some], depth[some])] = found
         listed.let_go(number)
     return size, first, which, numbered.words()
+
+
+def _pieces(buckets: Integers, depth: Integers) -> list[Integers]:
+    """Return the buckets in turn, as many at once as have about _AT_ONCE addresses: forged ones lie in each other."""
+    calls = np.cumsum(depth)
+    return np.split(buckets, np.searchsorted(calls, np.arange(_AT_ONCE, int(calls[-1]), _AT_ONCE)))
 
 
 def _settled_counts(

@@ -213,6 +213,9 @@ class BucketList:
             end = int(np.argmin(good))
             self.broken = f"what is said to be a bucket at {int(address[end]):#x} is none"
         calls = np.cumsum(depth[:end])
+        fit = int(np.searchsorted(calls, self._words, side="right"))
+        if fit < end:
+            end, calls, self.broken = fit, calls[:fit], "its buckets lie in each other"
         try:
             self._memory.room.take(int(calls[-1]) if end else 0, _ADDRESS_HELD, "addresses of its heap profile")
         except SnapshotError as error:

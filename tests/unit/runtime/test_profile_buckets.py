@@ -157,6 +157,19 @@ def test_a_bucket_where_what_was_read_ends_is_read_with_its_own_block(profile: P
     assert stacks(read) == [[1, 2], list(range(100))]
 
 
+def test_buckets_that_lie_in_each_other_are_shown_in_part(profile: Profile) -> None:
+    profile.image.reserve(CHUNK, 4 << 20)
+    step, count = 64, 1000
+    for number in range(count):
+        at = CHUNK + number * step
+        for name, value in {"allnext": at - step if number else 0, "typ": 1, "size": 16, "nstk": MOST_FRAMES}.items():
+            profile.set(at, name, value)
+    profile.image.words(profile.globals["mbuckets"], CHUNK + (count - 1) * step)
+    read = profile.read()
+    assert [limit.id for limit in read.limits][:1] == ["profile-partly"]
+    assert len(read.which) * 8 <= (1 << 18) + 16384
+
+
 class Moving(Image):
     """Memory whose runtime does something before the reads of given numbers."""
 
