@@ -78,17 +78,58 @@ def read_buckets(
     Raises SnapshotError where not even the list's head can be read, or there is no room for what the list claims.
     """
     head = int.from_bytes(memory.read(addresses["mbuckets"], WORD), "little")
-    listed = BucketList(memory, Shape(layout), mapped)
+    listed, began = BucketList(memory, Shape(layout), mapped), _read_cycle(memory, layout, addresses)
     listed.follow(head)
-    size, first, which, called = _stacks(listed)
-    shown, settled = _settled_counts(memory, layout, addresses, listed)
+    counted = _Counted(layout, listed)
+    size, first, which, called = _contents(listed, counted)
+    shown, settled = _settled_counts(memory, layout, addresses, counted, began)
     limits = [*_broken(listed.broken, len(listed)), *([] if settled else [_unsettled()])]
     allocs, frees = shown["active"]
     return _plausible(Buckets(size, *shown[cycle], allocs - frees, first, which, called, tuple(limits)))
 
 
-def _stacks(listed: BucketList) -> tuple[Words, Integers, Numbers, Words]:
-    """Return object sizes, where each bucket's stack begins and ends, and all stacks; blocks let go of their words."""
+class _Counted:
+    """The counts in all records: what is published, then each open cycle's, shape (n, 4, 2).
+
+    The last axis is allocations and frees.
+    """
+
+    def __init__(self, layout: Layout, listed: BucketList) -> None:
+        future, active = layout.field("memRecord", "future"), layout.offset("memRecord", "active")
+        starts = [active, *(future.offset + n * future.stride for n in range(future.count))]
+        fields = [layout.offset("memRecordCycle", name) for name in ("allocs", "frees")]
+        self._within = np.array([(start + field) // WORD for start in starts for field in fields])
+        self._record = listed.at + listed.shape.header + listed.depth
+        self._listed = listed
+        self.counts = self._none()  # as they were last
+
+    def take(self, words: Words, some: Integers) -> None:
+        """Take the counts of these buckets, which lie in a block of these words."""
+        self.counts.reshape(len(self._record), -1)[some] = words[self._record[some, np.newaxis] + self._within]
+
+    def read(self, memory: Memory) -> None:
+        """Read all of them again."""
+        before, self.counts = self.counts, self._none()
+        blocks = self._listed.blocks
+        room = np.empty(max((block.end - block.base for block in blocks), default=0) // WORD, np.uint64)
+        try:
+            for number, some in self._listed.by_block:
+                block = blocks[number]
+                memory.read_into(block.base, room[: (block.end - block.base) // WORD].view(np.uint8))
+                self.take(room, some)
+        except SnapshotError:
+            self.counts = before
+            raise
+
+    def _none(self) -> Words:
+        return np.empty((len(self._record), len(self._within) // 2, 2), np.uint64)
+
+
+def _contents(listed: BucketList, counted: _Counted) -> tuple[Words, Integers, Numbers, Words]:
+    """Return object sizes, where each bucket's stack begins and ends, and all stacks; blocks let go of their words.
+
+    `counted` takes the counts, as they were when the blocks were read.
+    """
     depth, at, shape = listed.depth, listed.at, listed.shape
     first = np.concatenate((np.zeros(1, np.int64), np.cumsum(depth)))
     size, which = np.empty(len(listed), np.uint64), np.empty(int(first[-1]), np.uint32)
@@ -96,6 +137,7 @@ def _stacks(listed: BucketList) -> tuple[Words, Integers, Numbers, Words]:
     for number, in_block in listed.by_block:
         words = listed.blocks[number].words
         size[in_block] = words[at[in_block] + shape.size]
+        counted.take(words, in_block)
         for some in _pieces(in_block, depth[in_block]):
             found = numbered.of(words[runs(at[some] + shape.header, depth[some])])
             if some[-1] - some[0] == len(some) - 1:  # one behind the other in the list, as they are in memory
@@ -113,46 +155,29 @@ def _pieces(buckets: Integers, depth: Integers) -> list[Integers]:
 
 
 def _settled_counts(
-    memory: Memory, layout: Layout, addresses: Mapping[str, int], listed: BucketList
+    memory: Memory, layout: Layout, addresses: Mapping[str, int], counted: _Counted, cycle: int
 ) -> tuple[dict[Cycle, tuple[Integers, Integers]], bool]:
     """Return allocations and frees of each bucket, and whether no flush was under way while they were read.
 
-    A flush moves counts from one place to another, bucket by bucket. So all are read twice: if nothing went from where
-    a flush takes it, or came where it puts it, there was none in between.
+    They were `counted` once since the runtime was in `cycle`. A flush moves counts from one place to another, bucket by
+    bucket. So all are read twice: if nothing went from where a flush takes it, or came where it puts it, there was none
+    in between.
     """
     open_cycles = layout.field("memRecord", "future").count
-    cycle = _read_cycle(memory, layout, addresses)
-    counts, settled = _counts(memory, layout, listed), False
+    settled = False
     for attempt in range(_ATTEMPTS):
         time.sleep(_BETWEEN if attempt else 0)
         try:
-            before, counts = counts, _counts(memory, layout, listed)
+            before = counted.counts
+            counted.read(memory)
             began, cycle = cycle, _read_cycle(memory, layout, addresses)
         except SnapshotError:
             break  # enough was read of it
-        settled = began == cycle and _undisturbed(before, counts, cycle % open_cycles)
+        settled = began == cycle and _undisturbed(before, counted.counts, cycle % open_cycles)
         if settled:
             break
+    counts = counted.counts
     return {"published": _published(counts, cycle % open_cycles), "active": _all_cycles(counts)}, settled
-
-
-def _counts(memory: Memory, layout: Layout, listed: BucketList) -> Words:
-    """Return the counts in all records as they are now: what is published, then each open cycle's, shape (n, 4, 2).
-
-    The last axis is allocations and frees.
-    """
-    future = layout.field("memRecord", "future")
-    starts = [layout.offset("memRecord", "active"), *(future.offset + n * future.stride for n in range(future.count))]
-    fields = [layout.offset("memRecordCycle", name) for name in ("allocs", "frees")]
-    within = np.array([(start + field) // WORD for start in starts for field in fields])
-    record = listed.at + listed.shape.header + listed.depth
-    counts = np.empty((len(listed), len(within)), np.uint64)
-    room = np.empty(max((block.end - block.base for block in listed.blocks), default=0) // WORD, np.uint64)
-    for number, some in listed.by_block:
-        block = listed.blocks[number]
-        memory.read_into(block.base, room[: (block.end - block.base) // WORD].view(np.uint8))
-        counts[some] = room[record[some, np.newaxis] + within]
-    return counts.reshape(-1, len(starts), len(fields))
 
 
 def _undisturbed(before: Words, after: Words, current: int) -> bool:
