@@ -14,9 +14,10 @@ ISSUE_FORMS := $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml
 
 # util-linux has setpriv, which tests use to drop permissions; gcc links Go programs with cgo; chromium shows pages.
 TOOLS := python3-venv python3-bpfcc strace
+KERNEL_TOOLS := qemu-system-x86 busybox-static
 TEST_TOOLS := $(TOOLS) chromium chromium-driver golang-1.19-go gcc libc6-dev musl-tools util-linux
 
-.PHONY: help venv test-tools demo test test-unit lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile dashboards protobuf clean
+.PHONY: help venv test-tools demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile dashboards protobuf clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -48,6 +49,10 @@ test: test-tools lint docs  ## Run all checks and tests: unit, live, end to end 
 
 test-unit: venv  ## Run the tests that need no process
 	$(PYTHON) -m pytest -n auto tests/unit
+
+test-kernels: test-tools  ## Try gomem on Debian's other kernels, and write docs/support.md (KERNELS="5.10 6.1" for some of them)
+	@bash deploy/setup.sh packages $(KERNEL_TOOLS)
+	$(PYTHON) -m tests.kernels $(KERNELS)
 
 lint: venv  ## Check code, scripts, workflows and issue forms; run mypy
 	$(VENV)/bin/ruff check .

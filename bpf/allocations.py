@@ -7,6 +7,7 @@ first is taken off: what is on for a part of a burst would make the size classes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from gomem.bpf.bcc_import import KPROBE, Module
 from gomem.bpf.one_target import per_cpu_sum, target_constants
 from gomem.bpf.probes import uprobes
 from gomem.bpf.probes.trial_hits import HitPrice, price_of_a_hit
-from gomem.bpf.probes.uprobes import Attached, Keeper
+from gomem.bpf.probes.uprobe_program import Attached, UprobeProgram
+from gomem.bpf.probes.uprobes import Keeper
 from gomem.bpf.program import TargetIds, possible_cpus
 from gomem.bpf.stacks import StackReader, StackRoom, most_sums, over_cpus
 from gomem.bpf.switchable_uprobes import HeldUprobes
@@ -62,38 +64,44 @@ class AllocationProbes:
         self._module = Module(SOURCE, constants | room.constants() | target_constants(ids))
         self.stacks = StackReader(self._module, room)
         self._cookies = {spec: uprobes.cookie(spec, at) for at, spec in enumerate(self.specs)}
-        self.backend: Attached = "multi"
         self.price: HitPrice | None = None
         self._trial_frames = 0
-        self._program = -1
         try:
             self._program = self._loaded()
+        except BaseException:
+            self._module.close()
+            raise
+        try:
             table = sizes.by_size().ljust(_CLASSES, b"\0")
             syscalls.map_update(self._module.map_fd("classes"), 0, table)
             self._module.forget_compiler()
         except BaseException:
-            self._module.close()
+            self.close()
             raise
 
-    def _loaded(self) -> int:
-        """Return the program, for uprobe_multi links where the kernel has them, else for perf events."""
-        try:
+    def _loaded(self) -> UprobeProgram:
+        """Return the program, for the first way of attaching it that the kernel has."""
+        with suppress(BackendUnavailable):
             program = self._module.load(_FUNCTION, KPROBE, syscalls.BPF_TRACE_UPROBE_MULTI)
             if uprobes.multi_supported(program):
-                return program
-        except BackendUnavailable:
-            pass
-        self.backend = "perf"
-        return self._module.load(_FUNCTION, KPROBE)
+                return UprobeProgram("multi", program)
+        with suppress(BackendUnavailable):
+            return UprobeProgram("perf", self._module.load(_FUNCTION, KPROBE))
+        return UprobeProgram("copies", template=self._module.template(_FUNCTION))
+
+    @property
+    def backend(self) -> Attached:
+        """The way in which the probes are attached."""
+        return self._program.backend
 
     def find_price(self) -> None:
         """Find out what a hit costs on this machine; `price` stays None where it cannot be measured."""
-        self.price = price_of_a_hit(self._program, self.backend, _TRIAL_COUNTER, _DEPTH)
+        self.price = price_of_a_hit(self._program, _TRIAL_COUNTER, _DEPTH)
         self._trial_frames = self.stacks.frames()
 
     def held_by(self, keeper: Keeper) -> HeldUprobes:
         """Return what puts them on and takes them off."""
-        return HeldUprobes(self._program, self._pid, self.backend, keeper, self._cookies)
+        return HeldUprobes(self._program, self._pid, keeper, self._cookies)
 
     def count(self, *, on: bool) -> None:
         """Begin or end counting."""
@@ -135,6 +143,7 @@ class AllocationProbes:
 
     def close(self) -> None:
         """Free the kernel's memory; the probes must be off. Idempotent."""
+        self._program.close()
         self._module.close()
 
     def _per_cpu(self, name: str, size: int) -> bytes:

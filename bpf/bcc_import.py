@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gomem.bpf import syscalls
+from gomem.bpf.probes.uprobe_program import Template, load_counted, maps_of
 from gomem.tracer.errors import BackendUnavailable, NotPermitted
 from gomem.tracer.machine.rights import Right, newer_kernel, remedy
 
@@ -45,7 +46,10 @@ _HELPERS = {
     175: ("bpf_task_pt_regs", (5, 15)),
 }
 
-KPROBE = 2  # enum bpf_prog_type
+# The maps of our programs of a kind that came last.
+_MAPS = {"events": ("ring buffers", (5, 8)), "targets": ("arrays that can be mapped", (5, 5))}
+
+KPROBE = syscalls.BPF_PROG_TYPE_KPROBE
 TRACEPOINT = 5
 RAW_TRACEPOINT = 17
 
@@ -152,6 +156,22 @@ class Module:
         self._programs[name, attach_type] = fd
         return fd
 
+    def template(self, name: str) -> Template:
+        """Return what copies of a program for uprobes are made of, when the kernel has taken one of them.
+
+        Raises as `load` does.
+        """
+        code: bytes = self._bpf.dump_func(name.encode())
+        template = Template(code, {fd: os.dup(fd) for fd in maps_of(code)})
+        copy = template.with_cookie(0)
+        try:
+            os.close(load_counted(copy))
+        except OSError as error:
+            template.close()
+            said = f"{error.strerror}\n{syscalls.verifier_log(KPROBE, copy)}"
+            _refused(f"the kernel refuses the BPF program {name}", said, Exception(error.strerror))
+        return template
+
     def map_fd(self, name: str) -> int:
         """Return the fd of a map, which lives as long as this module. Raises BackendUnavailable if it has none."""
         fd: int = self._library.bpf_table_fd(self._bpf.module, name.encode())
@@ -180,16 +200,20 @@ def _refused(what: str, said: str, error: Exception) -> None:
     denied = "Permission denied" in said[:300] and "\nprocessed " not in said
     if "Operation not permitted" in said or "super-user" in str(error) or denied:
         raise NotPermitted("BPF is not permitted here", remedy(Right.BPF)) from error
-    missing = _missing_helper(said)
+    missing = _missing(said)
     if missing is not None:
         name, since = missing
         raise BackendUnavailable(
             f"this kernel's BPF has no {name}", newer_kernel(since), f"{what}: {error}\n{said}"
         ) from error
-    raise BackendUnavailable(f"{what}: {error}", "", said) from error
+    fix = "please report this, with the kernel's release and what gomem --debug says"
+    raise BackendUnavailable(f"{what}: {error}", fix, said) from error
 
 
-def _missing_helper(said: str) -> tuple[str, tuple[int, int]] | None:
-    """Return which helper function the verifier did not know, and since when there is one; None for other refusals."""
+def _missing(said: str) -> tuple[str, tuple[int, int]] | None:
+    """Return which helper function or kind of map the kernel did not know, and since when there is one; else None."""
     found = re.search(r"^(?:invalid|unknown) func \S*#(\d+)$", said, re.MULTILINE)
-    return _HELPERS.get(int(found[1])) if found else None
+    if found:
+        return _HELPERS.get(int(found[1]))
+    found = re.search(r"could not open bpf map: (\w+), error: Invalid argument", said)
+    return _MAPS.get(found[1]) if found else None

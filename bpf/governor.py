@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Literal
 
 import numpy as np
 
 from gomem.bpf import cost
 from gomem.bpf.probes import uprobes
-from gomem.bpf.probes.uprobes import Backend, Keeper
+from gomem.bpf.probes.uprobe_program import UprobeProgram
+from gomem.bpf.probes.uprobes import Keeper
 from gomem.bpf.switchable_uprobes import Probed, SwitchableUprobes
 from gomem.tracer.errors import BackendUnavailable, GomemError, WouldWait
 from gomem.tracer.events.optional_roles import OptionalRole, no_role
@@ -41,18 +41,16 @@ class ProbePolicy:
     was not spent of the budget adds up.
     """
 
-    program: Callable[[Probed, Literal["multi", "perf"]], int]
+    program: Callable[[Probed], UprobeProgram]
     cookie: Callable[[UprobeSpec, int], int]
     marks: tuple[EventKind, EventKind]
     look_every: float
     saved_for: float
 
 
-FOR_SPANS = ProbePolicy(
-    lambda program, backend: program.span_uprobe(backend), uprobes.short_cookie, SPAN_MARKS, 0.02, 2.0
-)
+FOR_SPANS = ProbePolicy(lambda programs: programs.span_uprobe(), uprobes.short_cookie, SPAN_MARKS, 0.02, 2.0)
 # Rare in most programs: looked at whenever there is something else to do, and short bursts are seen whole.
-FOR_USED = ProbePolicy(lambda program, backend: program.uprobe(backend), uprobes.cookie, USED_MARKS, inf, 8.0)
+FOR_USED = ProbePolicy(lambda programs: programs.uprobe(), uprobes.cookie, USED_MARKS, inf, 8.0)
 
 
 class Governor:
@@ -175,20 +173,20 @@ class GovernedUprobes:
         """Whether the probes are on the target."""
         return self._uprobes is not None and self._uprobes.attached
 
-    def start(self, program: Probed, pid: int, backend: Backend, first: int, keeper: Keeper) -> None:
+    def start(self, programs: Probed, pid: int, first: int, keeper: Keeper) -> None:
         """Load the program and put the probes on; `first` is the counter of the first one.
 
         `keeper` holds the descriptors that keep the probes on.
 
         The files that the specs name must stay open until `stop`: the probes may come back at any time.
         """
-        program_fd = -1
+        program = None
         try:
-            program_fd = self.policy.program(program, "perf" if backend == "perf" else "multi")
+            program = self.policy.program(programs)
         except BackendUnavailable as error:
             self.failure = error.what
         cookies = {spec: self.policy.cookie(spec, first + at) for at, spec in enumerate(self.specs)}
-        self._uprobes = SwitchableUprobes(program, program_fd, pid, backend, keeper, cookies)
+        self._uprobes = SwitchableUprobes(programs, program, pid, keeper, cookies)
         if not self.failure:
             self._put_on(self._uprobes)
             self._time.begin(pid)

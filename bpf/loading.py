@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from gomem.bpf.bcc_import import Module
+from gomem.bpf.probes.uprobe_program import Template
 from gomem.tracer.errors import BackendUnavailable, GomemError, NotPermitted
 
 COMPILING = 120.0  # seconds at the most; half a second is usual
@@ -40,23 +41,25 @@ _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from gomem.bp
 class Wanted:
     """A program to load: the name of its function, and as what (enum bpf_prog_type, enum bpf_attach_type or -1).
 
-    One that is not `required` is left out where the kernel does not take it.
+    One that is not `required` is left out where the kernel does not take it. `template`: wanted is not the program but
+    what copies for uprobes are made of (bpf/probes/uprobe_program.py), where nothing of the function was loaded before.
     """
 
     function: str
     program_type: int
     attach_type: int = -1
     required: bool = True
+    template: bool = False
 
     @property
     def label(self) -> str:
         """Return what it is called among the loaded ones."""
-        return f"{self.function}/{self.attach_type}"
+        return f"{self.function}/{'template' if self.template else self.attach_type}"
 
 
 @dataclass(slots=True)
 class Loaded:
-    """The descriptors of maps, by name, and of programs, by label. Whoever has this closes it.
+    """The descriptors of maps, by name, of programs, by label, and templates, by function. Whoever has this closes it.
 
     `refused`: why the kernel did not take programs that need not be there, and what to do about it, by label.
     """
@@ -64,6 +67,7 @@ class Loaded:
     maps: dict[str, int]
     programs: dict[str, int]
     refused: dict[str, list[str]] = field(default_factory=dict)
+    templates: dict[str, Template] = field(default_factory=dict)
 
     def program(self, wanted: Wanted) -> int | None:
         """Return the descriptor of a program, None if the kernel did not take it."""
@@ -76,11 +80,20 @@ class Loaded:
             raise BackendUnavailable(*self.refused.get(wanted.label, unknown))
         return self.programs[wanted.label]
 
+    def need_template(self, wanted: Wanted) -> Template:
+        """Return a template, which is closed by whoever has it from now on. Raises BackendUnavailable."""
+        if wanted.function not in self.templates:
+            unknown = [f"no copies of the BPF program {wanted.function} can be made"]
+            raise BackendUnavailable(*self.refused.get(wanted.label, unknown))
+        return self.templates.pop(wanted.function)
+
     def close(self) -> None:
         """Close all. Idempotent."""
         for descriptors in (self.maps, self.programs):
             while descriptors:
                 os.close(descriptors.popitem()[1])
+        while self.templates:
+            self.templates.popitem()[1].close()
 
 
 def load_here(source: Path, constants: Mapping[str, int], programs: Sequence[Wanted], maps: Sequence[str]) -> Loaded:
@@ -90,13 +103,11 @@ def load_here(source: Path, constants: Mapping[str, int], programs: Sequence[Wan
     try:
         for wanted in programs:
             try:
-                fd = module.load(wanted.function, wanted.program_type, wanted.attach_type)
+                _load(module, wanted, loaded)
             except BackendUnavailable as error:
                 if wanted.required:
                     raise
                 loaded.refused[wanted.label] = [error.what, error.fix]
-                continue
-            loaded.programs[wanted.label] = _copy(fd)
         for name in maps:
             loaded.maps[name] = _copy(module.map_fd(name))
         module.forget_compiler()
@@ -106,6 +117,13 @@ def load_here(source: Path, constants: Mapping[str, int], programs: Sequence[Wan
     finally:
         module.close()
     return loaded
+
+
+def _load(module: Module, wanted: Wanted, loaded: Loaded) -> None:
+    if not wanted.template:
+        loaded.programs[wanted.label] = _copy(module.load(wanted.function, wanted.program_type, wanted.attach_type))
+    elif not any(label.startswith(f"{wanted.function}/") for label in loaded.programs):
+        loaded.templates[wanted.function] = module.template(wanted.function)
 
 
 def _copy(fd: int) -> int:
@@ -181,8 +199,8 @@ def _understood(answer: bytes, descriptors: list[int], errors: int) -> Loaded:
     if "error" in told:
         kind = NotPermitted if told["error"] == NotPermitted.__name__ else BackendUnavailable
         raise kind(told["what"], told["fix"], told["detail"])
-    names, labels = told.get("maps", []), told.get("programs", [])
-    if not told or len(names) + len(labels) != len(descriptors):
+    names, labels, templates = (told.get(what, []) for what in ("maps", "programs", "templates"))
+    if not told or len(names) + len(labels) + sum(len(one["maps"]) for one in templates) != len(descriptors):
         for fd in descriptors:
             os.close(fd)
         last_words = os.pread(errors, _MOST_BYTES, max(os.fstat(errors).st_size - _MOST_BYTES, 0))
@@ -190,8 +208,13 @@ def _understood(answer: bytes, descriptors: list[int], errors: int) -> Loaded:
         what = f"the process that compiles the BPF programs died: {lines[-1] if lines else 'without a word'}"
         fix = "give gomem enough memory for the compiler: 200 MB"
         raise BackendUnavailable(what, fix, "\n".join(lines))
-    maps = dict(zip(names, descriptors[: len(names)], strict=True))
-    return Loaded(maps, dict(zip(labels, descriptors[len(names) :], strict=True)), told["refused"])
+    given = iter(descriptors)
+    maps, programs = ({name: next(given) for name in known} for known in (names, labels))
+    loaded = Loaded(maps, programs, told["refused"])
+    for one in templates:
+        of_template = {number: next(given) for number in one["maps"]}
+        loaded.templates[one["function"]] = Template(bytes.fromhex(one["code"]), of_template)
+    return loaded
 
 
 def serve(descriptor: int) -> None:
@@ -209,6 +232,15 @@ def serve(descriptor: int) -> None:
             refusal["detail"] = error.detail[-_DETAIL:]
             connection.send(json.dumps(refusal).encode())
             return
-        names = {"maps": list(loaded.maps), "programs": list(loaded.programs), "refused": loaded.refused}
-        descriptors = [*loaded.maps.values(), *loaded.programs.values()]
-        socket.send_fds(connection, [json.dumps(names).encode()], descriptors)
+        answer = {
+            "maps": list(loaded.maps),
+            "programs": list(loaded.programs),
+            "refused": loaded.refused,
+            "templates": [
+                {"function": function, "code": template.code.hex(), "maps": list(template.maps)}
+                for function, template in loaded.templates.items()
+            ],
+        }
+        of_templates = [fd for template in loaded.templates.values() for fd in template.maps.values()]
+        descriptors = [*loaded.maps.values(), *loaded.programs.values(), *of_templates]
+        socket.send_fds(connection, [json.dumps(answer).encode()], descriptors)

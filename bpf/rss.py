@@ -35,6 +35,8 @@ SOURCE = Path(__file__).parent / "programs" / "rss.c"
 _TRACEPOINT = 5  # enum bpf_prog_type
 _MEMBERS = ("MM_ANONPAGES", "MM_FILEPAGES", "MM_SHMEMPAGES", "MM_SWAPENTS")  # in the order of an RSS event
 _RESIDENT = 3  # of them are in RAM
+# Before Linux 5.15 the tracepoint does not tell its numbers: enum of include/linux/mm_types_task.h, the same since 4.5.
+_NUMBERS = {"MM_FILEPAGES": 0, "MM_ANONPAGES": 1, "MM_SWAPENTS": 2, "MM_SHMEMPAGES": 3}
 _FIELDS = {"mm_id": 4, "curr": 4, "member": 4, "size": 8}  # bytes
 _SPACE, _ROUND = 0, 2  # bpf/programs/rss.c: facts
 _FACTS = 3
@@ -53,7 +55,7 @@ def rss_stat() -> tuple[Tracepoint, list[int]]:
         tracepoint = tracefs.tracepoint("kmem", "rss_stat")
     if tracepoint is None or any(tracepoint.fields.get(name, (0, 0))[1] != size for name, size in _FIELDS.items()):
         raise BackendUnavailable("this kernel does not trace the resident pages of processes", newer_kernel((5, 6)))
-    members = [tracepoint.symbols.get(name, -1) for name in _MEMBERS]
+    members = [(tracepoint.symbols or _NUMBERS).get(name, -1) for name in _MEMBERS]
     if sorted(members) != list(range(len(_MEMBERS))):
         raise BackendUnavailable("this kernel counts resident pages of kinds that gomem does not know")
     return tracepoint, members
@@ -117,7 +119,7 @@ class ResidentBytes:
         self._forget_sizes()
         perf_fd = syscalls.open_tracepoint(self._tracepoint)
         dear.append(perf_fd)
-        dear.append(syscalls.link_perf_event(self._program, perf_fd, 0))
+        dear += syscalls.run_at_perf_event(self._program, perf_fd)
         self._take_base()
 
     def _forget_sizes(self) -> None:

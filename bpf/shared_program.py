@@ -17,7 +17,8 @@ from gomem.bpf.pid_namespaces import PidNamespaces
 from gomem.bpf.probes import uprobes
 from gomem.bpf.probes.call_tracepoints import MemoryCalls
 from gomem.bpf.probes.operands import pack_operands
-from gomem.bpf.probes.uprobes import Attached, Backend, Keeper
+from gomem.bpf.probes.uprobe_program import Attached, UprobeProgram, lift_memory_limit
+from gomem.bpf.probes.uprobes import Backend, Keeper
 from gomem.bpf.program import SOURCE, Counter, TargetIds, common_constants, offset_in, target_ids
 from gomem.bpf.ringbuf import RingBuffer
 from gomem.bpf.target_table import TargetTable, target_dtype
@@ -73,13 +74,13 @@ class TargetPrograms:
         self._program = program
         self._row = row
 
-    def uprobe(self, backend: Attached) -> int:
-        """Return the fd of the uprobe program."""
-        return self._program.uprobe(backend)
+    def uprobe(self) -> UprobeProgram:
+        """Return the uprobe program."""
+        return self._program.uprobe()
 
-    def span_uprobe(self, backend: Attached) -> int:
-        """Return the fd of the program for span events. Raises BackendUnavailable where there can be many targets."""
-        return self._program.span_uprobe(backend)
+    def span_uprobe(self) -> UprobeProgram:
+        """Return the program for span events. Raises BackendUnavailable where there can be many targets."""
+        return self._program.span_uprobe()
 
     def set_operands(self, index: int, packed: bytes) -> None:
         """Tell where more arguments of a uprobe are. Raises ValueError where there can be many targets."""
@@ -120,9 +121,12 @@ class SharedProgram:
         if capacity.spans:
             constants["SPANS"] = 1
         load = load_in_child if capacity.in_child else load_here
+        self._uprobes: dict[tuple[str, Attached], UprobeProgram] = {}
         self._loaded = load(SOURCE, constants, _wanted(capacity, backend), maps)
         try:
             self.backend: Attached = self._backend(backend)
+            if self.backend == "copies":
+                lift_memory_limit()  # while we may: copies are loaded whenever there is a new target
             self.ring = RingBuffer(self._loaded.maps["events"], ring_bytes, ADDRESSED)
             self._table = TargetTable(capacity.targets, row, self._loaded.maps["targets"])
             if self._namespaces.nested:
@@ -138,7 +142,7 @@ class SharedProgram:
             return "multi"
         if asked == "multi":
             raise uprobes.no_multi()
-        return "perf"
+        return "perf" if self._loaded.program(_uprobe(_UPROBES, "perf")) is not None else "copies"
 
     @property
     def ring_fd(self) -> int:
@@ -180,15 +184,29 @@ class SharedProgram:
         """
         return self._loaded.need(_CALLS[name])
 
-    def uprobe(self, backend: Attached) -> int:
-        """Return the fd of the program that runs at uprobes. Raises BackendUnavailable."""
-        return self._loaded.need(_uprobe(_UPROBES, backend))
+    def uprobe(self) -> UprobeProgram:
+        """Return the program that runs at uprobes. Raises BackendUnavailable."""
+        return self.uprobe_by(self.backend)
 
-    def span_uprobe(self, backend: Attached) -> int:
-        """Return the fd of the program for span events. Raises BackendUnavailable."""
+    def uprobe_by(self, way: Attached) -> UprobeProgram:
+        """Return that for a way of attaching it, which need not be the one that is used. Raises BackendUnavailable."""
+        return self._for_uprobes(_UPROBES, way)
+
+    def span_uprobe(self) -> UprobeProgram:
+        """Return the program for span events. Raises BackendUnavailable."""
         if not self.capacity.spans:
-            raise BackendUnavailable(f"span events of many processes ({backend})", "use gomem trace --with spans")
-        return self._loaded.need(_uprobe(_SPANS, backend))
+            raise BackendUnavailable("there are no span events of many processes", "use gomem trace --with spans")
+        return self._for_uprobes(_SPANS, self.backend)
+
+    def _for_uprobes(self, function: str, way: Attached) -> UprobeProgram:
+        if (function, way) not in self._uprobes:
+            wanted = _uprobe(function, way)
+            if wanted.template:
+                made = UprobeProgram(way, template=self._loaded.need_template(wanted))
+            else:
+                made = UprobeProgram(way, self._loaded.need(wanted))
+            self._uprobes[function, way] = made
+        return self._uprobes[function, way]
 
     def set_operands(self, index: int, packed: bytes) -> None:
         """Tell where more arguments of a uprobe are (bpf/probes/operands.py). Raises ValueError without `operands`."""
@@ -212,7 +230,7 @@ class SharedProgram:
             for spec in specs:
                 if spec.operands:
                     self.set_operands(uprobes.counter_of(cookies[spec]), pack_operands(spec.operands, on=True))
-        return uprobes.attach_held(keeper, self.uprobe(self.backend), specs, pid, self.backend, cookies)
+        return uprobes.attach_held(keeper, self.uprobe(), specs, pid, cookies)
 
     def enter(self, ids: TargetIds, budget: int) -> int:
         """Make a process a target, with a budget of events a second; return its slot. Raises BackendUnavailable."""
@@ -247,17 +265,20 @@ class SharedProgram:
         """Detach, and close maps and programs. A row that somebody still has keeps the table's memory."""
         self.detach_tracepoints()
         self.ring.close()
+        for program in self._uprobes.values():
+            program.close()
         self._loaded.close()
         self._table.close()
 
 
-def _uprobe(function: str, backend: Attached, *, required: bool = False) -> Wanted:
-    return Wanted(function, KPROBE, syscalls.BPF_TRACE_UPROBE_MULTI if backend == "multi" else -1, required)
+def _uprobe(function: str, way: Attached, *, required: bool = False) -> Wanted:
+    attach_type = syscalls.BPF_TRACE_UPROBE_MULTI if way == "multi" else -1
+    return Wanted(function, KPROBE, attach_type, required, template=way == "copies")
 
 
 def _wanted(capacity: Capacity, backend: Backend) -> list[Wanted]:
-    """Return the programs to load: for "auto" those of both ways, since only attaching tells which one works."""
-    ways: list[Attached] = ["multi", "perf"] if backend == "auto" else [backend]
+    """Return the programs to load: for "auto" those of all ways, since only attaching tells which one works."""
+    ways: list[Attached] = ["multi", "perf", "copies"] if backend == "auto" else [backend]
     found = [*_TRACEPOINTS.values(), _EXIT_OF_GROUP, *_CALLS.values()]
     for way in ways:
         found.append(_uprobe(_UPROBES, way, required=way == ways[-1]))

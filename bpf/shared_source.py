@@ -204,7 +204,7 @@ class SharedSource:
                 raise
         part = TargetPrograms(program, lambda: target.row)
         for one, first in numbered:
-            one.start(part, target.pid, program.backend, first, self.guardian)
+            one.start(part, target.pid, first, self.guardian)
         with self.lock:
             if self._hold(target, held, skipped):
                 target.govern()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 from gomem.bpf.probes import uprobes
 from gomem.bpf.probes.operands import pack_operands
-from gomem.bpf.probes.uprobes import Backend, Keeper
+from gomem.bpf.probes.uprobe_program import UprobeProgram
+from gomem.bpf.probes.uprobes import Keeper
 from gomem.bpf.program import Counter
 from gomem.tracer.errors import BackendUnavailable
 from gomem.tracer.events.probes import UprobeSpec
@@ -18,11 +19,11 @@ from gomem.tracer.process.guardian import Hold
 class Probed(Protocol):
     """The loaded programs that run at governed uprobes of one target (bpf/shared_program.py: class TargetPrograms)."""
 
-    def uprobe(self, backend: Literal["multi", "perf"]) -> int:
-        """Return the fd of the program for the rare roles. Raises BackendUnavailable."""
+    def uprobe(self) -> UprobeProgram:
+        """Return the program for the rare roles. Raises BackendUnavailable."""
 
-    def span_uprobe(self, backend: Literal["multi", "perf"]) -> int:
-        """Return the fd of the program for span events. Raises BackendUnavailable."""
+    def span_uprobe(self) -> UprobeProgram:
+        """Return the program for span events. Raises BackendUnavailable."""
 
     def set_operands(self, index: int, packed: bytes) -> None:
         """Tell where more arguments of a uprobe are, and whether its hits are told."""
@@ -38,12 +39,14 @@ class HeldUprobes:
     """
 
     def __init__(
-        self, program_fd: int, pid: int, backend: Backend, keeper: Keeper, cookies: Mapping[UprobeSpec, int]
+        self, program: UprobeProgram | None, pid: int, keeper: Keeper, cookies: Mapping[UprobeSpec, int]
     ) -> None:
-        """`keeper` holds the descriptors that keep them on; `cookies` are those of all, which have their counters."""
-        self._program_fd = program_fd
+        """`keeper` holds the descriptors that keep them on; `cookies` are those of all, which have their counters.
+
+        Without a program they cannot be put on.
+        """
+        self._program = program
         self._pid = pid
-        self._backend = backend
         self._keeper = keeper
         self._cookies = cookies
         self._held: Hold | None = None
@@ -70,8 +73,10 @@ class HeldUprobes:
 
     def put_on(self) -> None:
         """Put all of them on. Raises WouldWait, GomemError or OSError; then none is."""
+        if self._program is None:
+            raise BackendUnavailable("there is no program for these uprobes")
         held, skipped = uprobes.attach_held(
-            self._keeper, self._program_fd, list(self._cookies), self._pid, self._backend, self._cookies, dear=True
+            self._keeper, self._program, list(self._cookies), self._pid, self._cookies, dear=True
         )
         if skipped or held is None:
             if held is not None:
@@ -99,14 +104,13 @@ class SwitchableUprobes(HeldUprobes):
     def __init__(
         self,
         programs: Probed,
-        program_fd: int,
+        program: UprobeProgram | None,
         pid: int,
-        backend: Backend,
         keeper: Keeper,
         cookies: Mapping[UprobeSpec, int],
     ) -> None:
         """For the rest see HeldUprobes."""
-        super().__init__(program_fd, pid, backend, keeper, cookies)
+        super().__init__(program, pid, keeper, cookies)
         self._programs = programs
 
     def tell(self, *, on: bool) -> None:

@@ -6,6 +6,7 @@ linux/bpf.h and linux/perf_event.h.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -22,9 +23,11 @@ _NUMBERS = {
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture
 _FSCONFIG_CMD_CREATE = 6
 
+BPF_PROG_TYPE_KPROBE = 2
 _BPF_MAP_LOOKUP_ELEM = 1
 _BPF_MAP_UPDATE_ELEM = 2
 _BPF_MAP_DELETE_ELEM = 3
+_BPF_PROG_LOAD = 5
 _BPF_MAP_LOOKUP_BATCH = 24
 _BPF_RAW_TRACEPOINT_OPEN = 17
 _BPF_LINK_CREATE = 28
@@ -37,6 +40,9 @@ _PERF_TYPE_TRACEPOINT = 2
 _PERF_ATTR_SIZE = 72  # PERF_ATTR_SIZE_VER1: up to config2
 _PERF_FLAG_FD_CLOEXEC = 8
 _PERF_EVENT_IOC_ENABLE = 0x2400
+_PERF_EVENT_IOC_SET_BPF = 0x40042408
+_LICENSE = b"GPL\0"
+_VERIFIER_LOG = 1 << 20  # bytes
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -142,6 +148,49 @@ def link_uprobe_multi(program: int, path: str, offsets: Sequence[int], cookies: 
         0,
     )
     return _bpf(_BPF_LINK_CREATE, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def load_program(program_type: int, code: bytes, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
+    """Load a program; return its fd. `code`: its instructions, 8 bytes each; `log` gets what the verifier says."""
+    instructions = ctypes.create_string_buffer(code, len(code))
+    license_buffer = ctypes.create_string_buffer(_LICENSE)
+    words = (0, 0, 0) if log is None else (1, len(log), ctypes.addressof(log))
+    attributes = struct.pack(
+        "<IIQQIIQ",
+        program_type,
+        len(code) // 8,
+        ctypes.addressof(instructions),
+        ctypes.addressof(license_buffer),
+        *words,
+    )
+    return _bpf(_BPF_PROG_LOAD, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def verifier_log(program_type: int, code: bytes) -> str:
+    """Return what the verifier says to a program that it refuses: the beginning, if it is long."""
+    log = ctypes.create_string_buffer(_VERIFIER_LOG)
+    with contextlib.suppress(OSError):
+        os.close(load_program(program_type, code, log))
+    return log.value.decode(errors="replace")
+
+
+def run_at_perf_event(program: int, perf_fd: int) -> list[int]:
+    """Run a program that asks for no cookie at a perf event; return what has to stay open beside that.
+
+    By a link, which a kernel before 5.15 has not: there the event itself keeps the program.
+    """
+    try:
+        return [link_perf_event(program, perf_fd, 0)]
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    set_program(perf_fd, program)
+    return []
+
+
+def set_program(perf_fd: int, program: int) -> None:
+    """Run a program at a perf event as long as that is open."""
+    fcntl.ioctl(perf_fd, _PERF_EVENT_IOC_SET_BPF, program)
 
 
 def link_perf_event(program: int, perf_fd: int, cookie: int) -> int:

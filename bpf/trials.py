@@ -6,12 +6,16 @@ for it. Its uprobe sits on its program's first instruction, where it never comes
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from gomem.bpf import bcc_import
+from gomem.bpf.allocations import AllocationProbes
 from gomem.bpf.probes import uprobes
 from gomem.bpf.probes.call_tracepoints import CallTracepoints
-from gomem.bpf.probes.uprobes import Attached, close_all
+from gomem.bpf.probes.uprobe_program import Attached
+from gomem.bpf.probes.uprobes import close_all
 from gomem.bpf.program import TargetIds, target_ids
 from gomem.bpf.residency_roles import Residency
 from gomem.bpf.shared_program import ONE, SharedProgram
@@ -21,11 +25,19 @@ from gomem.tracer.errors import GomemError
 from gomem.tracer.events.optional_roles import RESIDENCY_ROLES, OptionalRole
 from gomem.tracer.events.probes import UprobeSpec
 from gomem.tracer.events.record import EventKind
+from gomem.tracer.layout.tables import known_minors, nearest_table
 from gomem.tracer.machine.checks import Check, tried
 from gomem.tracer.process.guardian import Guardian
+from gomem.tracer.runtime.size_classes import SizeClasses
 
 PROGRAMS, TRACEPOINTS, CALLS, UPROBES = "BPF programs", "tracepoints", "tracefs", "uprobes"
 MULTI, PERF = "uprobe_multi", "perf-event uprobes"
+SPANS, ALLOCATIONS = f"--with {OptionalRole.SPANS.value}", "--allocs"
+_WAYS: dict[Attached, str] = {
+    "multi": "one link for all probes",
+    "perf": "one perf event for each probe",
+    "copies": "one perf event and one copy of the program for each probe: this kernel keeps no cookies (Linux 5.15)",
+}
 _RING_BYTES = 1 << 16
 _ENTRY_AT = 24  # elf(5): e_entry
 
@@ -47,11 +59,13 @@ def _checks(pid: int) -> Iterator[Check]:
     yield Check("bcc", True, f"version {getattr(bcc, '__version__', 'unknown')}")
     program: SharedProgram | None = None
     try:
-        program = SharedProgram(_RING_BYTES, 1024, ONE)
+        program = SharedProgram(_RING_BYTES, 1024, replace(ONE, spans=True))
         yield Check(PROGRAMS, True, "those of trace compile without kernel headers, and the kernel takes them")
         yield tried(TRACEPOINTS, lambda: _attach_tracepoints(program))
         yield _optional(CALLS, lambda: _attach_calls(program))
         yield from _uprobes(program, pid)
+        yield _optional(SPANS, lambda: _spans(program))
+        yield _optional(ALLOCATIONS, lambda: _allocations(pid))
         yield from _residency(pid, target_ids(pid))
     except GomemError as error:
         yield Check(PROGRAMS, False, error.what, error.fix)
@@ -83,20 +97,39 @@ def _uprobes(program: SharedProgram, pid: int) -> Iterator[Check]:
         spec = UprobeSpec("fault", EventKind.FAULT, "_start", f"/proc/self/fd/{exe.fd}", entry)
 
         def attach(backend: Attached) -> str:
-            if backend == "multi" and not uprobes.multi_supported(program.uprobe("multi")):
+            runs = program.uprobe_by(backend)
+            if backend == "multi" and not uprobes.multi_supported(runs.fd):
                 raise uprobes.no_multi()
-            held, skipped = uprobes.attach(program.uprobe(backend), [spec], pid, backend)
+            held, skipped = uprobes.attach(runs, [spec], pid)
             close_all(held)
             if skipped:
                 raise uprobes.unavailable(skipped)
-            return "one link for all probes" if backend == "multi" else "one perf event for each probe"
+            return _WAYS[backend]
 
-        multi, perf = _optional(MULTI, lambda: attach("multi")), _optional(PERF, lambda: attach("perf"))
+        # Where the kernel has cookies, no copies were prepared.
+        by_events: Attached = "copies" if program.backend == "copies" else "perf"
+        multi, perf = _optional(MULTI, lambda: attach("multi")), _optional(PERF, lambda: attach(by_events))
     yield multi
     yield perf
     works = bool(multi.ok or perf.ok)
     by = MULTI if multi.ok else PERF
     yield Check(UPROBES, works, f"by {by}" if works else perf.detail, "" if works else perf.fix)
+
+
+def _spans(program: SharedProgram) -> str:
+    program.span_uprobe()
+    return "the kernel takes the program for span events"
+
+
+def _allocations(pid: int) -> str:
+    """Load what counts allocations; the sizes are those of any release."""
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    major, minor = max(known_minors(machine), default=(1, 0))
+    sizes = SizeClasses.of(nearest_table(f"go{major}.{minor}", machine))
+    probes = AllocationProbes(target_ids(pid), [], sizes, pid)
+    in_bursts = probes.backend == "multi"
+    probes.close()
+    return "in bursts within --budget" if in_bursts else "with --budget 100 only: probes go on and off too slowly here"
 
 
 def _residency(pid: int, ids: TargetIds) -> Iterator[Check]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gomem.bpf.probes import uprobes
-from gomem.bpf.probes.uprobes import Attached
+from gomem.bpf.probes.uprobe_program import UprobeProgram
 from gomem.tracer.errors import GomemError
 from gomem.tracer.events.probes import UprobeSpec
 from gomem.tracer.events.record import EventKind
@@ -58,10 +58,10 @@ class HitPrice:
         return hits * self.hit + frames * self.frame
 
 
-def price_of_a_hit(program: int, backend: Attached, counter: int, depth: int = 0) -> HitPrice | None:
+def price_of_a_hit(program: UprobeProgram, counter: int, depth: int = 0) -> HitPrice | None:
     """Return what a hit costs; None where it cannot be tried.
 
-    `program` is for uprobes, and takes a hit whose cookie has the flag of a trial for one of its target. `counter`: the
+    `program` takes a hit whose cookie has the flag of a trial for one of its target. `counter`: the
     counter of that cookie. `depth`: the most frames that it walks over; 0 where it takes no stack.
     """
     with suppress(OSError, GomemError), _code() as (path, loop):
@@ -70,7 +70,7 @@ def price_of_a_hit(program: int, backend: Attached, counter: int, depth: int = 0
         spec = UprobeSpec("trial", EventKind.MALLOCGC, "trial", path, 0, ("0", "rax", "rbx"))
         without = _fastest(loop, 0)
         cookies = {spec: uprobes.cookie(spec, counter) | _TRIAL << 24}
-        held, skipped = uprobes.attach(program, [spec], os.getpid(), backend, cookies)
+        held, skipped = uprobes.attach(program, [spec], os.getpid(), cookies)
         try:
             flat, deep = _fastest(loop, 0), _fastest(loop, frames) if frames else 0.0
         finally:

@@ -1,8 +1,8 @@
 """Uprobes: what one is, and how a set of them is put on a process.
 
 Either one uprobe_multi link for all (Linux >= 6.6, CAP_BPF and CAP_PERFMON suffice), or one perf event
-each (older kernels, CAP_SYS_ADMIN). Both are file descriptors: the kernel detaches when they close,
-also by our death.
+each (older kernels, CAP_SYS_ADMIN), before Linux 5.15 with a copy of the program each. All are file descriptors: the
+kernel detaches when they close, also by our death.
 
 The perf events are not bound to the process: the kernel would take them off the CPU and put them on it again with the
 thread that they are bound to. With twelve probes that made two context switches of that thread 4 us dearer, of 6 us
@@ -21,13 +21,13 @@ from typing import Literal, Protocol
 
 from gomem.bpf import syscalls
 from gomem.bpf.probes.operands import REGISTERS
+from gomem.bpf.probes.uprobe_program import Attached, UprobeProgram
 from gomem.tracer.errors import BackendUnavailable, NoAnswer, NotPermitted, WouldWait
 from gomem.tracer.events.probes import SkippedUprobe, UprobeSpec
 from gomem.tracer.events.record import EventKind
 from gomem.tracer.machine.rights import Right, newer_kernel, remedy
 from gomem.tracer.process.guardian import Hold
 
-Attached = Literal["multi", "perf"]
 Backend = Literal["auto"] | Attached
 MULTI_SINCE = (6, 6)  # the first Linux with uprobe_multi links
 MAX_UPROBES = 256  # bpf/programs/targets.h: COUNTERS
@@ -111,10 +111,9 @@ class Keeper(Protocol):
 
 def attach_held(
     keeper: Keeper,
-    program: int,
+    program: UprobeProgram,
     specs: Sequence[UprobeSpec],
     pid: int,
-    backend: Backend,
     cookies: Mapping[UprobeSpec, int] | None = None,
     *,
     dear: bool = False,
@@ -125,7 +124,7 @@ def attach_held(
     """
     try:
         keeper.ensure_all_answer(pid)
-        held, skipped = attach(program, specs, pid, backend, cookies)
+        held, skipped = attach(program, specs, pid, cookies)
         return (keeper.hold(held, pid, dear=dear) if held else None), skipped
     except NoAnswer as error:
         raise WouldWait(f"no probe was put on: {error.what}", error.fix) from error
@@ -134,20 +133,18 @@ def attach_held(
 
 
 def attach(
-    program: int,
+    program: UprobeProgram,
     specs: Sequence[UprobeSpec],
     pid: int,
-    backend: Backend,
     cookies: Mapping[UprobeSpec, int] | None = None,
 ) -> tuple[list[int], list[SkippedUprobe]]:
     """Attach all `specs`; return the fds that keep them attached, and those that could not be.
 
-    `program` was loaded for the same backend ("multi" or "perf"); `cookies` are what it is told of each, by default
-    `cookie` of its position. Raises NotPermitted.
+    `cookies` are what the program is told of each, by default `cookie` of its position. Raises NotPermitted.
     """
     if cookies is None:
         cookies = {spec: cookie(spec, index) for index, spec in enumerate(specs)}
-    if backend == "perf":
+    if program.backend != "multi":
         return _each(specs, lambda spec: _attach_perf(program, spec, cookies[spec]), Right.PERF_UPROBES)
     # Before 6.10 the filter compares thread ids, so it would drop the hits of all threads but one.
     filter_pid = pid if kernel_release() >= (6, 10) else 0
@@ -156,12 +153,12 @@ def attach(
     for _, group in groupby(sorted(specs, key=lambda spec: spec.path), key=lambda spec: spec.path):
         members = list(group)
         try:
-            held += _attach_multi(program, members, cookies, filter_pid)
+            held += _attach_multi(program.fd, members, cookies, filter_pid)
         except PermissionError as error:
             close_all(held)
             raise _refused(error, Right.BPF) from error
         except OSError:  # one bad place fails them all; find it
-            some = _each(members, lambda spec: _attach_multi(program, [spec], cookies, filter_pid), Right.BPF)
+            some = _each(members, lambda spec: _attach_multi(program.fd, [spec], cookies, filter_pid), Right.BPF)
             held += some[0]
             skipped += some[1]
     return held, skipped
@@ -172,18 +169,18 @@ def _attach_multi(program: int, specs: Sequence[UprobeSpec], cookies: Mapping[Up
     return [syscalls.link_uprobe_multi(program, specs[0].path, offsets, [cookies[spec] for spec in specs], pid)]
 
 
-def _attach_perf(program: int, spec: UprobeSpec, packed: int) -> list[int]:
+def _attach_perf(program: UprobeProgram, spec: UprobeSpec, packed: int) -> list[int]:
     pmu_type = uprobe_pmu_type()
     if pmu_type is None:
         raise OSError(errno.ENOENT, "no uprobe PMU")
     perf_fd = syscalls.open_uprobe(pmu_type, spec.path, spec.offset, 0)
     try:
-        link = syscalls.link_perf_event(program, perf_fd, packed)
+        held = program.run_at(perf_fd, packed)
         syscalls.enable(perf_fd)
     except OSError:
         os.close(perf_fd)
         raise
-    return [link, perf_fd]
+    return [*held, perf_fd]
 
 
 def _each(

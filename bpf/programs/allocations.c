@@ -124,7 +124,7 @@ static __always_inline void count_hit(u64 cookie)
 
 int on_allocation(struct pt_regs *ctx)
 {
-	u64 cookie = bpf_get_attach_cookie(ctx), size, type, pages = 0, key, *on;
+	u64 cookie = attach_cookie(ctx), size, type, pages = 0, key, *on;
 	u32 trial = cookie >> 24 & TRIAL, row;
 	struct classes *table;
 	struct rows *sums;

@@ -29,6 +29,16 @@ static __always_inline u64 user_word(u64 address)
 #define FLAG_CF 1
 #define FLAG_ZF 64
 
+/* The cookie of the uprobe that was hit. The two instructions behind the call do nothing: where the kernel has no such
+ * helper, bpf/probes/uprobe_program.py puts the cookie itself in their place, and nothing in that of the call. */
+static __always_inline u64 attach_cookie(struct pt_regs *ctx)
+{
+	u64 cookie = bpf_get_attach_cookie(ctx);
+
+	asm volatile("%0 = %0\n\t%0 = %0" : "+r"(cookie));
+	return cookie;
+}
+
 static __always_inline u64 argument(struct pt_regs *ctx, u64 return_slot, u32 source)
 {
 	if (source >= SOURCE_STACK)

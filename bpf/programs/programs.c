@@ -438,7 +438,7 @@ int on_uprobe(struct pt_regs *ctx)
 
 	if (!tid)
 		return 0;
-	cookie = bpf_get_attach_cookie(ctx);
+	cookie = attach_cookie(ctx);
 	index = cookie & (UPROBES - 1);
 	flags = cookie >> 24 & 15;
 	if (goes_to_morestack(ctx, cookie))
@@ -471,7 +471,7 @@ int on_uprobe(struct pt_regs *ctx)
  * stack, which is most of what a hit costs. Its cookie has the counter, the kind and the flags only. */
 int on_span_uprobe(struct pt_regs *ctx)
 {
-	u64 cookie = bpf_get_attach_cookie(ctx);
+	u64 cookie = attach_cookie(ctx);
 	int index = cookie & (UPROBES - 1);
 	struct target *target = NULL;
 	struct operands *wanted;

@@ -17,7 +17,7 @@ from tests.support.builds import built
 
 def attach_multi(program: SharedProgram, specs: list[UprobeSpec], pid: int) -> list[int]:
     """One link for all probes of one process."""
-    return uprobes.attach(program.uprobe("multi"), specs, pid, "multi")[0]
+    return uprobes.attach(program.uprobe_by("multi"), specs, pid)[0]
 
 
 def attach_perf(program: SharedProgram, specs: list[UprobeSpec], pid: int) -> list[int]:
@@ -28,7 +28,7 @@ def attach_perf(program: SharedProgram, specs: list[UprobeSpec], pid: int) -> li
     held: list[int] = []
     for index, spec in enumerate(specs):
         perf_fd = syscalls.open_uprobe(pmu, spec.path, spec.offset, pid)
-        held += [syscalls.link_perf_event(program.uprobe("perf"), perf_fd, cookie(spec, index)), perf_fd]
+        held += [*program.uprobe_by("perf").run_at(perf_fd, cookie(spec, index)), perf_fd]
         syscalls.enable(perf_fd)
     return held
 

@@ -12,7 +12,6 @@ from typing import Literal
 import click
 
 from gomem.bpf.governor import SHARE_FOR_USED
-from gomem.bpf.probes.uprobes import MULTI_SINCE, kernel_release
 from gomem.bpf.shared_source import SharedSource
 from gomem.bpf.syscalls import use_one_heap
 from gomem.exporters.black_box.keeper import BoxCollector
@@ -284,7 +283,7 @@ def _tell_unreadable(discovery: Discovery) -> None:
 def _give_up_privileges(events: _Events) -> None:
     """Keep only the capabilities that looking at processes takes; uprobes of loaded programs need none since 6.6."""
     tasks = [Task.LOOK]
-    if events.source is not None and kernel_release() < MULTI_SINCE:
+    if events.source is not None and events.source.backend != "multi":
         tasks.append(Task.ATTACH_BY_PERF_EVENTS)
     limit_resources(_OPEN_FILES)
     drop(needed_for(*tasks))

@@ -15,6 +15,7 @@ import errno
 import os
 import platform
 import re
+import resource
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -29,6 +30,7 @@ Release = tuple[int, int]
 INITIAL_NAMESPACES = {"user": 0xEFFFFFFD, "pid": 0xEFFFFFFC}  # include/linux/proc_ns.h: their inodes
 _INITIAL_USER_NAMESPACE = f"user:[{INITIAL_NAMESPACES['user']}]"
 _SECCOMP_FILTER = "2"
+_COUNTS_NO_BPF = (5, 11)  # the first Linux in which BPF's memory is the cgroup's, not a user's locked memory
 # Harmless calls, and what they answer where no filter forbids them: an unknown command, a bad address, no such task.
 _HARMLESS = {
     "x86_64": {
@@ -70,6 +72,7 @@ class Own:
     ptrace_scope: str = ""  # of Yama
     lockdown: str = ""
     hidepid: str = ""  # the option of our /proc, "hidepid=2"; "" where it hides nothing
+    locked: int | None = None  # bytes of memory that it may lock; None: any number
     filtered: frozenset[str] = frozenset()  # system calls that a seccomp filter refuses whatever they ask for
 
     @property
@@ -101,6 +104,11 @@ def remedy(right: Right, me: Own | None = None) -> str:
         found.append(_nested(me))
     if right is Right.BPF and me.lockdown == "confidentiality":
         found.append("the kernel is locked down (confidentiality): boot with lockdown=integrity or none")
+    if right is Right.BPF and me.locked is not None and (0, 0) < me.release < _COUNTS_NO_BPF and not found:
+        found.append(
+            f"before Linux 5.11 BPF takes locked memory, of which gomem may have {me.locked >> 10} KiB: "
+            "ulimit -l unlimited, LimitMEMLOCK=infinity, or CAP_SYS_RESOURCE"
+        )
     return "; ".join(found) or _filter(calls, me) or _nothing_found(alternatives, me)
 
 
@@ -210,6 +218,7 @@ def own(refused: Sequence[str] = ()) -> Own:
     `refused`: system calls that the kernel has just answered with an error, so that no filter kills us for them.
     """
     status = colon_fields(_bytes("/proc/self/status"))
+    locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     return Own(
         uid=os.geteuid(),
         gid=os.getegid(),
@@ -221,6 +230,7 @@ def own(refused: Sequence[str] = ()) -> Own:
         ptrace_scope=_text("/proc/sys/kernel/yama/ptrace_scope"),
         lockdown=lockdown_mode(_text("/sys/kernel/security/lockdown")),
         hidepid=hidepid(_text("/proc/self/mountinfo")),
+        locked=None if locked == resource.RLIM_INFINITY else locked,
         filtered=_filtered(refused) if status.get("Seccomp") == _SECCOMP_FILTER else frozenset(),
     )
 

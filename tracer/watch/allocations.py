@@ -57,7 +57,7 @@ class AllocationWatch:
         self._pid = pid
         self._probes = AllocationProbes(target_ids(pid), _uprobes(program), self._sizes, pid)
         try:
-            if self._probes.backend == "perf" and not self._complete:
+            if self._probes.backend != "multi" and not self._complete:
                 raise BackendUnavailable(
                     "this kernel takes up to half a second to take a probe off, so there are no bursts",
                     f"{newer_kernel(MULTI_SINCE)}, or --budget 100, which slows the process",

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from gomem.bpf.probes.uprobes import Backend
 from gomem.tracer.events.after_exec import AfterExec
 from gomem.tracer.events.probes import UprobeSpec
-from gomem.tracer.events.record import EventBatch, EventKind
+from gomem.tracer.events.record import USED_MARKS, EventBatch, EventKind
 from gomem.tracer.process.launch import Launched
 from tests.support.bpf.tracing import gather, kinds_of, opened, tracing
 from tests.support.builds import build
@@ -149,6 +150,32 @@ def test_a_child_that_has_not_called_execve_yet_is_seen_from_its_first_mapping(r
     assert len(arena) >= 1
 
 
+@pytest.mark.parametrize("release", ["1.19", "1.27.3"])
+def test_copies_of_the_program_tell_what_the_one_program_tells_that_asks_for_cookies(release: str) -> None:
+    path = build("churn", release)
+    with (
+        opened(path, release) as binary,
+        Launched([str(path), "-mb", "24", "-phase", "100ms", "-rounds", "2"]) as launched,
+        tracing(launched.pid, binary.specs(), ring_bytes=8 << 20) as one,
+        tracing(launched.pid, binary.specs(), "copies", ring_bytes=8 << 20) as copies,
+    ):
+        launched.resume()
+        seen = [AfterExec().filter(gather(source, EventKind.EXIT)) for source in (one, copies)]
+        assert launched.wait() == 0
+        assert [one.lost, copies.lost] == [0, 0]
+        assert [status.hits for status in one.probes()] == [status.hits for status in copies.probes()]
+    contents = [Counter(event.tobytes() for event in without_times(events)) for events in seen]
+    assert contents[0] == contents[1]
+    assert {*BIRTH, *ROUND} <= set(kinds_of(seen[1]))
+
+
+def without_times(events: EventBatch) -> EventBatch:
+    """Leave out what each source reads for itself."""
+    events = events[~np.isin(events["kind"], USED_MARKS)].copy()
+    events["time"] = events["entered"] = 0
+    return events
+
+
 def test_a_deleted_executable_is_probed_through_its_process(release: str, tmp_path: Path) -> None:
     path = tmp_path / "gone"
     shutil.copy(build("churn", release), path)
@@ -164,7 +191,7 @@ def test_a_deleted_executable_is_probed_through_its_process(release: str, tmp_pa
 def test_another_process_of_the_same_file_is_not_seen() -> None:
     path = build("churn", "1.25.5")
     with opened(path, "1.25.5") as binary, sleeping() as target, running(path, "-phase", "100ms"):
-        for backend in ("multi", "perf"):
+        for backend in ("multi", "perf", "copies"):
             with tracing(target.pid, binary.specs(EventKind.USED, EventKind.GC_START), backend) as source:
                 assert not len(source.poll(1.0))
                 assert not any(status.hits for status in source.probes())
@@ -181,7 +208,7 @@ def test_one_uprobe_that_the_kernel_refuses_does_not_spoil_the_others() -> None:
             assert [status.role for status in source.probes()][-1] == "used"
 
 
-@pytest.mark.parametrize("backend", ["multi", "perf"])
+@pytest.mark.parametrize("backend", ["multi", "perf", "copies"])
 def test_nothing_is_left_of_the_probes_after_stop(backend: Backend) -> None:
     before = set(os.listdir("/proc/self/fd"))
     path = build("churn", "1.25.5")

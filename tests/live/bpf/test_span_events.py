@@ -146,7 +146,7 @@ def test_the_end_of_a_span_finds_its_beginning_by_the_address(seen: Seen) -> Non
     assert whole == 0 if without_addresses else whole > 50
 
 
-@pytest.mark.parametrize("backend", ["multi", "perf"])
+@pytest.mark.parametrize("backend", ["multi", "perf", "copies"])
 def test_probes_that_cost_too_much_are_taken_off_and_come_back(backend: Backend) -> None:
     with rounds("1.25.5", "-rounds", -1, "-goroutines", 400) as target, program_of(target.pid) as program:
         specs = span_uprobes(program)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gomem.bpf.governor import GovernedUprobes
-from gomem.bpf.probes.uprobes import Backend, Keeper
+from gomem.bpf.probes.uprobes import Keeper
 from gomem.bpf.switchable_uprobes import Probed
 from gomem.tracer.cli.watching import watch
 from gomem.tracer.watch.backend import TraceRequest
@@ -41,9 +41,9 @@ def test_what_it_would_cost_too_much_to_watch_is_learned_from_looks(release: str
 def test_what_was_used_before_that_was_watched_for_is_no_anomaly(monkeypatch: pytest.MonkeyPatch) -> None:
     put_on = GovernedUprobes.start
 
-    def late(used: GovernedUprobes, program: Probed, pid: int, backend: Backend, first: int, keeper: Keeper) -> None:
+    def late(used: GovernedUprobes, programs: Probed, pid: int, first: int, keeper: Keeper) -> None:
         time.sleep(0.3)  # the others are on: pages are given back, used unseen, and given back again
-        put_on(used, program, pid, backend, first, keeper)
+        put_on(used, programs, pid, first, keeper)
 
     monkeypatch.setattr(GovernedUprobes, "start", late)
     with running(build("scavenger", "1.25.5"), "-mb", "32", "-block", "64") as target:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gomem.bpf import governor
 from gomem.bpf.governor import GovernedUprobes, Governor
 from gomem.bpf.probes import uprobes
+from gomem.bpf.probes.uprobe_program import UprobeProgram
 from gomem.bpf.program import Counter
 from gomem.tracer.errors import BackendUnavailable, NoAnswer
 from gomem.tracer.events.probes import SkippedUprobe, UprobeSpec
@@ -89,14 +90,14 @@ class Programs:
         self.refusal: BackendUnavailable | None = None
         self.loaded: list[str] = []
 
-    def uprobe(self, backend: str) -> int:
+    def uprobe(self) -> UprobeProgram:
         self.loaded.append("uprobe")
-        return -1
+        return UprobeProgram("multi")
 
-    def span_uprobe(self, backend: str) -> int:
+    def span_uprobe(self) -> UprobeProgram:
         if self.refusal is not None:
             raise self.refusal
-        return -1
+        return UprobeProgram("multi")
 
     def set_operands(self, index: int, packed: bytes) -> None:
         self.on[index - 7] = bool(packed[0])
@@ -114,7 +115,7 @@ class Kernel:
         self.refused: list[SkippedUprobe] = []
 
     def attach(
-        self, program: int, specs: Sequence[UprobeSpec], pid: int, backend: str, cookies: dict[UprobeSpec, int]
+        self, program: UprobeProgram, specs: Sequence[UprobeSpec], pid: int, cookies: dict[UprobeSpec, int]
     ) -> tuple[list[int], list[SkippedUprobe]]:
         self.attached = [os.open("/dev/null", os.O_RDONLY)]
         self.cookies = [cookies[spec] for spec in specs]
@@ -186,7 +187,7 @@ class Here:
 def start(probes: GovernedUprobes, programs: Programs) -> Here:
     """Start them; gives what holds them."""
     here = Here()
-    probes.start(programs, 1, "multi", 7, here)
+    probes.start(programs, 1, 7, here)
     return here
 
 
@@ -248,7 +249,7 @@ def test_nothing_is_put_on_while_a_process_would_make_the_kernel_wait(
 ) -> None:
     here = Here()
     here.silent = True
-    probes.start(programs, 1, "multi", 7, here)
+    probes.start(programs, 1, 7, here)
     assert not probes.attached
     assert probes.failure == ""
     here.silent = False

@@ -88,3 +88,13 @@ def test_hidden_processes_are_told_of_to_those_from_whom_they_are_hidden() -> No
     hiding = replace(ROOT, hidepid="hidepid=2")
     assert hidden_by_proc(hiding) == hidden_by_proc(ROOT) == ""
     assert "hidepid=2" in hidden_by_proc(without("CAP_SYS_PTRACE", me=hiding))
+
+
+@pytest.mark.parametrize(
+    ("release", "locked", "told"), [((5, 10), 8 << 20, True), ((5, 11), 8 << 20, False), ((5, 10), None, False)]
+)
+def test_before_5_11_bpf_takes_locked_memory(release: tuple[int, int], locked: int | None, told: bool) -> None:
+    me = Own(0, 0, ALL, ALL, release=release, locked=locked)
+    said = remedy(Right.BPF, me)
+    assert ("8192 KiB" in said and "LimitMEMLOCK" in said) == told
+    assert "LimitMEMLOCK" not in remedy(Right.MOUNT, me)

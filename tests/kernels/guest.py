@@ -1,0 +1,53 @@
+"""What runs in the virtual machine: `gomem doctor`, and the tests that were chosen.
+
+python -m tests.kernels.guest RESULTS TEST...
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.kernels.recorder import FILE
+from tests.support.cache import cache_dir
+
+_CGROUPS = Path("/sys/fs/cgroup")
+DISK = Path("/dev/vda")  # for swap
+DOCTOR, TESTS, RELEASE = "doctor.json", "tests.jsonl", "release"  # what is written into the results
+
+
+def main(results: Path, tests: Sequence[str]) -> int:
+    """Do all of it; return the status of pytest."""
+    (results / RELEASE).write_text(f"{os.uname().release} {os.uname().version}\n")
+    (_CGROUPS / "cgroup.subtree_control").write_text("+memory +pids")
+    for path in (cache_dir() / "builds", Path("/usr/bin/cat")):
+        _onto_tmpfs(path)
+    gomem = Path(sys.executable).parent / "gomem"
+    with (results / DOCTOR).open("wb") as file:
+        subprocess.run([gomem, "doctor", "--format", "json"], stdout=file, check=False)
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.kernels.recorder",
+        "--timeout", "600", *tests,
+    ]  # fmt: skip
+    environment = {**os.environ, FILE: str(results / TESTS), "GOMEM_CI": "0"}
+    with (results / "pytest.log").open("wb") as file:
+        return subprocess.run(command, env=environment, stdout=file, stderr=file, check=False).returncode
+
+
+def _onto_tmpfs(path: Path) -> None:
+    """Have a copy in place of a file or a directory: gomem puts no probe on what another machine serves."""
+    copy = Path("/run/copies") / path.name
+    copy.parent.mkdir(exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, copy, symlinks=True)
+    else:
+        shutil.copy(path, copy)
+    subprocess.run(["mount", "--bind", str(copy), str(path)], check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
