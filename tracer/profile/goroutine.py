@@ -8,32 +8,25 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gomem.tracer.binary.call_frames import CallFrames
-from gomem.tracer.errors import TargetError
 from gomem.tracer.kernel.maps import read_mappings
-from gomem.tracer.layout.layout import Layout
-from gomem.tracer.process.memory import Memory, Words
-from gomem.tracer.profile.code import GoCode
-from gomem.tracer.profile.goroutine_calls import GoroutineCalls
+from gomem.tracer.process.memory import Words
+from gomem.tracer.profile.goroutine_reader import GoroutineReader
 from gomem.tracer.profile.stacks import Locations, Stacks, Symbols, complete
 from gomem.tracer.report import Limit
 from gomem.tracer.report.profile import Line, Location, Profile, Sample, ValueType
 from gomem.tracer.runtime.goroutine_labels import LabelReader, Labels
-from gomem.tracer.runtime.goroutine_stacks import CallTree, Unwinder
-from gomem.tracer.runtime.goroutines import system_goroutines
-from gomem.tracer.runtime.resting import Resting, read_resting
+from gomem.tracer.runtime.goroutine_stacks import CallTree
+from gomem.tracer.runtime.resting import Resting
 from gomem.tracer.snapshot.inspection import Inspector
 
 TYPE = ValueType("goroutine", "count")
-# Stack0 of runtime.StackRecord; since Go 1.23 debug.profstackdepth, what that is by default, and at most.
-_DEPTH, _DEFAULT_DEPTH, _MOST_DEPTH = 32, 128, 1024
 _CALL_HELD = 64
 _RUNNING = Location(0, (Line("(running)"),))
 
@@ -54,19 +47,12 @@ def goroutine_profile(inspector: Inspector) -> Profile:
     of a CPU know. Raises TargetError where the process is not understood, SnapshotError and LayoutError where its
     goroutines make no sense, NotPermitted, TargetGone.
     """
-    code, target = GoCode(inspector), inspector.target
-    if not code.layout.confirmed:
-        raise TargetError(f"{code.who} keeps its goroutines in a way that is not known of its Go release")
+    target, reader = inspector.target, GoroutineReader(inspector)
+    code = reader.code
     locations = code.locations(read_mappings(target).mappings)
-    memory = inspector.memory()
-    memory.start_budget()
-    addresses = code.globals(("allgs", "debug"))
-    frames = CallFrames(code.executable, code.functions)
-    calls = GoroutineCalls(code, frames, _depth(memory, code.layout, addresses))
-    unwinder = Unwinder(calls.frame, calls.most, link_register=code.layout.goarch == "arm64")
-    resting, now = read_resting(memory, code.layout, addresses, unwinder), time.time_ns()
-    labels = LabelReader(memory, code.layout)
-    counts = _records(resting, unwinder.tree, calls, labels, memory)
+    (resting, tree), now = reader.read_stacks(), time.time_ns()
+    labels = LabelReader(reader.memory, code.layout)
+    counts = _records(resting, tree, reader, labels)
     target.check_same_program()
     samples = tuple(_samples(counts, locations, code.symbols))
     return Profile(
@@ -82,31 +68,15 @@ def goroutine_profile(inspector: Inspector) -> Profile:
     )
 
 
-def _depth(memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> int:
-    """Return how many addresses the runtime keeps of a stack."""
-    if not layout.has("debug", "profstackdepth"):
-        return _DEPTH
-    if "debug" not in addresses:
-        return _DEFAULT_DEPTH
-    raw = memory.read(addresses["debug"] + layout.offset("debug", "profstackdepth"), 4)
-    return min(max(int.from_bytes(raw, "little", signed=True), 0), _MOST_DEPTH)
-
-
-def _records(
-    resting: Resting, tree: CallTree, calls: GoroutineCalls, labels: LabelReader, memory: Memory
-) -> Counter[_Record]:
+def _records(resting: Resting, tree: CallTree, reader: GoroutineReader, labels: LabelReader) -> Counter[_Record]:
     """Count the program's goroutines by stack and labels: at rest and running."""
     counts: Counter[_Record] = Counter()
-
-    def calls_back(index: int) -> bool:
-        return calls.is_in_program(tree.stack(int(resting.node[index])))
-
-    own = system_goroutines(resting.goroutines, calls.name, calls_back)
+    own = reader.system_at_rest(resting.goroutines, resting.node, tree)
     for node, pointer, count in _groups(resting.node[~own], resting.goroutines["labels"][~own]):
-        stack = calls.told(tree.stack(node))
-        memory.room.take(len(stack), _CALL_HELD, "calls in its goroutines' stacks")
+        stack = reader.calls.told(tree.stack(node))
+        reader.memory.room.take(len(stack), _CALL_HELD, "calls in its goroutines' stacks")
         counts[_Record(stack, labels.read(pointer), False)] += count
-    running = resting.running.some(~system_goroutines(resting.running, calls.name, lambda index: True))
+    running = resting.running.some(~reader.system_running(resting.running))
     for start, pointer, count in _groups(running["startpc"].astype(np.int64), running["labels"]):
         counts[_Record((start + 1,), labels.read(pointer), True)] += count
     return counts

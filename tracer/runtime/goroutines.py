@@ -30,9 +30,12 @@ FIELDS = (
     "runningCleanups", "trackingSeq",
 )  # fmt: skip
 STATES = {1: "runnable", 2: "running", 3: "syscall", 4: "waiting", 8: "copystack", 9: "preempted", 10: "leaked"}
-RUNNING = 2
+RUNNING, SYSCALL, WAITING, LEAKED = 2, 3, 4, 10
+DEAD = (6, 11)  # free, to be used again; and lent to a C thread
 _SCAN = 0x1000  # set while the collector looks at the stack
-_NOT_ALIVE = (0, 6, 11)  # idle (being made), dead (free, to be used again), dead and lent to a C thread
+_NOT_ALIVE = (0, *DEAD)  # idle: being made
+# Functions that goroutines began with, which are looked at by their names; no program has as many.
+_MOST_STARTS = 1 << 16
 
 # They begin in the runtime, and go on in the program.
 _OF_THE_PROGRAM = {"runtime.main", "runtime.corostart", "runtime.handleAsyncEvent"}
@@ -72,6 +75,12 @@ class Goroutines:
     def some(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Goroutines:
         """Return those at indices, or under a mask."""
         return Goroutines(self.address[which], {name: column[which] for name, column in self.columns.items()})
+
+
+def together(parts: Sequence[Goroutines]) -> Goroutines:
+    """Return those of all parts, of which there is at least one, in their order."""
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0].columns}
+    return Goroutines(np.concatenate([part.address for part in parts]), columns)
 
 
 def all_gs(memory: Memory, address: int) -> Words:
@@ -126,23 +135,29 @@ def count_states(memory: Memory, layout: Layout, address: Words) -> dict[str, in
 
 
 def system_goroutines(
-    goroutines: Goroutines, name_of: Callable[[int], str], calls_back: Callable[[int], bool]
+    goroutines: Goroutines,
+    name_of: Callable[[int], str],
+    calls_back: Callable[[NDArray[np.int64]], NDArray[np.bool_]],
 ) -> NDArray[np.bool_]:
     """Tell which are the runtime's own, as its profiles do: by the function that each began with (isSystemGoroutine).
 
     `name_of`: the function at an address. What runs finalizers and cleanups is the program's while it calls one:
-    `calls_back` tells that of the goroutine at an index.
+    `calls_back` tells that of the goroutines at indices.
     """
-    starts, which = np.unique(goroutines["startpc"], return_inverse=True)
-    names = [name_of(pc) for pc in starts.tolist()]
-    own = np.array([name.startswith("runtime.") and name not in _OF_THE_PROGRAM for name in names], np.bool_)[which]
-    for index in np.flatnonzero(np.isin(which, [at for at, name in enumerate(names) if name in CALLERS])).tolist():
-        own[index] = not calls_back(index)
-    return own
+    starts, which, counts = np.unique(goroutines["startpc"], return_inverse=True, return_counts=True)
+    own, callers = np.zeros(len(starts), np.bool_), np.zeros(len(starts), np.bool_)
+    for at in np.argsort(-counts, kind="stable")[:_MOST_STARTS].tolist():
+        name = name_of(int(starts[at]))
+        own[at] = name.startswith("runtime.") and name not in _OF_THE_PROGRAM
+        callers[at] = name in _CALLERS
+    found, indices = own[which], np.flatnonzero(callers[which])
+    if len(indices):
+        found[indices] = ~calls_back(indices)
+    return found
 
 
 # What finalizers (up to Go 1.24 and since) and cleanups are called by.
-CALLERS = {"runtime.runfinq", "runtime.runFinalizers", "runtime.runCleanups"}
+_CALLERS = {"runtime.runfinq", "runtime.runFinalizers", "runtime.runCleanups"}
 
 
 def _batches(

@@ -13,7 +13,7 @@ from gomem.tracer.errors import SnapshotError
 from gomem.tracer.layout.layout import Layout
 from gomem.tracer.process.memory import Bytes, Memory
 from gomem.tracer.runtime.goroutine_stacks import Unwinder
-from gomem.tracer.runtime.goroutines import FIELDS, RUNNING, Goroutines, read_goroutines, read_gs
+from gomem.tracer.runtime.goroutines import FIELDS, RUNNING, Goroutines, read_goroutines, read_gs, together
 
 # What changes when a goroutine runs in between. trackingSeq counts how often it did (casgstatus, Go 1.17 and later), so
 # that one is told which comes to rest in the very same call again.
@@ -62,7 +62,7 @@ def read_resting(memory: Memory, layout: Layout, addresses: Mapping[str, int], u
     parts.append((rest, stacks.node, stacks.whole))
     runs.append(left.some(~np.isin(left.address, rest.address)))
     kept, nodes, whole = zip(*parts, strict=True)
-    return Resting(_together(kept), np.concatenate(nodes), np.concatenate(whole), _together(runs), read.unreadable)
+    return Resting(together(kept), np.concatenate(nodes), np.concatenate(whole), together(runs), read.unreadable)
 
 
 def _unwound(memory: Memory, layout: Layout, unwinder: Unwinder, gs: Goroutines) -> tuple[_Part, Goroutines]:
@@ -87,11 +87,6 @@ def _unmoved(before: Goroutines, after: Goroutines) -> NDArray[np.bool_]:
         if name in before.columns:
             same &= before[name] == after[name]
     return same
-
-
-def _together(parts: Sequence[Goroutines]) -> Goroutines:
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0].columns}
-    return Goroutines(np.concatenate([part.address for part in parts]), columns)
 
 
 class _Copies:
