@@ -13,7 +13,7 @@ from gomem.exporters.json.report import plain_json
 from gomem.exporters.text.console import Sheet, set_page
 from gomem.exporters.text.page import PageStyle, section, words
 from gomem.exporters.text.table import Cell, Column, table
-from gomem.exporters.units import UNKNOWN, number, percent, plural, seconds, size
+from gomem.exporters.units import UNKNOWN, number, plural, seconds, size
 from gomem.tracer.report.goroutines import GoroutineGroup, GoroutineReport, Place
 
 Sort = Literal["count", "stack", "resident", "wait", "growth"]
@@ -78,7 +78,7 @@ def _summary(report: GoroutineReport) -> Iterator[str]:
         kept = f"{size(ended.g_bytes)}, never freed; with them stacks of {size(ended.stack_bytes)}"
         yield f"{number(ended.gs)} have ended and are kept for new ones: g structs {kept}"
     if report.longest_wait is not None:
-        yield f"longest wait {seconds(report.longest_wait)}, since a collection saw it wait"
+        yield f"longest wait at most {seconds(report.longest_wait)}: since the collection before the first that saw it wait"
     if len(report.looks) > 1:
         yield f"{plural(len(report.looks), 'look')} in {seconds(report.looks[-1].seconds)}{_collections(report)}"
 
@@ -126,7 +126,7 @@ def _growth(group: GoroutineGroup) -> int:
 def _mostly(group: GoroutineGroup) -> str:
     reason = next(iter(group.reasons), "")
     count = group.reasons.get(reason, 0)
-    return reason if count == group.goroutines else f"{reason} {percent(count, group.goroutines)}"
+    return reason if count == group.goroutines else f"{reason} {min(100 * count // group.goroutines, 99)}%"
 
 
 def _label(group: GoroutineGroup) -> str:

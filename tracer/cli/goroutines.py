@@ -78,7 +78,8 @@ def goroutines(
     r"""Show a process's goroutines by who created them: how many, their stacks, what they wait for and for how long.
 
     They are read from the process's memory: it need not serve /debug/pprof, nor have symbols, and it is never stopped
-    or written to. How long one waits is known since the first collection that saw it wait, as in the program's traces.
+    or written to. How long one waits is what the program's own traces would say: since the collection before the first
+    that saw it wait.
 
     \b
     gomem goroutines PID                  by the go statement that created them

@@ -27,6 +27,7 @@ from gomem.tracer.profile.goroutine_groups import History, Integers, Key, Seen, 
 from gomem.tracer.profile.goroutine_reader import GoroutineReader
 from gomem.tracer.report import Limit
 from gomem.tracer.report.goroutines import By, EndedGoroutines, GoroutineLook, GoroutineReport, Place
+from gomem.tracer.report.profile import Line
 from gomem.tracer.runtime.counters import read_counters
 from gomem.tracer.runtime.goroutine_stacks import CallTree
 from gomem.tracer.runtime.goroutines import DEAD, LEAKED, STATES, SYSCALL, WAITING, Goroutines, together
@@ -37,7 +38,8 @@ from gomem.tracer.snapshot.inspection import Inspector
 MOST_GROUPS = 1 << 12
 _HELD = 64  # bytes of ours for each goroutine, beside its fields
 _LARGEST_STACK = 1 << 31
-_RUNS = np.uint64(1 << 63)  # in the key of a goroutine that runs, whose stack is not known
+# In keys: of a goroutine that runs, whose stack is not known; of the node of a stack, where others have an address.
+_RUNS, _PATH = np.uint64(1 << 63), np.uint64(1 << 62)
 # What a goroutine does as a number: its state, and what it waits for. States beyond are none.
 _STATES, _REASONS, _OTHER = 16, 1 << 8, "other"
 _GOEXIT, _RUNNING_FRAME = "runtime.goexit", Place("(running)")
@@ -80,14 +82,14 @@ class GoroutineLooks:
         self._began = 0
         self._keys: dict[Key, int] = {}
         self._known: dict[int, int] = {}  # groups by what does not change: addresses of code, reasons
-        self._places: dict[int, Place] = {}
+        self._calls: dict[int, Line] = {}
         self._last: _Look | None = None
 
     def look(self) -> None:
         """Look once more. Raises LayoutError, SnapshotError where the goroutines make no sense, TargetGone."""
         target, memory = self._inspector.target, self._reader.memory
         gs, now = self._reader.read(), time.monotonic_ns()
-        grouped = self._by_stack() if self._by == "stack" else self._by_field(gs)
+        grouped = self._grouped(gs.some(gs.alive))
         program = grouped.program
         memory.room.take(len(program), _HELD, "goroutines")
         residency, counted = self._residency(), self._counted()
@@ -132,9 +134,14 @@ class GoroutineLooks:
             stack_resident=None if resident is None else int(resident.sum()),
         )
 
-    def _by_field(self, gs: Goroutines) -> _Grouped:
-        """Group goroutines by what is in their g."""
-        alive = gs.some(gs.alive)
+    def _grouped(self, alive: Goroutines) -> _Grouped:
+        """Group goroutines by what is in their g, or with their stacks, where that does not tell."""
+        if self._by == "stack":
+            return self._by_stack(lambda gs, node: node | _PATH)
+        if self._by == "start" and len(wrappers := self._wrappers(alive)):
+            return self._by_stack(
+                lambda gs, node: np.where(np.isin(gs["startpc"], wrappers), node | _PATH, gs["startpc"])
+            )
         own = self._reader.system(alive)
         program = alive.some(~own)
         if self._by == "creator":
@@ -147,14 +154,25 @@ class GoroutineLooks:
             group = self._numbers(_codes(program).astype(np.uint64), self._reason, self._known)
         return _Grouped(program, group, alive.some(own))
 
-    def _by_stack(self) -> _Grouped:
-        """Group goroutines by their calls; those that run by the function that they began with."""
+    def _wrappers(self, gs: Goroutines) -> Words:
+        """Return where goroutines began in code of the compiler's, which calls with arguments what was asked for."""
+        starts, counts = np.unique(gs["startpc"], return_counts=True)
+        some = starts[np.argsort(-counts, kind="stable")[:MOST_GROUPS]].tolist()
+        frames = ((pc, self._reader.code.symbols.frames(pc)) for pc in some)
+        return np.array([pc for pc, found in frames if found and found[-1].wrapper], np.uint64)
+
+    def _by_stack(self, raw_of: Callable[[Goroutines, Words], Words]) -> _Grouped:
+        """Group goroutines by their calls; those that run by the function that they began with.
+
+        `raw_of`: the keys of goroutines at rest, with the nodes of their stacks.
+        """
         resting, tree = self._reader.read_stacks()
         own = self._reader.system_at_rest(resting.goroutines, resting.node, tree)
         own_running = self._reader.system_running(resting.running)
         rest, running = resting.goroutines.some(~own), resting.running.some(~own_running)
-        raw = np.concatenate((resting.node[~own].astype(np.uint64), running["startpc"] | _RUNS))
-        group = self._numbers(raw, lambda key: self._stack(key, tree), {})
+        raw = np.concatenate((raw_of(rest, resting.node[~own].astype(np.uint64)), running["startpc"] | _RUNS))
+        key_of = self._stack if self._by == "stack" else self._called
+        group = self._numbers(raw, lambda key: key_of(key, tree), {})
         system = together([resting.goroutines.some(own), resting.running.some(own_running)])
         return _Grouped(together([rest, running]), group, system, int(np.count_nonzero(~resting.whole[~own])))
 
@@ -194,21 +212,36 @@ class GoroutineLooks:
         return Key(reason=self._names[code])
 
     def _stack(self, key: int, tree: CallTree) -> Key:
-        if key & int(_RUNS):
+        if not key & int(_PATH):
             start = self._start(key & ~int(_RUNS)).start
             assert start is not None
             return Key(stack=(_RUNNING_FRAME, start))
-        told = self._reader.calls.told(tree.stack(key))
-        return Key(stack=tuple(place for pc in told if (place := self._place(pc)).function != _GOEXIT))
+        lines = self._lines(tree.stack(key & ~int(_PATH)))
+        return Key(stack=tuple(Place(line.function, line.file, line.line) for line in lines))
 
-    def _place(self, pc: int) -> Place:
+    def _called(self, key: int, tree: CallTree) -> Key:
+        """Return what goroutines began with, that of a wrapper by what it calls."""
+        if not key & int(_PATH):
+            return self._start(key & ~int(_RUNS))
+        stack = tree.stack(key & ~int(_PATH))
+        lines = self._lines(stack)
+        if lines:
+            line = lines[-1]
+            return Key(start=Place(line.function, line.file, line.start_line or line.line))
+        return self._start(stack[0] if stack else 0)
+
+    def _lines(self, stack: Sequence[int]) -> list[Line]:
+        """Return the calls of a stack, as the runtime's profile has them, but for goexit."""
+        found = [self._line(pc) for pc in self._reader.calls.told(stack)]
+        return [line for line in found if line.function != _GOEXIT]
+
+    def _line(self, pc: int) -> Line:
         """Return the call that returns to an address of a stack."""
-        known = self._places.get(pc)
+        known = self._calls.get(pc)
         if known is None:
             symbols = self._reader.code.symbols
             lines = symbols.lines(pc, [symbols.call(pc)])
-            known = Place(lines[0].function, lines[0].file, lines[0].line) if lines else Place(f"{pc:#x}")
-            self._places[pc] = known
+            known = self._calls[pc] = lines[0] if lines else Line(f"{pc:#x}")
         return known
 
     def _residency(self) -> Residency | None:
@@ -282,7 +315,11 @@ def _resident(gs: Goroutines, residency: Residency | None) -> Integers | None:
 
 
 def _waits(gs: Goroutines, now: int) -> NDArray[np.float64]:
-    """Return for how many seconds each waits, NaN where no collection has seen it wait yet. `now`: the runtime's ns."""
+    """Return for how many seconds each waits, NaN where that is not known yet. `now`: the runtime's ns.
+
+    The first collection that sees a goroutine wait notes when the one before it has ended (work.tstart): it may not
+    wait quite as long.
+    """
     since = gs["waitsince"].astype(np.int64)
     known = np.isin(gs.status, (WAITING, SYSCALL)) & (since > 0) & (since <= now)
     return np.where(known, (now - since) / 1e9, np.nan)

@@ -43,7 +43,10 @@ class GoroutineGroup(Struct, frozen=True):
     reasons: Annotated[dict[str, Count], Meta(description="what they wait for or do, most goroutines first")]
     longest_wait: Annotated[
         Seconds | None,
-        Meta(description="since a collection saw it wait: at least so long. null: none has seen one of them wait"),
+        Meta(
+            description="since the collection before the one that first saw it wait, as the runtime notes it: at most so "
+            "long. null: no two collections have ended since one of them waits"
+        ),
     ]
     waits_known: Annotated[Count, Meta(description="of how many goroutines it is known since when they wait")]
     at_looks: Annotated[list[Count], Meta(description="goroutines of the group at each look")]
