@@ -78,7 +78,7 @@ def _summary(report: GoroutineReport) -> Iterator[str]:
         kept = f"{size(ended.g_bytes)}, never freed; with them stacks of {size(ended.stack_bytes)}"
         yield f"{number(ended.gs)} have ended and are kept for new ones: g structs {kept}"
     if report.longest_wait is not None:
-        yield f"longest wait at most {seconds(report.longest_wait)}: since the collection before the first that saw it wait"
+        yield f"longest wait at most {seconds(report.longest_wait)}, by what collections have seen"
     if len(report.looks) > 1:
         yield f"{plural(len(report.looks), 'look')} in {seconds(report.looks[-1].seconds)}{_collections(report)}"
 
@@ -97,12 +97,12 @@ def _title(report: GoroutineReport, most: int) -> str:
 def _columns(report: GoroutineReport) -> Sequence[Column]:
     return (
         Column("goroutines"),
-        *([Column("since first look")] if len(report.looks) > 1 else []),
+        *([Column("grown")] if len(report.looks) > 1 else []),
         Column("stacks", worth=4),
         Column("in RAM", worth=3),
         Column("longest wait", worth=5),
-        *([] if report.by == "reason" else [Column("mostly", left=True, worth=6)]),
-        Column(_HEADS[report.by], left=True, worth=9, wraps=24),
+        *([] if report.by == "reason" else [Column("mostly", left=True, worth=2)]),
+        Column(_HEADS[report.by], left=True, worth=1, wraps=24),
     )
 
 

@@ -45,7 +45,7 @@ _IN_COMPANY = (
     "live/test_plugins.py", "live/test_privileges.py", "live/test_time_namespaces.py",
     "live/web/test_hostile_clients.py", "live/web/test_profiling.py", "live/web/test_server.py",
     "live/web/test_tls.py", "live/web/test_with_prometheus.py",
-    "e2e/test_live_heap_growth.py", "e2e/test_profile_of_servers.py",
+    "e2e/test_live_heap_growth.py", "e2e/test_profile_of_servers.py", "e2e/test_goroutines.py",
 )  # fmt: skip
 
 # A run in another's environment, or beside it, must not take the other's processes for its own.

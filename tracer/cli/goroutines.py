@@ -33,10 +33,8 @@ _NAP = 0.1  # seconds, after which it is seen that somebody wants us to end
 @click.option(
     "--by",
     type=click.Choice(get_args(By)),
-    default="creator",
-    show_default=True,
     help="What the goroutines of a row have in common. creator: the go statement that made them. start: the function "
-    "that they began with. reason: what they wait for or do. stack: all their calls.",
+    "that they began with. reason: what they wait for or do. stack: all their calls. [default: creator]",
 )
 @click.option(
     "-d",
@@ -72,7 +70,7 @@ _NAP = 0.1  # seconds, after which it is seen that somebody wants us to end
 )
 @click.option("-o", "--output", type=click.Path(), help="Write to this file, whole or not at all.")
 def goroutines(
-    whom: Whom, by: By, duration: float | None, looks: int, sort: Sort | None, top: int, form: GoroutineFormat,
+    whom: Whom, by: By | None, duration: float | None, looks: int, sort: Sort | None, top: int, form: GoroutineFormat,
     output: str | None,
 ) -> None:  # fmt: skip
     r"""Show a process's goroutines by who created them: how many, their stacks, what they wait for and for how long.
@@ -89,8 +87,9 @@ def goroutines(
     """
     check_output(output)
     if form == "pprof":
-        if duration is not None:
-            raise UsageError("--duration does nothing for --format pprof", "a profile is of one moment")
+        for name, given in (("--by", by), ("--duration", duration), ("--sort", sort)):
+            if given is not None:
+                raise UsageError(f"{name} does nothing for --format pprof", "a profile has all stacks, of one moment")
         ProfileOutput("pprof", output, None, top, False).check()
     pid = whom.find()
     assert pid is not None
@@ -100,7 +99,7 @@ def goroutines(
         if form == "pprof":
             _write_profile(inspector, output)
             return
-        watched = GoroutineLooks(inspector, by)
+        watched = GoroutineLooks(inspector, by or "creator")
         if duration is None:
             watched.look()
         else:

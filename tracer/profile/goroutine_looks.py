@@ -40,6 +40,7 @@ _HELD = 64  # bytes of ours for each goroutine, beside its fields
 _LARGEST_STACK = 1 << 31
 # In keys: of a goroutine that runs, whose stack is not known; of the node of a stack, where others have an address.
 _RUNS, _PATH = np.uint64(1 << 63), np.uint64(1 << 62)
+_ADDRESS = np.uint64((1 << 62) - 1)  # what a g may claim beyond is none
 # What a goroutine does as a number: its state, and what it waits for. States beyond are none.
 _STATES, _REASONS, _OTHER = 16, 1 << 8, "other"
 _GOEXIT, _RUNNING_FRAME = "runtime.goexit", Place("(running)")
@@ -140,7 +141,7 @@ class GoroutineLooks:
             return self._by_stack(lambda gs, node: node | _PATH)
         if self._by == "start" and len(wrappers := self._wrappers(alive)):
             return self._by_stack(
-                lambda gs, node: np.where(np.isin(gs["startpc"], wrappers), node | _PATH, gs["startpc"])
+                lambda gs, node: np.where(np.isin(gs["startpc"], wrappers), node | _PATH, gs["startpc"] & _ADDRESS)
             )
         own = self._reader.system(alive)
         program = alive.some(~own)
@@ -170,7 +171,9 @@ class GoroutineLooks:
         own = self._reader.system_at_rest(resting.goroutines, resting.node, tree)
         own_running = self._reader.system_running(resting.running)
         rest, running = resting.goroutines.some(~own), resting.running.some(~own_running)
-        raw = np.concatenate((raw_of(rest, resting.node[~own].astype(np.uint64)), running["startpc"] | _RUNS))
+        raw = np.concatenate(
+            (raw_of(rest, resting.node[~own].astype(np.uint64)), running["startpc"] & _ADDRESS | _RUNS)
+        )
         key_of = self._stack if self._by == "stack" else self._called
         group = self._numbers(raw, lambda key: key_of(key, tree), {})
         system = together([resting.goroutines.some(own), resting.running.some(own_running)])

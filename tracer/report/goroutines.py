@@ -44,8 +44,8 @@ class GoroutineGroup(Struct, frozen=True):
     longest_wait: Annotated[
         Seconds | None,
         Meta(
-            description="since the collection before the one that first saw it wait, as the runtime notes it: at most so "
-            "long. null: no two collections have ended since one of them waits"
+            description="at most so long: since the end of the collection before the one that first saw it wait, which "
+            "the runtime notes. null: not two have ended since then"
         ),
     ]
     waits_known: Annotated[Count, Meta(description="of how many goroutines it is known since when they wait")]

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
 import time
 from collections import Counter
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
+from gomem.exporters.goroutines import goroutines_json, goroutines_text
+from gomem.exporters.json.schema import GOROUTINES_FILE, validate
+from gomem.exporters.text.console import Sheet
+from gomem.tracer.errors import GomemError
+from gomem.tracer.machine.room import Room
+from gomem.tracer.process.memory import Bytes, Memory, ProcessMemory
 from gomem.tracer.process.target import Target
 from gomem.tracer.profile.goroutine_looks import GoroutineLooks
 from gomem.tracer.report.goroutines import By, GoroutineGroup, GoroutineReport, Place
@@ -181,3 +190,66 @@ def test_without_a_collection_nothing_is_called_a_leak() -> None:
     leak = named(report, "main.leak")
     assert leak.at_looks == sorted(set(leak.at_looks))
     assert leak.only_grows is False
+
+
+class Lying:
+    """The memory of a process, of which each block that is read may have some words changed."""
+
+    def __init__(self, memory: Memory, seed: int) -> None:
+        self._memory = memory
+        self._chance = random.Random(seed)
+        self.honest = self._chance.choice((0.2, 0.9, 0.99))
+
+    @property
+    def room(self) -> Room:
+        return self._memory.room
+
+    def start_budget(self) -> None:
+        assert isinstance(self._memory, ProcessMemory)
+        self._memory.start_budget()
+
+    def read(self, address: int, size: int) -> bytes:
+        buffer = np.frombuffer(self._memory.read(address, size), np.uint8).copy()
+        self._lie(buffer)
+        return buffer.tobytes()
+
+    def read_into(self, address: int, buffer: Bytes) -> None:
+        self._memory.read_into(address, buffer)
+        self._lie(buffer)
+
+    def _lie(self, buffer: Bytes) -> None:
+        words = buffer[: len(buffer) // 8 * 8].view(np.uint64)
+        if len(words) and self._chance.random() > self.honest:
+            for _ in range(self._chance.choice((1, 3, len(words) // 8))):
+                words[self._chance.randrange(len(words))] = self._chance.choice(LIES) ^ self._chance.choice((0, 0, 1))
+
+
+LIES = [
+    0, 2, 7, 4, 0xFF, 0x1004, *(1 << bits for bits in (12, 20, 24, 31, 32, 40, 47, 48, 57, 63)), (1 << 64) - 1,
+    (1 << 64) - 8, 0x5555555555555555, 0xC000000000, 0x401000,
+]  # fmt: skip
+
+
+def test_whatever_a_process_says_of_its_goroutines_it_is_a_page_or_an_error_soon(tmp_path: Path) -> None:
+    told = 0
+    with (
+        parked_goroutines(build("goroutines", "1.27.3", mode="cgo", stripped=True), tmp_path) as process,
+        Target.open(process.pid) as target,
+        Inspector.open(target) as inspector,
+    ):
+        for seed in range(16):
+            watched = GoroutineLooks(inspector, EACH[seed % len(EACH)])
+            watched._reader.memory = Lying(watched._reader.memory, seed)  # type: ignore[assignment]
+            began = time.process_time()
+            try:
+                watched.look()
+                watched.look()
+                report = watched.report()
+            except GomemError:
+                continue
+            finally:
+                assert time.process_time() - began < 10, seed
+            told += 1
+            validate(json.loads(goroutines_json(report)), GOROUTINES_FILE)
+            assert all(line.isprintable() for line in goroutines_text(report, 1000, Sheet()).splitlines())
+    assert told > 5

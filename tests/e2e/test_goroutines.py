@@ -1,0 +1,76 @@
+"""`gomem goroutines`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from gomem.exporters.json.schema import GOROUTINES_FILE, validate
+from gomem.tracer.errors import EXIT_FAILED, EXIT_USAGE
+from tests.support.builds import build
+from tests.support.command import gomem
+from tests.support.crowd import crowd, traced
+from tests.support.goroutines import parked_goroutines
+from tests.support.heapprofile import records_of
+from tests.support.processes import sleeping
+
+
+def test_a_table_json_and_the_profile_tell_of_the_same_goroutines(tmp_path: Path) -> None:
+    file = tmp_path / "goroutines.pb.gz"
+    with parked_goroutines(build("goroutines", "1.27.3", mode="cgo", stripped=True), tmp_path) as process:
+        page = gomem("goroutines", process.pid, "--top", 3)
+        stacks = gomem("goroutines", "-p", process.pid, "--by", "stack", "--format", "json")
+        profile = gomem("goroutines", process.pid, "--format", "pprof", "-o", file)
+        same = gomem("profile", "--kind", "goroutine", process.pid, "-o", tmp_path / "same.pb.gz")
+        own = traced(process.stacks.read_text())
+    assert [done.status for done in (page, stacks, profile, same)] == [0, 0, 0, 0]
+    assert [done.stderr for done in (page, stacks, profile, same)] == ["", "", "", ""]
+    assert f"{len(own)} goroutines" in page.stdout
+    assert "main.start  main.go:" in page.stdout
+    body = json.loads(stacks.stdout)
+    validate(body, GOROUTINES_FILE)
+    assert body["goroutines"] == len(own)
+    ours, theirs = records_of(file, tmp_path), records_of(tmp_path / "same.pb.gz", tmp_path)
+    assert ours.samples == theirs.samples
+    counts = Counter(sample.values[0] for sample in ours.samples.elements())
+    assert counts.total() > 50
+    assert sum(count * times for count, times in counts.items()) == len(own)
+
+
+def test_several_looks_tell_what_grows_and_what_only_breathes() -> None:
+    with crowd() as process:
+        process.obey("gcs", "breathe 30", "leak 8000")
+        page = gomem("goroutines", process.pid, "--duration", 1.6, "--looks", 4)
+        found = gomem("goroutines", process.pid, "-d", "0.6", "--looks", 3, "--format", "json", "--sort", "growth")
+    assert (page.status, found.status) == (0, 0)
+    _, _, grows = page.stdout.partition("Groups that only grow\n")
+    assert grows.lstrip().startswith("main.leak  main.go:")
+    assert "main.breathe" in page.stdout
+    assert "main.breathe" not in grows
+    body = json.loads(found.stdout)
+    validate(body, GOROUTINES_FILE)
+    assert [len(group["at_looks"]) for group in body["groups"]] == [3] * len(body["groups"])
+    assert body["groups"][0]["creator"]["function"] == "main.leak"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("1", "--by", "colour"), ("1", "--looks", "2"), ("1", "--duration", "soon"), ("1", "--sort", "name"), (),
+        ("1", "--format", "pprof", "--duration", "3", "-o", "x.pb.gz"), ("1", "--format", "pprof", "--by", "start"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(words: tuple[str, ...]) -> None:
+    assert gomem("goroutines", *words).refusal(EXIT_USAGE)
+
+
+def test_what_is_no_go_program_is_refused(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("of yesterday")
+    with sleeping() as process:
+        said = gomem("goroutines", process.pid, "-o", kept).refusal(EXIT_FAILED)
+    assert "is not a Go program" in said
+    assert kept.read_text() == "of yesterday"
