@@ -35,7 +35,12 @@ _WIDTHS = (60, 240)  # of a terminal
 _PIPE = 1 << 20  # columns: a name is in one piece, for grep
 _MOST_FRAMES = 12  # of a stack
 _MOST_SUSPECTS = 10
-_HEADS = {"creator": "created by", "start": "began with", "reason": "", "stack": "calls, the innermost first"}
+_HEADS = {
+    "creator": "created by",
+    "start": "began with",
+    "reason": "wait for, or do",
+    "stack": "calls, the innermost first",
+}
 
 
 def in_order(report: GoroutineReport, sort: Sort) -> GoroutineReport:
@@ -135,8 +140,11 @@ def _label(group: GoroutineGroup) -> str:
     if group.start is not None:
         return _told(group.start)
     if group.stack is not None:
-        more = len(group.stack) - _MOST_FRAMES
-        calls = [place.function for place in group.stack[:_MOST_FRAMES]] + ([f"{more} more"] if more > 0 else [])
+        functions = [place.function for place in group.stack]
+        # How the runtime parks a goroutine tells no more than what it waits for.
+        first = next((at for at, name in enumerate(functions) if not name.startswith("runtime.")), 0)
+        more = len(functions) - first - _MOST_FRAMES
+        calls = functions[first : first + _MOST_FRAMES] + ([f"{more} more"] if more > 0 else [])
         return " < ".join(calls) or "no stack that can be read"
     return "all others" if group.reason is None else group.reason
 
