@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,18 @@ WAYS = [
     ("ulimit -c 0; kill -SEGV $$", WaitStatus(None, signal.SIGSEGV, False)),
 ]
 EATS = "bytearray(200 << 20)"
+
+
+@pytest.fixture
+def older_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the process connector tells how a process ended that has been collected."""
+    try:
+        ProcessEvents.open().close()
+    except BackendUnavailable as error:
+        absent(str(error))
+    monkeypatch.setattr(afterlife, "_has_info", lambda pidfd: False)
+    monkeypatch.setattr(afterlife, "_told_by_pidfd", lambda pidfd: None)
+    monkeypatch.setattr(afterlife, "_told_by_zombie", lambda directory: None)
 
 
 @contextmanager
@@ -108,14 +120,28 @@ def test_many_processes_are_watched_with_one_log_and_each_is_told_from_who_has_i
 
 
 @pytest.mark.alone
-def test_the_process_connector_tells_it_on_older_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        ProcessEvents.open().close()
-    except BackendUnavailable as error:
-        absent(str(error))
-    monkeypatch.setattr(afterlife, "_has_info", lambda pidfd: False)
-    monkeypatch.setattr(afterlife, "_told_by_pidfd", lambda pidfd: None)
-    monkeypatch.setattr(afterlife, "_told_by_zombie", lambda directory: None)
+@pytest.mark.usefixtures("older_kernel")
+def test_one_process_connector_tells_it_of_many_on_older_kernels() -> None:
+    endings = Endings()
+    endings.open()
+    with ExitStack() as stack:
+        stack.callback(endings.close)
+        ways = [(stack.enter_context(waiting("/bin/sh", "-c", f"read x; {way}")), told) for way, told in WAYS]
+        lives = [endings.begin(process.pid, start_ticks(process.pid)) for process, _ in ways]
+        unwatched = stack.enter_context(waiting("/bin/sh", "-c", "read x; exit 5"))
+        for process, _ in [*ways, (unwatched, None)]:
+            go_on(process)
+            process.wait()
+        for life, (_, told) in zip(lives, ways, strict=True):
+            assert life is not None
+            assert endings.status(life) == told
+            endings.end(life)
+            assert endings.status(life) is None
+
+
+@pytest.mark.alone
+@pytest.mark.usefixtures("older_kernel")
+def test_the_process_connector_tells_it_on_older_kernels() -> None:
     for way, told in WAYS:
         with waiting("/bin/sh", "-c", f"read x; {way}") as process:
             life = Afterlife(process.pid)
