@@ -103,6 +103,12 @@ class BlackBox:
         os.eventfd_write(self._wake, 1)
 
     @property
+    def in_words(self) -> str:
+        """Where they are kept, and what tells that it was the OOM killer; once it is open."""
+        by = "the kernel's log" if self._endings.names_victims(0.0) else "the counts of memory cgroups"
+        return f"black boxes: in {self._storage.path}; OOM kills are told by {by}"
+
+    @property
     def busy(self) -> bool:
         """Whether a profile is being taken now. Safe from any thread."""
         return self._taking.busy

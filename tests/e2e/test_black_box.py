@@ -71,13 +71,14 @@ def test_of_a_process_that_the_oom_killer_ends_the_last_state_is_left_and_its_pr
         assert (killed.wait(60), ends.wait(60), fails.wait(60)) == (-signal.SIGKILL, 0, 3)
         for one in (served, blind):
             one.until(lambda one=one: one.value("gomem_black_boxes_saved_total") == 1, "a black box")  # type: ignore[misc]
-        log = served.log.read_text()
+        log, blind_log = served.log.read_text(), blind.log.read_text()
     (box,), (counted,) = boxes(directory), boxes(blind_directory)
     by_count = {"by": None, "cgroup": f"/{group.name}", "limit": None, "proven": False, "kills": 1}
     assert counted.ended["ending"]["oom"] == by_count
     assert (counted.pid, counted.files) == (box.pid, box.files)
     assert box.path.name.startswith(f"hoard-{killed.pid}-")
     assert str(box.path) in log
+    assert f"black boxes: in {blind_directory}; OOM kills are told by the counts of memory cgroups" in blind_log
     assert box.files == {"how-it-ended.json", "report.json", "timeline.json", "heap.pb.gz", "goroutine.pb.gz"}
     assert box.modes == {"drwx------", "-rw-------"}
 

@@ -243,6 +243,8 @@ def serve(
         for warning in filter(None, (_exposure(addresses, config), _reason(discovery))):
             say(warning)
         say(f"events: {'bpf' if events.source else 'none'} ({events.reason}); processes by {discovery.mode}")
+        if black_box is not None:
+            say(black_box.in_words)
         settings = Settings(
             interval, cpu_budget, max_targets,
             memory_budget=_keep_to(memory_budget), minds_limits=black_box is not None,
