@@ -11,7 +11,7 @@ import pytest
 from gomem.exporters.json.schema import GOROUTINES_FILE, validate
 from gomem.tracer.errors import EXIT_FAILED, EXIT_USAGE
 from tests.support.builds import build
-from tests.support.command import gomem
+from tests.support.command import gomem, report_of
 from tests.support.crowd import crowd, traced
 from tests.support.goroutines import parked_goroutines
 from tests.support.heapprofile import records_of
@@ -54,6 +54,20 @@ def test_several_looks_tell_what_grows_and_what_only_breathes() -> None:
     validate(body, GOROUTINES_FILE)
     assert [len(group["at_looks"]) for group in body["groups"]] == [3] * len(body["groups"])
     assert body["groups"][0]["creator"]["function"] == "main.leak"
+
+
+def test_what_ended_goroutines_hold_is_a_finding_and_what_living_ones_hold_is_none() -> None:
+    with crowd() as process:
+        process.obey("end 60000")
+        ended = report_of("snapshot", process.pid)
+    with crowd() as process:
+        process.obey("park 60000")
+        parked = report_of("snapshot", process.pid)
+    found = {finding["id"]: finding for finding in ended["findings"]}
+    assert found["ended-goroutines"]["evidence"]["ended_goroutines"] >= 60_000
+    assert found["ended-goroutines"]["evidence"]["ended_bytes"] == ended["structure"]["scheduler"]["ended_bytes"]
+    assert "ended-goroutines" not in {finding["id"] for finding in parked["findings"]}
+    assert parked["structure"]["scheduler"]["ended_goroutines"] < 1000
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ runtime/mgcmark.go (waitsince), goroutineheader and printcreatedby in runtime/tr
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +19,6 @@ from gomem.tracer.errors import BackendUnavailable, LayoutError, NotPermitted, S
 from gomem.tracer.kernel.maps import read_mappings
 from gomem.tracer.kernel.pagemap import read_residency
 from gomem.tracer.kernel.residency import Residency
-from gomem.tracer.layout.layout import Layout
 from gomem.tracer.proc.clocks import offset_of, own_offset
 from gomem.tracer.process.memory import Words
 from gomem.tracer.profile.goroutine_groups import History, Integers, Key, Seen, groups_of
@@ -30,8 +28,7 @@ from gomem.tracer.report.goroutines import By, EndedGoroutines, GoroutineLook, G
 from gomem.tracer.report.profile import Line
 from gomem.tracer.runtime.counters import read_counters
 from gomem.tracer.runtime.goroutine_stacks import CallTree
-from gomem.tracer.runtime.goroutines import DEAD, LEAKED, STATES, SYSCALL, WAITING, Goroutines, together
-from gomem.tracer.runtime.size_classes import SizeClasses
+from gomem.tracer.runtime.goroutines import DEAD, LEAKED, STATES, SYSCALL, WAITING, Goroutines, g_bytes, together
 from gomem.tracer.snapshot.inspection import Inspector
 
 # Groups that are told apart, the largest: each may cost a millisecond to be named. No program has as many.
@@ -130,7 +127,7 @@ class GoroutineLooks:
         resident = _resident(dead, last.residency)
         return EndedGoroutines(
             gs=len(dead),
-            g_bytes=len(dead) * _g_bytes(self._reader.code.layout),
+            g_bytes=len(dead) * g_bytes(self._reader.code.layout),
             stack_bytes=int(_sizes(dead).sum()),
             stack_resident=None if resident is None else int(resident.sum()),
         )
@@ -326,15 +323,3 @@ def _waits(gs: Goroutines, now: int) -> NDArray[np.float64]:
     since = gs["waitsince"].astype(np.int64)
     known = np.isin(gs.status, (WAITING, SYSCALL)) & (since > 0) & (since <= now)
     return np.where(known, (now - since) / 1e9, np.nan)
-
-
-def _g_bytes(layout: Layout) -> int:
-    """Return what a g takes of the heap."""
-    size = layout.size("g")
-    try:
-        classes = SizeClasses.of(layout)
-    except LayoutError:
-        return size
-    size += classes.header if size > classes.most_without_header else 0
-    at = bisect_left(classes.sizes, size)
-    return classes.sizes[at] if at < len(classes.sizes) else size

@@ -38,6 +38,8 @@ class Scheduler(Struct, frozen=True):
     """Goroutines as runtime.NumGoroutine counts them, and threads (Ms) and Ps as the runtime does.
 
     `goroutine_states` counts the runtime's own goroutines too; None where there are too many to read.
+    `ended_goroutines` have ended, and their g structs, `ended_bytes` of the heap in use, are kept for new ones: no
+    collection frees them.
     """
 
     goroutines: Count
@@ -45,6 +47,8 @@ class Scheduler(Struct, frozen=True):
     goroutine_states: dict[str, Count] | None
     ms: Count
     ps: Count
+    ended_goroutines: Count | None = None
+    ended_bytes: Bytes | None = None
 
 
 class AddressRange(TypedDict):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gomem.tracer.errors import LayoutError, SnapshotError
 from gomem.tracer.layout.layout import Layout
 from gomem.tracer.process.memory import Memory, Words, read_words
+from gomem.tracer.runtime.size_classes import SizeClasses
 from gomem.tracer.runtime.spans import read_blocks
 
 MOST_GOROUTINES = 1 << 24
@@ -132,6 +133,14 @@ def count_states(memory: Memory, layout: Layout, address: Words) -> dict[str, in
             name = STATES.get(status, "other")
             counts[name] = counts.get(name, 0) + number
     return dict(sorted(counts.items()))
+
+
+def g_bytes(layout: Layout) -> int:
+    """Return what a g takes of the heap; its size alone where the release's size classes are not known."""
+    try:
+        return SizeClasses.of(layout).taken(layout.size("g"))
+    except LayoutError:
+        return layout.size("g")
 
 
 def system_goroutines(

@@ -48,6 +48,13 @@ class SizeClasses:
             page=layout.constant("page_size"),
         )
 
+    def taken(self, size: int) -> int:
+        """Return what an object with pointers takes of the heap."""
+        size += self.header if size > self.most_without_header else 0
+        if size > self.sizes[-1]:
+            return -(-size // self.page) * self.page
+        return self.sizes[bisect_left(self.sizes, size)]
+
     def by_size(self) -> bytes:
         """Return the size class of every size of 0, 8, 16 ... bytes that has one, a byte each: the next larger size."""
         most = self.most_small + self.header

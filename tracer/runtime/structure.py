@@ -17,7 +17,7 @@ from gomem.tracer.layout.layout import Layout
 from gomem.tracer.process.memory import Memory, MemoryByPages, Words, read_words
 from gomem.tracer.report import ArenaHint, FixallocRow, McentralRow, Scheduler
 from gomem.tracer.runtime.caches import MOST_PS
-from gomem.tracer.runtime.goroutines import MOST_GOROUTINES, all_gs, count_states
+from gomem.tracer.runtime.goroutines import MOST_GOROUTINES, all_gs, count_states, g_bytes
 from gomem.tracer.runtime.structs import Record, read_record
 
 # What a heap can have in one set: a span of 8 KB each in 1 TB.
@@ -165,6 +165,8 @@ def read_scheduler(memory: Memory, layout: Layout, addresses: Mapping[str, int])
         else None,
         ms=threads,
         ps=ps[1],
+        ended_goroutines=min(free, made),
+        ended_bytes=min(free, made) * g_bytes(layout),
     )
 
 

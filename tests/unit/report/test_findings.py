@@ -96,6 +96,11 @@ def virtual(report: Report) -> int:
     return report.virtual.total
 
 
+def ended(report: Report, count: int, size: int) -> Report:
+    scheduler = Scheduler(10, 5, None, ms=4, ps=4, ended_goroutines=count, ended_bytes=size)
+    return replace(report, structure=RuntimeStructure([], None, None, None, scheduler, threads=4))
+
+
 def ids(report: Report) -> dict[str, str]:
     return {finding.id: finding.severity for finding in find(report)}
 
@@ -145,6 +150,8 @@ CASES: list[tuple[str, str, Change]] = [
     ("thread-stacks", "warning", lambda report: replace(
         report, thread_stacks=ThreadStacks(201, 201, 1600 * MB, 202 * MB, MB, 2 * MB))),
     ("goroutine-stacks", "warning", lambda report: heap(report, resident={"stacks": 80 * MB})),
+    ("ended-goroutines", "info", lambda report: ended(report, 40_000, 20 * MB)),
+    ("ended-goroutines", "warning", lambda report: ended(report, 500_000, 240 * MB)),
     ("runtime-metadata", "warning", lambda report: kind(report, "heap_metadata", resident=80 * MB)),
     ("file-pages", "info", lambda report: part(report, "resident", file_clean=80 * MB)),
     ("dirty-file-pages", "info", lambda report: part(report, "resident", file_dirty=80 * MB)),
@@ -494,9 +501,8 @@ def test_what_grows_names_the_command_where_the_process_can_be_asked() -> None:
         ("near-cgroup-limit", lambda report: cgroup(report, 95 * MB, 100 * MB)),
     ],
 )
-def test_a_remedy_that_a_profile_answers_names_its_command(name: str, change: Change) -> None:
+def test_a_remedy_that_another_command_answers_names_it(name: str, change: Change) -> None:
     report = change(grown_and_scavenged())
-    kind = "goroutine" if name == "goroutine-stacks" else "resident"
-    command = f"`gomem profile {report.process.pid} --kind {kind}`"
-    assert command in finding(report, name).action
-    assert "gomem profile" not in finding(replace(report, backend="replay"), name).action
+    command = "goroutines {}" if name == "goroutine-stacks" else "profile {} --kind resident"
+    assert f"`gomem {command.format(report.process.pid)}`" in finding(report, name).action
+    assert "`gomem" not in finding(replace(report, backend="replay"), name).action

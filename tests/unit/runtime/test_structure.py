@@ -145,6 +145,10 @@ def test_goroutines_are_counted_without_the_free_and_the_runtimes_own(release: s
     found = read_scheduler(image.runtime.image, image.layout, image.runtime.globals)
     assert (found.goroutines, found.system_goroutines, found.ms, found.ps) == (5, 2, 6, 2)
     assert found.goroutine_states == {"runnable": 1, "running": 1, "syscall": 1, "waiting": 3}
+    size = image.layout.size("g")
+    assert found.ended_goroutines == 3
+    assert found.ended_bytes is not None
+    assert 3 * size <= found.ended_bytes <= 3 * (size + 64)
 
 
 @pytest.mark.parametrize(

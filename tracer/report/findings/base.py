@@ -53,6 +53,11 @@ def profile_command(report: Report) -> str | None:
     return None if over or not report.process.pid else f"gomem profile {report.process.pid}"
 
 
+def goroutines_command(report: Report) -> str | None:
+    """Return the command that shows its goroutines; None where the process is not there to be asked."""
+    return None if profile_command(report) is None else f"gomem goroutines {report.process.pid}"
+
+
 def holders_command(report: Report) -> str | None:
     """Return the command that shows who holds each byte of RSS; None where the process is not there to be asked."""
     command = profile_command(report)

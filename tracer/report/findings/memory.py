@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gomem.tracer.report import Finding, Report, stat
-from gomem.tracer.report.findings.base import LARGE, NOTEWORTHY, lazy_free, mib, profile_command, resident_of
+from gomem.tracer.report.findings.base import LARGE, NOTEWORTHY, goroutines_command, lazy_free, mib, resident_of
 from gomem.tracer.report.findings.scavenger import fate_of_free_heap
 
 RUNTIME_PAGE: Final = 8192
@@ -14,6 +14,7 @@ LAZY_SHARE: Final = 0.10  # of RSS: visible as a step in a graph
 RETAINED_SHARE: Final = 0.25
 WASTE_SHARE: Final = 0.40  # of in-use spans; half-empty spans just after a collection are normal up to here
 STACK_SHARE: Final = 0.20  # of RSS; 2-8 KiB a goroutine, so 64 MiB are thousands of goroutines
+ENDED_SHARE: Final = 0.10  # of HeapInuse
 METADATA_SHARE: Final = 0.15  # of RSS; normally 2-5 %
 HUGE_PAGE_SHARE: Final = 0.50  # of RSS
 
@@ -162,16 +163,44 @@ def goroutine_stacks(report: Report) -> Finding | None:
         title=f"{mib(stacks)} of RSS is goroutine stacks",
         explanation="Stacks start at 2-8 KiB: this much is very many goroutines, or some with deep stacks.",
         evidence={"stacks_resident": stacks, "stack_inuse": report.heap.pages.stacks},
-        action=f"{_goroutines(report)}: a leak shows as one stack many times.",
+        action=f"{_goroutines(report)}: a leak shows as one place many times.",
     )
 
 
 def _goroutines(report: Report) -> str:
-    command = profile_command(report)
+    command = goroutines_command(report)
     if command is None:
         return "Count the goroutines (runtime.NumGoroutine, /debug/pprof/goroutine)"
     return (
-        f"`{command} --kind goroutine`, where this report was taken, shows where they are, and how many at each place"
+        f"`{command}`, where this report was taken, shows who created them and what they wait for (where they are with "
+        "`--by stack`, which only grow with `-d 30s`)"
+    )
+
+
+def ended_goroutines(report: Report) -> Finding | None:
+    """Say that g structs of goroutines that have ended are a part of the heap that can be seen."""
+    scheduler = report.structure.scheduler if report.structure else None
+    in_use = stat(report, "HeapInuse")
+    if scheduler is None or scheduler.ended_bytes is None or scheduler.ended_goroutines is None or in_use is None:
+        return None
+    kept = scheduler.ended_bytes
+    if kept < NOTEWORTHY or kept < ENDED_SHARE * in_use:
+        return None
+    return Finding(
+        id="ended-goroutines",
+        severity="warning" if kept >= LARGE else "info",
+        title=f"{mib(kept)} of the heap is kept for goroutines that have ended",
+        explanation=f"There were at one time {scheduler.ended_goroutines:,} goroutines more than the "
+        f"{scheduler.goroutines:,} of now. The runtime keeps the g struct of each for a new one, and frees none: no "
+        "collection, no debug.FreeOSMemory. The heap profile shows them as runtime.malg.",
+        evidence={
+            "ended_goroutines": scheduler.ended_goroutines,
+            "ended_bytes": kept,
+            "goroutines": scheduler.goroutines,
+            "heap_in_use": in_use,
+        },
+        action="Limit how many goroutines there are at one time (a semaphore, a pool of workers): the next crowd takes "
+        "no more than these. Only a restart gives the memory back.",
     )
 
 

@@ -39,6 +39,7 @@ RULES: Final[dict[str, Rule]] = {
     "outside": finding_native.outside_the_go_heap,
     "thread-stacks": finding_native.thread_stacks,
     "stacks": finding_memory.goroutine_stacks,
+    "ended-goroutines": finding_memory.ended_goroutines,
     "metadata": finding_memory.runtime_metadata,
     "fragmentation": finding_memory.fragmentation,
     "retained": finding_memory.retained_idle_heap,
