@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gomem.exporters.profile.frames import Frame, frames_by_location
 from gomem.exporters.profile.sample_type import Sums, sums_of
-from gomem.tracer.report.profile import Profile
+from gomem.tracer.report.profile import Profile, Sample, error_label
 
 Integers = NDArray[np.int64]
 
@@ -25,21 +25,28 @@ _AT_ONCE = 2048  # samples: of a hundred frames each these take some ten megabyt
 class FunctionRow:
     """A function: `flat` is the value of stacks that end in it, `cumulative` of those that it is in, once for each.
 
-    `inlined` is "inline" where all its calls are inlined into their callers, "partial-inline" where some are.
+    `inlined` is "inline" where all its calls are inlined into their callers, "partial-inline" where some are. The
+    errors are standard errors, where samples tell theirs: those of the stacks as if they were independent. 0: counted.
     """
 
     name: str
     flat: int
     cumulative: int
     inlined: str = ""
+    flat_error: float = 0.0
+    cumulative_error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """The functions of a profile by one of its values, and the sums of that."""
+    """The functions of a profile by one of its values, and the sums of that.
+
+    `estimated`: some of the samples tell a standard error of the value.
+    """
 
     rows: tuple[FunctionRow, ...]
     sums: Sums
+    estimated: bool = False
 
     @property
     def total(self) -> int:
@@ -53,11 +60,19 @@ def by_function(profile: Profile, index: int, *, cumulative: bool = False) -> Fu
     Functions whose values are 0 are left out.
     """
     sums = _Sums(_Frames(frames_by_location(profile)))
+    label = error_label(profile.sample_types[index].type)
     with_value = (sample for sample in profile.samples if sample.values[index])
     while some := list(islice(with_value, _AT_ONCE)):
-        sums.add([sample.stack for sample in some], [sample.values[index] for sample in some])
+        errors = [_error(sample, label) for sample in some]
+        sums.add([sample.stack for sample in some], [sample.values[index] for sample in some], errors)
     order: Callable[[FunctionRow], tuple[int, bytes, int]] = _by_cumulative if cumulative else _by_flat
-    return Functions(tuple(sorted(sums.rows(), key=order)), sums_of(profile, index))
+    return Functions(tuple(sorted(sums.rows(), key=order)), sums_of(profile, index), sums.estimated)
+
+
+def _error(sample: Sample, label: str) -> float:
+    """Return the standard error of a sample's value, 0 where it tells none."""
+    told = (each[1] for each in sample.labels if each[0] == label)
+    return max((float(value) for value in told if isinstance(value, int)), default=0.0)
 
 
 def _by_flat(row: FunctionRow) -> tuple[int, bytes, int]:
@@ -109,10 +124,12 @@ class _Sums:
         self._frames = frames
         self._flat = np.zeros((len(frames.names), 2), np.int64)
         self._cumulative = np.zeros((len(frames.names), 2), np.int64)
+        self._variances = np.zeros((len(frames.names), 2))  # of both
+        self.estimated = False
         self._inlined: dict[int, bool] = {}  # of caller and callee: whether all such calls are
 
-    def add(self, stacks: Sequence[tuple[int, ...]], values: Sequence[int]) -> None:
-        """Add the value of each stack to all functions of it."""
+    def add(self, stacks: Sequence[tuple[int, ...]], values: Sequence[int], errors: Sequence[float]) -> None:
+        """Add the value of each stack to all functions of it, and the square of its error."""
         parts = np.array([(value >> 32, value & 0xFFFFFFFF) for value in values], np.int64)
         which, index = self._frames.of(stacks)
         name, count = self._frames.name[index], len(self._frames.names)
@@ -120,6 +137,11 @@ class _Sums:
         np.add.at(self._cumulative, once % count, parts[once // count])
         innermost = np.flatnonzero(np.diff(which, prepend=-1))
         np.add.at(self._flat, name[innermost], parts[which[innermost]])
+        if any(errors):
+            self.estimated = True
+            variances = np.array(errors) ** 2
+            np.add.at(self._variances[:, 0], name[innermost], variances[which[innermost]])
+            np.add.at(self._variances[:, 1], once % count, variances[once // count])
         inner = np.flatnonzero(which[1:] == which[:-1])
         self._add_calls(which[inner], name[inner + 1] * count + name[inner], self._frames.inlined[index[inner]])
 
@@ -143,8 +165,9 @@ class _Sums:
             caller, callee = divmod(call, len(names))
             if caller != callee:
                 calls.setdefault(callee, set()).add(inlined)
+        errors: list[list[float]] = np.sqrt(self._variances).tolist()
         return [
-            FunctionRow(names[at], flat, cumulative, _how_called(calls.get(at, set())))
+            FunctionRow(names[at], flat, cumulative, _how_called(calls.get(at, set())), *errors[at])
             for at, (flat, cumulative) in enumerate(zip(_whole(self._flat), _whole(self._cumulative), strict=True))
             if cumulative or flat
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from rich.console import RenderableType
@@ -19,14 +20,27 @@ _WIDTHS = (60, 240)  # of a terminal
 _PIPE = 1 << 20  # columns: a name is in one piece, for grep
 _MOST_REMARKS = 12  # comments, and limits, that are shown
 _LEAST_NAME = 24  # columns
+_FUNCTION = Column("function", left=True, wraps=_LEAST_NAME)
 _COLUMNS = (
     Column("flat"),
     Column("flat%", worth=3),
     Column("sum%", worth=1),
     Column("cum"),
     Column("cum%", worth=2),
-    Column("function", left=True, wraps=_LEAST_NAME),
+    _FUNCTION,
 )
+# Of a profile whose values are estimates: with the standard error of the value before.
+_ESTIMATED = (
+    Column("flat"),
+    Column("+-"),
+    Column("flat%", worth=3),
+    Column("sum%", worth=1),
+    Column("cum"),
+    Column("+-", worth=4),
+    Column("cum%", worth=2),
+    _FUNCTION,
+)
+_COUNTED = "exact"
 
 
 def render_functions(profile: Profile, index: int, most: int, sheet: Sheet, *, cumulative: bool = False) -> str:
@@ -52,7 +66,7 @@ def _parts(profile: Profile, index: int, functions: Functions, most: int, look: 
     left_out = len(functions.rows) - most
     if left_out > 0:
         yield words((f"the first {number(most)} of {plural(len(functions.rows), 'function')}", "dim"))
-    yield table(_COLUMNS, _cells(profile, index, functions, most), look)
+    yield table(_ESTIMATED if functions.estimated else _COLUMNS, _cells(profile, index, functions, most), look)
 
 
 def _heading(profile: Profile, index: int, sums: Sums) -> Text:
@@ -74,12 +88,20 @@ def _cells(profile: Profile, index: int, functions: Functions, most: int) -> Ite
         so_far += row.flat
         yield [
             shown(row.flat, unit, signed=signed),
+            *([_error(row.flat, row.flat_error, unit)] if functions.estimated else []),
             _share(row.flat, functions.total),
             _share(so_far, functions.total),
             shown(row.cumulative, unit, signed=signed),
+            *([_error(row.cumulative, row.cumulative_error, unit)] if functions.estimated else []),
             _share(row.cumulative, functions.total),
             _name(row),
         ]
+
+
+def _error(value: int, error: float, unit: str) -> str:
+    if error:
+        return shown(math.ceil(error), unit)
+    return _COUNTED if value else ""
 
 
 def _name(row: FunctionRow) -> Text:

@@ -65,11 +65,11 @@ def watch(request: TraceRequest, next_recorder: NextRecorder | None = None) -> R
     def check(program: GoProgram, who: str) -> None:
         check_go(program, who, required=request.require_go)
 
-    return trace(request, Person(say, stop_signals, _countdown, check), next_recorder)
+    return trace(request, Person(say, stop_signals, countdown, check), next_recorder)
 
 
 @contextmanager
-def _countdown(inspector: Inspector) -> Iterator[Tick]:
+def countdown(inspector: Inspector) -> Iterator[Tick]:
     """Within the block a terminal shows the time that is left, and what the process uses meanwhile."""
 
     def figures() -> Figures:

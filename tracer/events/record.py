@@ -59,6 +59,8 @@ class EventKind(IntEnum):
     MALLOCGC = 96
     SPAN_ALLOC = 97
     SPAN_FREE = 98
+    REFILL = 99
+    LARGE_ALLOC = 100
 
 
 SYSCALL_KINDS = tuple(kind for kind in EventKind if kind < 32)
@@ -79,7 +81,8 @@ EVENT = np.dtype(
         # Syscalls: the six arguments as the kernel got them. Roles, in canonical order whatever the
         # release's registers are: RESERVE, MAP, UNUSED, FAULT, FREE (address, bytes);
         # USED (address, bytes, prepared bytes or 0 if unknown); ALLOC (0, bytes);
-        # GROW (0, bytes, runtime pages); ARENA (0, bytes); MALLOCGC (0, bytes);
+        # GROW (0, bytes, runtime pages); ARENA (0, bytes); MALLOCGC (0, bytes); REFILL (0, span class in the lowest
+        # byte, address of the mcache); LARGE_ALLOC (0, bytes): the last three are counted in the kernel, and no events;
         # GC_START (heapLive, the bytes counted as live then; heapMarked, those that the last cycle marked; the heap
         # goal that it had), each 0 if unknown;
         # SPAN_ALLOC, SPAN_FREE (address or 0 if unknown, bytes, span class, spanAllocType of runtime/mheap.go:

@@ -14,6 +14,8 @@ The facts are data: roles.json. Why its choices are what they are:
 - Every span that the heap hands out passes initSpan (Go 1.20 and later), where its address is known, or allocSpan (Go
   1.17 to 1.19), where it is not yet. All that it takes back passes freeSpanLocked, whose mspan still says what it was;
   a chunk of GOEXPERIMENT=arenas alone is reused without it. Stacks pass as spans, the small ones many to a span.
+- Every span that an mcache takes to allocate small objects from passes refill, every large object allocLarge (Go 1.16
+  and later) or largeAlloc. Neither is inlined.
 """
 
 from __future__ import annotations

@@ -108,13 +108,15 @@ def _own_memory(mappings: Mappings) -> Ranges:
 
 def _is_off(code: GoCode) -> TargetError:
     who, program = f"{code.who} keeps no heap profile", code.inspector.program
+    instead = f"what it allocates from now on: gomem profile {code.inspector.target.pid} --source refill"
     if "disableMemoryProfiling" in code.layout.globals and not any(program.has_function(name) for name in _READERS):
         return TargetError(
             f"{who}: nothing in it reads one, so the linker turned it off",
-            "build it with an import of runtime/pprof, or of net/http/pprof, that it uses",
+            f"{instead}; or build it with an import of runtime/pprof, or of net/http/pprof, that it uses",
         )
     return TargetError(
-        f"{who}: its runtime.MemProfileRate is 0", "start it without what sets that: its own code, or GODEBUG"
+        f"{who}: its runtime.MemProfileRate is 0",
+        f"{instead}; or start it without what sets that: its own code, or GODEBUG",
     )
 
 
@@ -123,7 +125,7 @@ def _stopped() -> Limit:
         "profile-stopped",
         "allocations since the program set runtime.MemProfileRate to 0",
         "none is sampled since, and the counts of those before are not scaled: the rate that they had is gone",
-        "",
+        "--source refill tells what it allocates from now on",
     )
 
 

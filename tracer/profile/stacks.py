@@ -131,6 +131,13 @@ class Symbols:
             return [pc]
         return [frame.pc + 1 + self._bias for frame in told(frames)]
 
+    def told_calls(self, pc: int) -> list[int]:
+        """Return the addresses that the runtime's stacks have for a call that returns to `pc`; none for a wrapper."""
+        frames = self.frames(pc - 1)
+        if not frames or not self.logical_stacks:
+            return [pc]
+        return [frame.pc + 1 + self._bias for frame in told(frames)]
+
 
 def printed(name: str) -> str:
     """Return the name of a function as the runtime prints it: funcNameForPrint in runtime/traceback.go."""
@@ -154,21 +161,33 @@ def hide_runtime(stacks: Stacks, symbols: Symbols) -> Stacks:
 
 def complete(stacks: Stacks, symbols: Symbols) -> Stacks:
     """Return the stacks with the functions that the last call of each is inlined in: the bound on depth cuts them."""
-    depth = np.diff(stacks.first)
-    some = np.flatnonzero(depth)
-    last = stacks.first[some + 1] - 1
-    pcs, which = stacks.different(last)
-    calls = [symbols.all_calls(pc) for pc in pcs.tolist()]
+    some = np.flatnonzero(np.diff(stacks.first))
+    return _with_inlined(stacks, stacks.first[some + 1] - 1, symbols.all_calls)
+
+
+def logical(stacks: Stacks, symbols: Symbols) -> Stacks:
+    """Return stacks of the calls that were made as the runtime's own have them: with those that are inlined in others.
+
+    What the compiler made up is left out.
+    """
+    return _with_inlined(stacks, np.arange(len(stacks.which)), symbols.told_calls)
+
+
+def _with_inlined(stacks: Stacks, positions: Integers, calls_of: Callable[[int], list[int]]) -> Stacks:
+    """Return the stacks with the addresses that `calls_of` gives in the place of each at `positions` (ascending)."""
+    pcs, which = stacks.different(positions)
+    calls = [calls_of(pc) for pc in pcs.tolist()]
     count = np.array([len(one) for one in calls], np.int64)
     if bool(np.all(count == 1)):
         return stacks
     addresses = np.concatenate((stacks.addresses, np.array([pc for one in calls for pc in one], np.uint64)))
     first = len(stacks.addresses) + np.cumsum(count) - count
     count, first = count[which], first[which]
-    depth[some] += count - 1
-    rest = np.delete(stacks.which, last)
+    depth = np.diff(stacks.first)
+    np.add.at(depth, np.searchsorted(stacks.first, positions, side="right") - 1, count - 1)
+    rest = np.delete(stacks.which, positions)
     added = runs(first, count).astype(np.uint32)
-    at = np.repeat(last - np.arange(len(last)), count)
+    at = np.repeat(positions - np.arange(len(positions)), count)
     return Stacks.of(_edges(depth), np.insert(rest, at, added), addresses)
 
 

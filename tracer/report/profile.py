@@ -62,11 +62,20 @@ Label = tuple[str, str | int] | tuple[str, int, str]
 """Its key, and text or a number; of a number with a unit that too."""
 
 
+def error_label(type_: str) -> str:
+    """Return the label that holds the standard error of a sample's value of this type, in its unit.
+
+    Where no sample has it, values are counted, or nobody knows their errors.
+    """
+    return f"{type_}_standard_error"
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Values, one for each of Profile.sample_types, of one call stack.
 
-    `stack` has indices into Profile.locations, the innermost first. Of labels, "bytes" is the size of an object.
+    `stack` has indices into Profile.locations, the innermost first. Of labels, "bytes" is the size of an object, and
+    `error_label` of a type the standard error of that value.
     """
 
     stack: tuple[int, ...]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gomem.tracer.binary.symbols import Frame
-from gomem.tracer.profile.stacks import Locations, Stacks, Symbols, complete, hide_runtime, printed
+from gomem.tracer.profile.stacks import Locations, Stacks, Symbols, complete, hide_runtime, logical, printed
 from gomem.tracer.report.profile import Line, ProfileMapping
 
 BIAS = 0x10000
@@ -190,3 +190,17 @@ def test_instances_of_a_generic_function_are_one_function_to_releases_that_go_by
 )
 def test_names_are_printed_as_the_runtime_prints_them(name: str, shown: str) -> None:
     assert printed(name) == shown
+
+
+def test_calls_as_they_were_made_become_the_stacks_that_the_runtime_has(symbols: Symbols) -> None:
+    made, whole = (
+        stacks([219, 109, 509], [], [619, 229], [309]),
+        stacks([219, 229, 239, 109, 509], [], [619, 229, 239], [309]),
+    )
+    found = logical(made, symbols)
+    assert found.first.tolist() == whole.first.tolist()
+    assert found.pcs.tolist() == whole.pcs.tolist()
+
+
+def test_an_address_outside_of_go_stays_in_its_stack(symbols: Symbols) -> None:
+    assert logical(stacks([5000, 239]), symbols).pcs.tolist() == stacks([5000, 239]).pcs.tolist()

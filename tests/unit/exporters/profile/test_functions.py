@@ -13,7 +13,7 @@ from gomem.exporters.text.console import Sheet
 from gomem.exporters.text.functions import render_functions
 from gomem.tracer.errors import UsageError
 from gomem.tracer.report.limit import Limit
-from gomem.tracer.report.profile import Line, Location, Profile
+from gomem.tracer.report.profile import Line, Location, Profile, error_label
 from tests.support.samples.profiles import heap, hostile, profiles
 
 SPACE = 3
@@ -134,3 +134,25 @@ def test_any_profile_has_a_page(profile: Profile) -> None:
         )
         page = render_functions(profile, index, 20, Sheet())
         assert page.replace("\n", "").isprintable()
+
+
+def test_estimates_have_their_standard_errors_beside_them() -> None:
+    label = error_label(GROWN.sample_types[SPACE].type)
+    errors = (30, 4, 3, 0)
+    samples = [replace(one, labels=((label, error),)) for one, error in zip(GROWN.samples, errors, strict=True)]
+    profile = replace(GROWN, samples=tuple(samples))
+    found = {row.name: (row.flat_error, row.cumulative_error) for row in by_function(profile, SPACE).rows}
+    assert found == {
+        "make": (30, 30), "work": (5, pytest.approx((30**2 + 5**2) ** 0.5)), "init": (0, 0),
+        "main": (0, pytest.approx((30**2 + 5**2) ** 0.5)),
+    }  # fmt: skip
+    page = render_functions(profile, SPACE, 20, Sheet())
+    assert [line.split() for line in page.splitlines() if line.endswith(("make", "init"))] == [
+        ["300", "B", "30", "B", "75.00%", "75.00%", "300", "B", "30", "B", "75.00%", "make"],
+        ["10", "B", "exact", "2.50%", "100.00%", "10", "B", "exact", "2.50%", "init"],
+    ]
+
+
+def test_a_profile_that_counts_says_nothing_of_errors() -> None:
+    assert not by_function(GROWN, SPACE).estimated
+    assert "+-" not in render_functions(GROWN, SPACE, 20, Sheet())

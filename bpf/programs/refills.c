@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * Counts by call stack where the target's mcaches take spans ((*mcache).refill), and where it allocates large objects.
+ * The sums are read now and then (bpf/refills.py).
+ *
+ * Compiled by bcc with these constants:
+ *   TARGET_TGID, PIDNS_DEV/_INO  as in bpf/programs/one_target.h
+ *   STACK_xxx                    as in bpf/programs/stacks.h
+ *   ALLOC_AT                     where mcache.alloc is
+ *   NELEMS_AT, NELEMS_BYTES      where mspan.nelems is, and how large it is
+ *   BEFORE_AT                    where mspan.allocCountBeforeCache is, 2 bytes; absent where a release has none
+ *   PAGE                         bytes of a page of the runtime
+ *   SUM_BYTES, ROW_xxx           tracer/events/refills.py: the size of the dtype REFILL_SUM, and the rows
+ *   KIND_LARGE_ALLOC             tracer/events/record.py: the kind of the probe of large allocations
+ */
+#include "one_target.h"
+#include "arguments.h"
+
+/* tracer/events/refills.py: dtype REFILL_SUM. */
+struct refill_sum {
+	u64 samples;
+	u64 fresh;
+	u64 slots;
+	u64 squares;
+};
+
+_Static_assert(sizeof(struct refill_sum) == SUM_BYTES, "struct refill_sum is not the dtype REFILL_SUM");
+
+#define STACK_SUM struct refill_sum
+#include "stacks.h"
+
+#define PROBES 256
+#define ROWS 256
+#define TRIAL 8 /* a flag of the cookie: a hit of bpf/probes/trial_hits.py, which is not the target's */
+#define MOST_PAGES (1 << 28) /* of a large object, whose square is added up */
+
+struct hits {
+	u64 of[PROBES];
+};
+
+struct rows {
+	struct refill_sum of[ROWS];
+};
+
+BPF_PERCPU_ARRAY(hits, struct hits, 1);
+BPF_PERCPU_ARRAY(all_hits, u64, 1);
+BPF_PERCPU_ARRAY(untold, struct rows, 1); /* of hits whose stack found no room */
+BPF_ARRAY(counting, u64, 1);
+
+static __always_inline void count_hit(u64 cookie)
+{
+	int zero = 0;
+	struct hits *of_probes = hits.lookup(&zero);
+	u64 *all = all_hits.lookup(&zero);
+
+	if (of_probes)
+		__sync_fetch_and_add(&of_probes->of[cookie & (PROBES - 1)], 1);
+	if (all)
+		__sync_fetch_and_add(all, 1);
+}
+
+/* How many objects the mcache has allocated from the span that it gives back now, as refill itself counts them. 0: it
+ * has none, since a collection took it away. */
+static __always_inline u64 slots_used(u64 mcache, u32 span_class)
+{
+	u64 span = user_word(mcache + ALLOC_AT + 8 * span_class), slots = 0;
+	u16 before = 0;
+
+	read_user(&slots, NELEMS_BYTES, (void *)(span + NELEMS_AT));
+#ifdef BEFORE_AT
+	read_user(&before, sizeof(before), (void *)(span + BEFORE_AT));
+#endif
+	slots &= 0xffff;
+	return slots > before ? slots - before : 0;
+}
+
+static __always_inline u64 pages_of(u64 size)
+{
+	u64 pages = size / PAGE + !!(size % PAGE);
+
+	return pages < MOST_PAGES ? pages : MOST_PAGES;
+}
+
+static __always_inline void add(struct refill_sum *sum, u64 slots)
+{
+	__sync_fetch_and_add(&sum->samples, 1);
+	if (!slots) {
+		__sync_fetch_and_add(&sum->fresh, 1);
+		return;
+	}
+	__sync_fetch_and_add(&sum->slots, slots);
+	__sync_fetch_and_add(&sum->squares, slots * slots);
+}
+
+int on_refill(struct pt_regs *ctx)
+{
+	u64 cookie = bpf_get_attach_cookie(ctx), first, slots, *on;
+	u32 trial = cookie >> 24 & TRIAL, row = ROW_LARGE;
+	struct refill_sum *sum;
+	struct rows *without;
+	int zero = 0;
+
+	if (goes_to_morestack(ctx, cookie))
+		return 0;
+	if (!trial && !is_target())
+		return 0;
+	if (!trial)
+		count_hit(cookie);
+	on = counting.lookup(&zero);
+	if (!on || !(*on || trial))
+		return 0;
+	first = argument_of(ctx, cookie, 1);
+	if ((cookie >> 8 & 255) == KIND_LARGE_ALLOC) {
+		slots = pages_of(first);
+	} else {
+		row = first & (ROWS - 1);
+		slots = slots_used(argument_of(ctx, cookie, 2), row);
+	}
+	if (trial)
+		row = ROW_TRIAL;
+	sum = sum_of_stack(ctx, cookie, row);
+	if (!sum) {
+		without = untold.lookup(&zero);
+		if (!without)
+			return 0;
+		sum = &without->of[row & (ROWS - 1)];
+	}
+	add(sum, slots);
+	return 0;
+}

@@ -1,0 +1,3 @@
+module example.org/refills
+
+go 1.19

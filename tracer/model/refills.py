@@ -1,0 +1,170 @@
+"""Who allocated how much, by the stacks of refills. Pure.
+
+An mcache that has no slot of a size left takes another span (refill), for the allocation that came last: a sample of
+all objects that were allocated from the span before. The runtime itself counts the objects of each size class. So a
+call has that share of them which the samples say, and its error is that of the samples: each is one draw, however many
+objects it stands for. Large objects are seen one by one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gomem.tracer.events.refills import ROW_LARGE, RefillSum
+from gomem.tracer.runtime.allocated import Allocated
+from gomem.tracer.runtime.size_classes import SizeClasses
+
+Floats = NDArray[np.float64]
+_LARGEST = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What one call stack has allocated of objects of `size` bytes; 0: large ones, of any size.
+
+    `stack` has return addresses, the innermost first; () of those that found no room, None of objects that no sample
+    was seen of. The errors are standard errors, in objects and in bytes; 0 where all was counted.
+    """
+
+    stack: tuple[int, ...] | None
+    size: int
+    objects: int
+    bytes: int
+    objects_error: int = 0
+    bytes_error: int = 0
+
+
+def sites(sums: Sequence[RefillSum], runtime: Allocated | None, sizes: SizeClasses, *, complete: bool) -> list[Site]:
+    """Return what each stack has allocated, of each size.
+
+    `runtime`: what the runtime has counted in the same time; None: not known, and samples stand for no more than they
+    say. `complete`: the samples are all that there were.
+    """
+    classes: dict[int, list[RefillSum]] = defaultdict(list)
+    for one in sums:
+        if one.samples and one.span_class >> 1 < len(sizes.sizes):
+            classes[one.span_class >> 1].append(one)
+    found: list[Site] = []
+    for number, size in enumerate(sizes.sizes):
+        some = classes[number]
+        if number == ROW_LARGE:
+            found += _large(some, runtime, sizes.page, complete=complete)
+        else:
+            total = None if runtime is None else int(runtime.small[number])
+            found += _small(some, total, size, complete=complete)
+    return found
+
+
+def extended(last: Allocated, then: Sequence[RefillSum], now: Sequence[RefillSum], sizes: SizeClasses) -> Allocated:
+    """Return what the runtime has counted until the moment of `now`, if it could be read last at the moment of `then`.
+
+    Since then the samples alone tell, each what it stands for.
+    """
+    more = _plain(now, sizes) - _plain(then, sizes)
+    small = np.concatenate((last.small[:1], last.small[1:] + more[1:]))
+    large = sum(_of_large(now, "samples")) - sum(_of_large(then, "samples"))
+    pages = sum(_of_large(now, "slots")) - sum(_of_large(then, "slots"))
+    return Allocated(small, last.tiny, last.large + large, last.large_bytes + pages * sizes.page)
+
+
+def _of_large(sums: Iterable[RefillSum], name: str) -> Iterator[int]:
+    return (getattr(one, name) for one in sums if one.span_class >> 1 == ROW_LARGE)
+
+
+def _plain(sums: Iterable[RefillSum], sizes: SizeClasses) -> NDArray[np.int64]:
+    """Return the objects of each size class that samples stand for by themselves, shape (68,); none at large ones."""
+    found = np.zeros(len(sizes.sizes), np.int64)
+    classes: dict[int, list[RefillSum]] = defaultdict(list)
+    for one in sums:
+        classes[one.span_class >> 1].append(one)
+    for number, some in classes.items():
+        if ROW_LARGE < number < len(found):
+            found[number] = min(int(_weights(some, None)[0].sum()), _LARGEST)
+    return found
+
+
+def _small(some: list[RefillSum], total: int | None, size: int, *, complete: bool) -> Iterator[Site]:
+    """Yield what the stacks of one size class have allocated, of the `total` that the runtime has counted."""
+    if not some:
+        if total:
+            yield Site(None, size, total, total * size)
+        return
+    weights, squares = _weights(some, total if complete else None)
+    count = float(sum(one.samples for one in some))
+    values, errors = _shares(weights, squares, count, None if total is None else max(float(total), count))
+    for one, objects, error in zip(some, _whole(values), _whole_each(errors), strict=True):
+        yield Site(one.stack, size, objects, min(objects * size, _LARGEST), error, min(error * size, _LARGEST))
+
+
+def _weights(some: Sequence[RefillSum], total: int | None) -> tuple[Floats, Floats]:
+    """Return how many objects the samples of each stack stand for, and the sums of their squares.
+
+    Those of fresh samples nobody has seen. All of them together are what the others leave of the `total`; where that is
+    not known, each is half of an average one: a collection takes a span away at any moment.
+    """
+    fresh = sum(one.fresh for one in some)
+    known = sum(one.slots for one in some)
+    each = 0.0
+    if fresh:
+        whole = sum(one.samples for one in some) - fresh
+        each = known / whole / 2 if total is None and whole else ((total or 0) - known) / fresh
+        each = max(each, 1.0)
+    weights = [one.slots + one.fresh * each for one in some]
+    squares = [one.squares + one.fresh * each**2 for one in some]
+    return np.array(weights, np.float64), np.array(squares, np.float64)
+
+
+def _large(some: list[RefillSum], runtime: Allocated | None, page: int, *, complete: bool) -> Iterator[Site]:
+    """Yield what the stacks of large objects have allocated: as counted, or if that was not all, shares of all."""
+    samples = np.array([one.samples for one in some], np.float64)
+    pages = np.array([one.slots for one in some], np.float64)
+    squares = np.array([one.squares for one in some], np.float64)
+    if complete or not some:
+        for one in some:
+            yield Site(one.stack, 0, min(one.samples, _LARGEST), min(one.slots * page, _LARGEST))
+        unseen = (runtime.large, runtime.large_bytes) if runtime is not None else (0, 0)
+        objects, held = unseen[0] - int(samples.sum()), unseen[1] - int(pages.sum()) * page
+        if objects > 0:
+            yield Site(None, 0, objects, max(held, 0))
+        return
+    count = float(samples.sum())
+    objects_of = None if runtime is None else max(float(runtime.large), count)
+    pages_of = None if runtime is None else max(runtime.large_bytes / page, float(pages.sum()))
+    counts, count_errors = _shares(samples, samples, count, objects_of)
+    held_by, held_errors = _shares(pages, squares, count, pages_of)
+    rows = zip(
+        some, _whole(counts), _whole(held_by), _whole_each(count_errors), _whole_each(held_errors * page), strict=True
+    )
+    for one, objects, of_pages, objects_error, bytes_error in rows:
+        yield Site(one.stack, 0, objects, min(of_pages * page, _LARGEST), objects_error, bytes_error)
+
+
+def _shares(weights: Floats, squares: Floats, count: float, total: float | None) -> tuple[Floats, Floats]:
+    """Return the shares of `total` (None: of what they weigh) that go with weights, and their standard errors.
+
+    A ratio estimator of `count` draws, whose variance is that of the residuals: those of a share p are (1 - p) w for
+    its own draws, and p w for the others. One draw more is added: what has none may have a part that small, as well.
+    """
+    whole = float(weights.sum())
+    scale = 1.0 if total is None or whole == 0 else total / whole
+    share = weights / max(whole, 1.0)
+    residuals = (1 - share) ** 2 * squares + share**2 * (float(squares.sum()) - squares)
+    one = whole / max(count, 1.0)
+    return weights * scale, np.sqrt(residuals + one**2) * scale
+
+
+def _whole(values: Floats) -> list[int]:
+    """Return rounded values whose sum is the rounded sum."""
+    edges = np.rint(np.minimum(np.cumsum(values), float(_LARGEST))).astype(np.int64)
+    found: list[int] = np.diff(edges, prepend=0).tolist()
+    return found
+
+
+def _whole_each(values: Floats) -> list[int]:
+    found: list[int] = np.ceil(np.minimum(values, float(_LARGEST))).astype(np.int64).tolist()
+    return found
