@@ -38,12 +38,15 @@ class BurstSchedule:
     hit rarely all the time. Each pause is longer by a random part, so that bursts do not keep time with the target.
     """
 
-    def __init__(self, share: float, random: Random, switch_seconds: float = cost.SWITCH) -> None:
-        """`share` of the target's time; `switch_seconds`: what putting the probes on or off costs the target."""
+    def __init__(self, share: float, random: Random, switch_seconds: float = cost.SWITCH, *, on: bool = False) -> None:
+        """`share` of the target's time; `switch_seconds`: what putting the probes on or off costs the target.
+
+        `on`: a first burst begins at once.
+        """
         if not share > 0:
             raise ValueError(f"a budget of {share} leaves nothing to watch with")
         self.share = share
-        self.on = share >= ALWAYS
+        self.on = on or share >= ALWAYS
         self._switch_seconds = switch_seconds
         self._random = random
         self._balance = self._most = share * _SAVED_FOR
@@ -117,8 +120,8 @@ class BurstFigures:
     """What a Burster has done so far.
 
     `seconds`: for how long the probes have counted. `stopped`: how often they were taken off because we were stopped
-    ourselves, and `unseen` for how many seconds until we knew. `failure`: why they could not be put on, or again;
-    `waits`: why that had to wait last.
+    ourselves, and `unseen` for how many seconds until we knew. `failure`: why they could not be put on, or again, and
+    `error` what was raised then; `waits`: why that had to wait last.
     """
 
     bursts: int = 0
@@ -127,6 +130,7 @@ class BurstFigures:
     unseen: float = 0.0
     failure: str = ""
     waits: str = ""
+    error: GomemError | OSError | None = None
 
 
 class Burster:
@@ -173,7 +177,7 @@ class Burster:
             self._retry_at = self._clock() + _RETRY
             return
         except (GomemError, OSError) as error:
-            self.figures.failure = str(error)
+            self.figures.failure, self.figures.error = str(error), error
             return
         self.figures.bursts += 1
         self._since = self._clock()

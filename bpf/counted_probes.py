@@ -7,6 +7,7 @@ first is taken off: what is on for a part of a burst would make one thing look m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from gomem.bpf.bcc_import import KPROBE, Module
 from gomem.bpf.one_target import per_cpu_sum, target_constants
 from gomem.bpf.probes import uprobes
 from gomem.bpf.probes.trial_hits import HitPrice, price_of_a_hit
-from gomem.bpf.probes.uprobes import Attached, Keeper
+from gomem.bpf.probes.uprobe_program import Attached, UprobeProgram
+from gomem.bpf.probes.uprobes import Keeper
 from gomem.bpf.program import TargetIds, possible_cpus
 from gomem.bpf.stacks import StackReader, StackRoom
 from gomem.bpf.switchable_uprobes import HeldUprobes
@@ -43,7 +45,6 @@ class CountedProbes:
         self._cookies = {spec: uprobes.cookie(spec, at) for at, spec in enumerate(self.specs)}
         self.module = Module(source, {**constants, **room.constants(), **target_constants(ids)})
         self.stacks = StackReader(self.module, room)
-        self.backend: Attached = "multi"
         self.price: HitPrice | None = None
         self._trial_frames = 0
         try:
@@ -52,25 +53,29 @@ class CountedProbes:
             self.module.close()
             raise
 
-    def _loaded(self, function: str) -> int:
-        """Return the program, for uprobe_multi links where the kernel has them, else for perf events."""
-        try:
+    def _loaded(self, function: str) -> UprobeProgram:
+        """Return the program, for the first way of attaching it that the kernel has."""
+        with suppress(BackendUnavailable):
             program = self.module.load(function, KPROBE, syscalls.BPF_TRACE_UPROBE_MULTI)
             if uprobes.multi_supported(program):
-                return program
-        except BackendUnavailable:
-            pass
-        self.backend = "perf"
-        return self.module.load(function, KPROBE)
+                return UprobeProgram("multi", program)
+        with suppress(BackendUnavailable):
+            return UprobeProgram("perf", self.module.load(function, KPROBE))
+        return UprobeProgram("copies", template=self.module.template(function))
+
+    @property
+    def backend(self) -> Attached:
+        """The way in which the probes are attached."""
+        return self._program.backend
 
     def find_price(self) -> None:
         """Find out what a hit costs on this machine; `price` stays None where it cannot be measured."""
-        self.price = price_of_a_hit(self._program, self.backend, _TRIAL_COUNTER, self._depth)
+        self.price = price_of_a_hit(self._program, _TRIAL_COUNTER, self._depth)
         self._trial_frames = self.stacks.frames()
 
     def held_by(self, keeper: Keeper) -> HeldUprobes:
         """Return what puts them on and takes them off."""
-        return HeldUprobes(self._program, self._pid, self.backend, keeper, self._cookies)
+        return HeldUprobes(self._program, self._pid, keeper, self._cookies)
 
     def count(self, *, on: bool) -> None:
         """Begin or end counting."""
@@ -82,8 +87,15 @@ class CountedProbes:
 
     def spent(self) -> float:
         """Return what all hits have cost the target, seconds, by their price or what is known of other machines."""
-        price = self.price or HitPrice(max(cost.hit(spec) for spec in self.specs))
-        return price.of(self.hits(), self.stacks.frames() - self._trial_frames)
+        return self._price().of(self.hits(), self.stacks.frames() - self._trial_frames)
+
+    def average_price(self) -> float:
+        """Return what a hit has cost on average, seconds; before there is any, what one without callers would cost."""
+        hits = self.hits()
+        return self.spent() / hits if hits else self._price().of(1, 1)
+
+    def _price(self) -> HitPrice:
+        return self.price or HitPrice(max(cost.hit(spec) for spec in self.specs))
 
     def probes(self) -> list[ProbeStatus]:
         """Return the probes with their hits."""
@@ -96,4 +108,5 @@ class CountedProbes:
 
     def close(self) -> None:
         """Free the kernel's memory; the probes must be off. Idempotent."""
+        self._program.close()
         self.module.close()

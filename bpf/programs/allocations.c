@@ -18,11 +18,10 @@
  */
 #include "one_target.h"
 #include "arguments.h"
+#include "counting.h"
 
-#define PROBES 256
 #define ROWS 256
 #define CLASSES 4104 /* bytes of the table by size / 8, up to 32 KB */
-#define TRIAL 8 /* a flag of the cookie: a hit of bpf/trial_hits.py, which is not the target's */
 
 /* bpf/allocations.py: dtype SUM. */
 struct sum {
@@ -36,10 +35,6 @@ _Static_assert(sizeof(struct sum) == SUM_BYTES, "struct sum is not the dtype SUM
 #define STACK_SUM struct sum
 #include "stacks.h"
 
-struct hits {
-	u64 of[PROBES];
-};
-
 struct rows {
 	struct sum of[ROWS];
 };
@@ -48,15 +43,10 @@ struct classes {
 	u8 of[CLASSES];
 };
 
-/* Each CPU has its own sums. A program can be preempted by another thread's on the same CPU, so they add atomically
- * all the same. */
-BPF_PERCPU_ARRAY(hits, struct hits, 1);
-BPF_PERCPU_ARRAY(all_hits, u64, 1);
 BPF_PERCPU_ARRAY(rows, struct rows, 1);
 BPF_PERCPU_ARRAY(untold, struct sum, 1); /* of types for which there was no room */
 BPF_TABLE("percpu_hash", u64, struct sum, types, TYPES);
 BPF_ARRAY(classes, struct classes, 1);
-BPF_ARRAY(counting, u64, 1);
 
 static __always_inline void add(struct sum *sum, u64 asked, u64 pages)
 {
@@ -110,37 +100,20 @@ static __always_inline void count_type(u64 key, u64 asked, u64 pages)
 		add(sum, asked, pages);
 }
 
-static __always_inline void count_hit(u64 cookie)
-{
-	int zero = 0;
-	struct hits *of_probes = hits.lookup(&zero);
-	u64 *all = all_hits.lookup(&zero);
-
-	if (of_probes)
-		__sync_fetch_and_add(&of_probes->of[cookie & (PROBES - 1)], 1);
-	if (all)
-		__sync_fetch_and_add(all, 1);
-}
-
 int on_allocation(struct pt_regs *ctx)
 {
-	u64 cookie = attach_cookie(ctx), size, type, pages = 0, key, *on;
-	u32 trial = cookie >> 24 & TRIAL, row;
+	u64 cookie = attach_cookie(ctx), size, type, pages = 0, key;
+	u32 row;
 	struct classes *table;
 	struct rows *sums;
 	struct sum *sum;
 	int zero = 0, scan;
 
-	if (goes_to_morestack(ctx, cookie))
+	if (!counts(ctx, cookie))
 		return 0;
-	if (!trial && !is_target())
-		return 0;
-	if (!trial)
-		count_hit(cookie);
-	on = counting.lookup(&zero);
 	table = classes.lookup(&zero);
 	sums = rows.lookup(&zero);
-	if (!on || !table || !sums || !(*on || trial))
+	if (!table || !sums)
 		return 0;
 	size = argument_of(ctx, cookie, 1);
 	type = argument_of(ctx, cookie, 2);
@@ -148,7 +121,7 @@ int on_allocation(struct pt_regs *ctx)
 	row = row_of(size, scan, table);
 	if (row < 2)
 		pages = (size + PAGE - 1) & ~(u64)(PAGE - 1);
-	if (trial)
+	if (is_trial(cookie))
 		row = ROW_TRIAL;
 	add(&sums->of[unknown(row) & (ROWS - 1)], size, pages);
 	key = type << 8 | row;

@@ -15,6 +15,7 @@
  */
 #include "one_target.h"
 #include "arguments.h"
+#include "counting.h"
 
 /* tracer/events/refills.py: dtype REFILL_SUM. */
 struct refill_sum {
@@ -29,35 +30,14 @@ _Static_assert(sizeof(struct refill_sum) == SUM_BYTES, "struct refill_sum is not
 #define STACK_SUM struct refill_sum
 #include "stacks.h"
 
-#define PROBES 256
 #define ROWS 256
-#define TRIAL 8 /* a flag of the cookie: a hit of bpf/probes/trial_hits.py, which is not the target's */
 #define MOST_PAGES (1 << 28) /* of a large object, whose square is added up */
-
-struct hits {
-	u64 of[PROBES];
-};
 
 struct rows {
 	struct refill_sum of[ROWS];
 };
 
-BPF_PERCPU_ARRAY(hits, struct hits, 1);
-BPF_PERCPU_ARRAY(all_hits, u64, 1);
 BPF_PERCPU_ARRAY(untold, struct rows, 1); /* of hits whose stack found no room */
-BPF_ARRAY(counting, u64, 1);
-
-static __always_inline void count_hit(u64 cookie)
-{
-	int zero = 0;
-	struct hits *of_probes = hits.lookup(&zero);
-	u64 *all = all_hits.lookup(&zero);
-
-	if (of_probes)
-		__sync_fetch_and_add(&of_probes->of[cookie & (PROBES - 1)], 1);
-	if (all)
-		__sync_fetch_and_add(all, 1);
-}
 
 /* How many objects the mcache has allocated from the span that it gives back now, as refill itself counts them. 0: it
  * has none, since a collection took it away. */
@@ -94,20 +74,13 @@ static __always_inline void add(struct refill_sum *sum, u64 slots)
 
 int on_refill(struct pt_regs *ctx)
 {
-	u64 cookie = bpf_get_attach_cookie(ctx), first, slots, *on;
-	u32 trial = cookie >> 24 & TRIAL, row = ROW_LARGE;
+	u64 cookie = attach_cookie(ctx), first, slots;
+	u32 row = ROW_LARGE;
 	struct refill_sum *sum;
 	struct rows *without;
 	int zero = 0;
 
-	if (goes_to_morestack(ctx, cookie))
-		return 0;
-	if (!trial && !is_target())
-		return 0;
-	if (!trial)
-		count_hit(cookie);
-	on = counting.lookup(&zero);
-	if (!on || !(*on || trial))
+	if (!counts(ctx, cookie))
 		return 0;
 	first = argument_of(ctx, cookie, 1);
 	if ((cookie >> 8 & 255) == KIND_LARGE_ALLOC) {
@@ -116,7 +89,7 @@ int on_refill(struct pt_regs *ctx)
 		row = first & (ROWS - 1);
 		slots = slots_used(argument_of(ctx, cookie, 2), row);
 	}
-	if (trial)
+	if (is_trial(cookie))
 		row = ROW_TRIAL;
 	sum = sum_of_stack(ctx, cookie, row);
 	if (!sum) {

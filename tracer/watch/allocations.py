@@ -21,17 +21,17 @@ from gomem.tracer.events.source import ProbeStatus
 from gomem.tracer.layout.roles import resolve_roles
 from gomem.tracer.machine.rights import newer_kernel
 from gomem.tracer.model.allocations import AllocationSums, Watch
-from gomem.tracer.process.memory import Memory, ProcessMemory
+from gomem.tracer.process.memory import Memory
 from gomem.tracer.profile.call_sites import CallSites
 from gomem.tracer.profile.stacks import RUNTIME, Symbols
 from gomem.tracer.program.file_memory import FileMemory
 from gomem.tracer.program.go_program import GoProgram
 from gomem.tracer.report import Allocations, Limit
 from gomem.tracer.runtime.allocated import Allocated
-from gomem.tracer.runtime.counters import read_counters
 from gomem.tracer.runtime.size_classes import SizeClasses
 from gomem.tracer.runtime.types import TypeNames
 from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.watch.allocated import AllocatedReader
 from gomem.tracer.watch.span_probes import layout_for_probes
 
 _ROLE = OptionalRole.ALLOCATIONS
@@ -72,7 +72,7 @@ class AllocationWatch:
             raise
         self._sums = AllocationSums(self._sizes)
         self._inspector: Inspector | None = None
-        self._memory: ProcessMemory | None = None
+        self._runtime: AllocatedReader | None = None
         self._program = program
         self._last_hits: list[ProbeStatus] = []
         self._average = 0.0
@@ -93,9 +93,7 @@ class AllocationWatch:
     def begin(self, inspector: Inspector, *, from_start: bool) -> None:
         """Count from now on; `from_start`: what the program did before is what it did since its first instruction."""
         self._inspector = inspector
-        with suppress(GomemError):
-            inspector.prepare()
-            self._memory = inspector.own_memory()
+        self._runtime = AllocatedReader(inspector)
         self._end_stacks_at_call_sites()
         if self._complete and not self._burster.figures.bursts:
             self._burster.put_on()
@@ -134,9 +132,8 @@ class AllocationWatch:
             self._average = self._probes.average_price()
             self._last_hits = self._probes.probes()
         self._probes.close()
-        if self._memory is not None:
-            self._memory.close()
-            self._memory = None
+        if self._runtime is not None:
+            self._runtime.close()
 
     def _burst_begins(self) -> None:
         self._sums.before(self._allocated())
@@ -187,19 +184,7 @@ class AllocationWatch:
             return CallSites(None)
 
     def _allocated(self) -> Allocated | None:
-        """Return what the runtime has counted; None where that cannot be read, for now or at all."""
-        inspector, memory = self._inspector, self._memory
-        if inspector is None or memory is None or inspector.bias is None:
-            return None
-        program, bias = inspector.program, inspector.bias
-        if program.layout is None or not program.layout.confirmed or not program.readable:
-            return None
-        addresses = {name: address + bias for name, address in program.globals.items()}
-        try:
-            memory.start_budget()
-            return Allocated.of(read_counters(memory, program.layout, addresses))
-        except GomemError:
-            return None
+        return self._runtime.read() if self._runtime is not None else None
 
     def _finders(self) -> Sequence[TypeNames]:
         """Return what finds the names of types: in the file, and those that a plugin has in the process."""
@@ -211,7 +196,8 @@ class AllocationWatch:
         if bias is None:
             return []
         finders: list[TypeNames] = []
-        memories: tuple[Memory | None, ...] = (FileMemory(exe, bias), self._memory)
+        own = self._runtime.memory if self._runtime is not None else None
+        memories: tuple[Memory | None, ...] = (FileMemory(exe, bias), own)
         for memory in memories:
             if memory is not None:
                 with suppress(GomemError):

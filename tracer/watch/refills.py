@@ -13,7 +13,7 @@ from gomem.bpf.probes.placing import place
 from gomem.bpf.probes.uprobes import Keeper
 from gomem.bpf.program import target_ids
 from gomem.bpf.refills import DEPTH, ROLES, RefillProbes
-from gomem.tracer.errors import GomemError, LayoutError, TargetError, WouldWait
+from gomem.tracer.errors import BackendUnavailable, GomemError, LayoutError, TargetError, WouldWait
 from gomem.tracer.events.probes import UprobeSpec
 from gomem.tracer.events.refills import ROW_LARGE, RefillSum
 from gomem.tracer.kernel.maps import read_mappings
@@ -37,7 +37,7 @@ _TICK = 0.05  # seconds between looks whether it is over
 _READ_EVERY = 1.0  # seconds between readings of the runtime's counts: what a process that ends leaves untold
 _BIAS = (
     "a refill stands for all objects that were allocated from the span before, and is counted for the call that came "
-    "last: +- is the standard error that follows from the number of such samples. Large objects are counted one by one. "
+    "last: +- is the standard error that follows from the number of such samples. Large objects are counted each. "
     "Of calls for objects of one size that take turns in a fixed order, one may be counted for the others"
 )
 
@@ -110,8 +110,11 @@ class RefillWatch:
     def begin(self) -> None:
         """Put the probes on. Raises GomemError where they cannot be."""
         self._burster.put_on()
-        if self._burster.figures.error is not None:
-            raise self._burster.figures.error
+        error = self._burster.figures.error
+        if isinstance(error, OSError):
+            raise BackendUnavailable(f"the probes cannot be put on: {error.strerror}") from error
+        if error is not None:
+            raise error
         if not self._began_ns:  # a process makes the kernel wait
             self._note_beginning()
         self._burster.begin()
