@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gomem.bpf import cost
 from gomem.bpf.counted_probes import CountedProbes
+from gomem.bpf.probes.trial_hits import HitPrice
 from gomem.bpf.program import TargetIds, possible_cpus
 from gomem.bpf.stacks import StackRoom, over_cpus
 from gomem.tracer.events.probes import UprobeSpec
@@ -29,6 +31,16 @@ class RefillProbes(CountedProbes):
         room = StackRoom(DEPTH, REFILL_SUM, possible_cpus())
         super().__init__(SOURCE, _FUNCTION, ids, specs, pid, _constants(layout), room)
         self.module.forget_compiler()
+
+    def find_price(self) -> None:
+        """Find out what a hit costs, or take what is known of other machines, if that is more.
+
+        Trial hits come one after the other, refills among other work: the kernel's code is not at hand then.
+        """
+        super().find_price()
+        if self.price is not None:
+            known = max(cost.hit(spec) for spec in self.specs)
+            self.price = HitPrice(max(self.price.hit, known), self.price.frame)
 
     def sums(self) -> Iterator[RefillSum]:
         """Yield what was counted until now, by stack and span class."""

@@ -16,11 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gomem.tracer.events.refills import ROW_LARGE, RefillSum
+from gomem.tracer.layout.layout import Layout
 from gomem.tracer.runtime.allocated import Allocated
-from gomem.tracer.runtime.size_classes import SizeClasses
 
 Floats = NDArray[np.float64]
 _LARGEST = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSizes:
+    """Bytes: `sizes` of the size classes, the first of which (0) is for large objects, which have whole `page`s."""
+
+    sizes: tuple[int, ...]
+    page: int
+
+    @classmethod
+    def of(cls, layout: Layout) -> SlotSizes:
+        """Return those of a release. Raises LayoutError where they are not known."""
+        return cls(layout.constants("class_to_size"), layout.constant("page_size"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +52,7 @@ class Site:
     bytes_error: int = 0
 
 
-def sites(sums: Sequence[RefillSum], runtime: Allocated | None, sizes: SizeClasses, *, complete: bool) -> list[Site]:
+def sites(sums: Sequence[RefillSum], runtime: Allocated | None, sizes: SlotSizes, *, complete: bool) -> list[Site]:
     """Return what each stack has allocated, of each size.
 
     `runtime`: what the runtime has counted in the same time; None: not known, and samples stand for no more than they
@@ -60,7 +73,7 @@ def sites(sums: Sequence[RefillSum], runtime: Allocated | None, sizes: SizeClass
     return found
 
 
-def extended(last: Allocated, then: Sequence[RefillSum], now: Sequence[RefillSum], sizes: SizeClasses) -> Allocated:
+def extended(last: Allocated, then: Sequence[RefillSum], now: Sequence[RefillSum], sizes: SlotSizes) -> Allocated:
     """Return what the runtime has counted until the moment of `now`, if it could be read last at the moment of `then`.
 
     Since then the samples alone tell, each what it stands for.
@@ -76,7 +89,7 @@ def _of_large(sums: Iterable[RefillSum], name: str) -> Iterator[int]:
     return (getattr(one, name) for one in sums if one.span_class >> 1 == ROW_LARGE)
 
 
-def _plain(sums: Iterable[RefillSum], sizes: SizeClasses) -> NDArray[np.int64]:
+def _plain(sums: Iterable[RefillSum], sizes: SlotSizes) -> NDArray[np.int64]:
     """Return the objects of each size class that samples stand for by themselves, shape (68,); none at large ones."""
     found = np.zeros(len(sizes.sizes), np.int64)
     classes: dict[int, list[RefillSum]] = defaultdict(list)

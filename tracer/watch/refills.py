@@ -18,7 +18,7 @@ from gomem.tracer.events.probes import UprobeSpec
 from gomem.tracer.events.refills import ROW_LARGE, RefillSum
 from gomem.tracer.kernel.maps import read_mappings
 from gomem.tracer.layout.roles import resolve_roles
-from gomem.tracer.model.refills import Site, extended, sites
+from gomem.tracer.model.refills import Site, SlotSizes, extended, sites
 from gomem.tracer.process.guardian import Guardian, appointed
 from gomem.tracer.process.target import Target
 from gomem.tracer.profile.code import GoCode
@@ -27,7 +27,6 @@ from gomem.tracer.program.go_program import GoProgram
 from gomem.tracer.report import Limit
 from gomem.tracer.report.profile import Profile
 from gomem.tracer.runtime.allocated import Allocated
-from gomem.tracer.runtime.size_classes import SizeClasses
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.allocated import AllocatedReader
 from gomem.tracer.watch.span_probes import layout_for_probes
@@ -68,7 +67,7 @@ class _Seen:
 
     sums: list[RefillSum]
     runtime: Allocated | None
-    sizes: SizeClasses
+    sizes: SlotSizes
     complete: bool
     began_ns: int
     seconds: float
@@ -91,7 +90,7 @@ class RefillWatch:
                 "--source refill takes a Go release whose struct layouts are known for certain",
                 "a newer gomem may know it",
             )
-        self._sizes = SizeClasses.of(layout)
+        self._sizes = SlotSizes.of(layout)
         self._probes = RefillProbes(target_ids(pid), _uprobes(program), layout, pid)
         self._began_ns, self._began, self._ended = 0, 0.0, 0.0
         self._first: Allocated | None = None

@@ -77,6 +77,15 @@ def test_a_whole_budget_never_takes_them_off() -> None:
     assert len(windows) == 1
 
 
+def test_a_first_burst_may_begin_at_once() -> None:
+    _, windows = drive(BurstSchedule(0.01, Random(1), on=True), 60, 5_000)
+    assert windows[0][0] == 0
+    assert len(windows) == 1
+    cost, windows = drive(BurstSchedule(0.01, Random(2), on=True), 300, 1_000_000, late=0.03)
+    assert windows[0][0] == 0
+    assert 0.5 * 300 * 0.01 < cost < 300 * 0.01 + 0.07
+
+
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="leaves nothing"):
         BurstSchedule(0.0, Random(1))

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from gomem.tracer.events.refills import ROW_LARGE, RefillSum
-from gomem.tracer.model.refills import Site, extended, sites
+from gomem.tracer.model.refills import Site, SlotSizes, extended, sites
 from gomem.tracer.runtime.allocated import Allocated
-from gomem.tracer.runtime.size_classes import SizeClasses
 
-SIZES = SizeClasses((0, 8, 16, 64), 32760, 512, 8, 16, 2, 8192)
+SIZES = SlotSizes((0, 8, 16, 64), 8192)
 CLASS, SLOTS = 3, 128
 NOSCAN = CLASS << 1 | 1
 
