@@ -4,6 +4,9 @@ An mcache that has no slot of a size left takes another span (refill), for the a
 all objects that were allocated from the span before. The runtime itself counts the objects of each size class. So a
 call has that share of them which the samples say, and its error is that of the samples: each is one draw, however many
 objects it stands for. Large objects are seen one by one.
+
+Where probes are on in bursts only, the samples of a burst come from the same few loops. Then the error is that of the
+bursts, by how much they differ.
 """
 
 from __future__ import annotations
@@ -52,11 +55,59 @@ class Site:
     bytes_error: int = 0
 
 
-def sites(sums: Sequence[RefillSum], runtime: Allocated | None, sizes: SlotSizes, *, complete: bool) -> list[Site]:
+_Key = tuple[tuple[int, ...], int]  # a stack, and a span class
+
+
+class Bursts:
+    """How the samples of each stack are spread over bursts."""
+
+    def __init__(self) -> None:
+        """Begin before the first burst."""
+        self._taken: dict[_Key, int] = {}
+        self._sites: dict[_Key, list[int]] = defaultdict(lambda: [0, 0, 0])  # sums of n, n^2, n m over bursts
+        self._classes: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])  # bursts, and sums of m, m^2
+
+    def add(self, sums: Iterable[RefillSum]) -> None:
+        """Take all that was seen until the end of a burst: n samples of each stack, m of each size class."""
+        fresh: dict[_Key, int] = {}
+        of_class: dict[int, int] = defaultdict(int)
+        for one in sums:
+            key = one.stack, one.span_class
+            if (more := one.samples - self._taken.get(key, 0)) > 0:
+                fresh[key] = more
+                of_class[one.span_class >> 1] += more
+                self._taken[key] = one.samples
+        for key, count in fresh.items():
+            together = of_class[key[1] >> 1]
+            self._sites[key] = _plus(self._sites[key], (count, count**2, count * together))
+        for number, count in of_class.items():
+            self._classes[number] = _plus(self._classes[number], (1, count, count**2))
+
+    def error(self, one: RefillSum) -> float:
+        """Return the standard error of the share that a stack has of its size class; 1 where one burst alone saw that.
+
+        A ratio estimator over clusters: its variance is that of the residuals n - p m.
+        """
+        bursts, whole, squares = self._classes[one.span_class >> 1]
+        if bursts < 2:
+            return 1.0
+        count, squared, crossed = self._sites[one.stack, one.span_class]
+        share = count / whole
+        residuals = max(squared - 2 * share * crossed + share**2 * squares, 0.0)
+        return float(np.sqrt(residuals * bursts / (bursts - 1))) / whole
+
+
+def _plus(some: Sequence[int], more: Sequence[int]) -> list[int]:
+    return [before + one for before, one in zip(some, more, strict=True)]
+
+
+def sites(
+    sums: Sequence[RefillSum], runtime: Allocated | None, sizes: SlotSizes, bursts: Bursts | None = None
+) -> list[Site]:
     """Return what each stack has allocated, of each size.
 
     `runtime`: what the runtime has counted in the same time; None: not known, and samples stand for no more than they
-    say. `complete`: the samples are all that there were.
+    say. `bursts`: where the samples are not all that there were.
     """
     classes: dict[int, list[RefillSum]] = defaultdict(list)
     for one in sums:
@@ -66,10 +117,10 @@ def sites(sums: Sequence[RefillSum], runtime: Allocated | None, sizes: SlotSizes
     for number, size in enumerate(sizes.sizes):
         some = classes[number]
         if number == ROW_LARGE:
-            found += _large(some, runtime, sizes.page, complete=complete)
+            found += _large(some, runtime, sizes.page, bursts)
         else:
             total = None if runtime is None else int(runtime.small[number])
-            found += _small(some, total, size, complete=complete)
+            found += _small(some, total, size, bursts)
     return found
 
 
@@ -101,15 +152,16 @@ def _plain(sums: Iterable[RefillSum], sizes: SlotSizes) -> NDArray[np.int64]:
     return found
 
 
-def _small(some: list[RefillSum], total: int | None, size: int, *, complete: bool) -> Iterator[Site]:
+def _small(some: list[RefillSum], total: int | None, size: int, bursts: Bursts | None) -> Iterator[Site]:
     """Yield what the stacks of one size class have allocated, of the `total` that the runtime has counted."""
     if not some:
         if total:
             yield Site(None, size, total, total * size)
         return
-    weights, squares = _weights(some, total if complete else None)
+    weights, squares = _weights(some, total if bursts is None else None)
     count = float(sum(one.samples for one in some))
     values, errors = _shares(weights, squares, count, None if total is None else max(float(total), count))
+    errors = _at_least(errors, some, bursts, values)
     for one, objects, error in zip(some, _whole(values), _whole_each(errors), strict=True):
         yield Site(one.stack, size, objects, min(objects * size, _LARGEST), error, min(error * size, _LARGEST))
 
@@ -132,12 +184,12 @@ def _weights(some: Sequence[RefillSum], total: int | None) -> tuple[Floats, Floa
     return np.array(weights, np.float64), np.array(squares, np.float64)
 
 
-def _large(some: list[RefillSum], runtime: Allocated | None, page: int, *, complete: bool) -> Iterator[Site]:
+def _large(some: list[RefillSum], runtime: Allocated | None, page: int, bursts: Bursts | None) -> Iterator[Site]:
     """Yield what the stacks of large objects have allocated: as counted, or if that was not all, shares of all."""
     samples = np.array([one.samples for one in some], np.float64)
     pages = np.array([one.slots for one in some], np.float64)
     squares = np.array([one.squares for one in some], np.float64)
-    if complete or not some:
+    if bursts is None or not some:
         for one in some:
             yield Site(one.stack, 0, min(one.samples, _LARGEST), min(one.slots * page, _LARGEST))
         unseen = (runtime.large, runtime.large_bytes) if runtime is not None else (0, 0)
@@ -150,6 +202,8 @@ def _large(some: list[RefillSum], runtime: Allocated | None, page: int, *, compl
     pages_of = None if runtime is None else max(runtime.large_bytes / page, float(pages.sum()))
     counts, count_errors = _shares(samples, samples, count, objects_of)
     held_by, held_errors = _shares(pages, squares, count, pages_of)
+    count_errors = _at_least(count_errors, some, bursts, counts)
+    held_errors = _at_least(held_errors, some, bursts, held_by)
     rows = zip(
         some, _whole(counts), _whole(held_by), _whole_each(count_errors), _whole_each(held_errors * page), strict=True
     )
@@ -169,6 +223,13 @@ def _shares(weights: Floats, squares: Floats, count: float, total: float | None)
     residuals = (1 - share) ** 2 * squares + share**2 * (float(squares.sum()) - squares)
     one = whole / max(count, 1.0)
     return weights * scale, np.sqrt(residuals + one**2) * scale
+
+
+def _at_least(errors: Floats, some: Sequence[RefillSum], bursts: Bursts | None, values: Floats) -> Floats:
+    """Return the errors, those of the bursts where these are greater: of shares of the sum of `values`."""
+    if bursts is None:
+        return errors
+    return np.maximum(errors, float(values.sum()) * np.array([bursts.error(one) for one in some]))
 
 
 def _whole(values: Floats) -> list[int]:

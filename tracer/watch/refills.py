@@ -18,7 +18,7 @@ from gomem.tracer.events.probes import UprobeSpec
 from gomem.tracer.events.refills import ROW_LARGE, RefillSum
 from gomem.tracer.kernel.maps import read_mappings
 from gomem.tracer.layout.roles import resolve_roles
-from gomem.tracer.model.refills import Site, SlotSizes, extended, sites
+from gomem.tracer.model.refills import Bursts, Site, SlotSizes, extended, sites
 from gomem.tracer.process.guardian import Guardian, appointed
 from gomem.tracer.process.target import Target
 from gomem.tracer.profile.code import GoCode
@@ -63,19 +63,19 @@ class Watcher:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What was counted in `seconds`, since `began_ns` (since 1970); `complete`: all the time."""
+    """What was counted in `seconds`, since `began_ns` (since 1970); `bursts`: where that was not all the time."""
 
     sums: list[RefillSum]
     runtime: Allocated | None
     sizes: SlotSizes
-    complete: bool
+    bursts: Bursts | None
     began_ns: int
     seconds: float
     hits: int
     spent: float  # seconds of the target's
 
     def sites(self) -> list[Site]:
-        return sites(self.sums, self.runtime, self.sizes, complete=self.complete)
+        return sites(self.sums, self.runtime, self.sizes, self.bursts)
 
 
 class RefillWatch:
@@ -97,6 +97,7 @@ class RefillWatch:
         self._last: tuple[Allocated, list[RefillSum]] | None = None
         self._end: Allocated | None = None
         self._on_at_the_end = False
+        self._bursts = Bursts()
         try:
             self._probes.find_price()
             self._runtime = AllocatedReader(inspector)
@@ -134,11 +135,12 @@ class RefillWatch:
         if runtime is not None and self._first is not None:
             runtime = runtime.since(self._first)
         figures = self._burster.figures
+        complete = figures.bursts == 1 and not figures.stopped and self._on_at_the_end
         return _Seen(
             sums,
             runtime if self._first is not None else None,
             self._sizes,
-            figures.bursts == 1 and not figures.stopped and self._on_at_the_end,
+            None if complete else self._bursts,
             self._began_ns,
             max(self._ended - self._began, 0.0),
             self._probes.hits(),
@@ -154,7 +156,7 @@ class RefillWatch:
         if figures.stopped:
             why = f"gomem itself was stopped, and they were off for {figures.unseen:.1f} s of {whole}"
             yield Limit("refill-stopped", what, why, "")
-        elif not seen.complete:
+        elif seen.bursts is not None:
             on = f"they were on for {figures.seconds:.2g} s of {whole} ({figures.bursts} times)"
             why = f"{on}, within a budget of {100 * budget:g} %: the rest is estimated from that"
             yield Limit("refill-bursts", what, why, "--budget PERCENT gives more", "note")
@@ -197,6 +199,7 @@ class RefillWatch:
         if piece.last:
             self._ended, self._on_at_the_end = time.monotonic(), piece.seconds > 0
             self._end = self._runtime.read()
+        self._bursts.add(self._probes.sums())
 
 
 def watch_refills(inspector: Inspector, request: RefillRequest, watcher: Watcher) -> Profile:

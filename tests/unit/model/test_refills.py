@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from gomem.tracer.events.refills import ROW_LARGE, RefillSum
-from gomem.tracer.model.refills import Site, SlotSizes, extended, sites
+from gomem.tracer.model.refills import Bursts, Site, SlotSizes, extended, sites
 from gomem.tracer.runtime.allocated import Allocated
 
+ONE = Bursts()  # of which nobody can tell how others would differ
 SIZES = SlotSizes((0, 8, 16, 64), 8192)
 CLASS, SLOTS = 3, 128
 NOSCAN = CLASS << 1 | 1
@@ -71,7 +72,7 @@ def test_estimates_miss_by_what_their_errors_say(collections: float) -> None:
     misses = []
     for seed in range(60):
         mcache, truth = made_up(seed, 20_000, (60, 25, 10, 5), collections=collections)
-        found = sites(mcache.sums(), counted(20_000), SIZES, complete=True)
+        found = sites(mcache.sums(), counted(20_000), SIZES)
         assert sum(one.objects for one in found) == 20_000
         assert all(one.bytes == one.objects * 64 for one in found)
         for site, one in by_site(found).items():
@@ -87,51 +88,51 @@ def test_estimates_miss_by_what_their_errors_say(collections: float) -> None:
 
 def test_the_errors_are_small_where_there_are_many_samples() -> None:
     mcache, truth = made_up(1, 200_000, (3, 1), collections=0.0005)
-    for site, one in by_site(sites(mcache.sums(), counted(200_000), SIZES, complete=True)).items():
+    for site, one in by_site(sites(mcache.sums(), counted(200_000), SIZES)).items():
         assert one.objects_error < 0.1 * truth[site]
 
 
 def test_a_site_alone_has_all_objects_of_its_size_but_for_one_draw() -> None:
     mcache, _ = made_up(3, 50_000, (1,), collections=0.0)
-    (one,) = sites(mcache.sums(), counted(50_000), SIZES, complete=True)
+    (one,) = sites(mcache.sums(), counted(50_000), SIZES)
     samples = sum(each.samples for each in mcache.sums())
     assert one.objects == 50_000
     assert one.objects_error == pytest.approx(50_000 / samples, rel=0.01)
 
 
 def test_objects_of_a_size_without_a_refill_are_of_no_site() -> None:
-    assert sites([], counted(7), SIZES, complete=True) == [Site(None, 64, 7, 7 * 64)]
-    assert sites([], counted(0), SIZES, complete=True) == []
+    assert sites([], counted(7), SIZES) == [Site(None, 64, 7, 7 * 64)]
+    assert sites([], counted(0), SIZES) == []
 
 
 def test_where_only_some_time_was_watched_the_rest_is_divided_in_the_same_way() -> None:
     mcache, truth = made_up(5, 40_000, (2, 1), collections=0.0)
-    found = by_site(sites(mcache.sums(), counted(400_000), SIZES, complete=False))
+    found = by_site(sites(mcache.sums(), counted(400_000), SIZES, ONE))
     for site, one in found.items():
         assert abs(one.objects - 10 * truth[site]) < 4 * one.objects_error
 
 
 def test_large_objects_are_those_that_were_counted() -> None:
     some = [RefillSum((1,), ROW_LARGE, 3, 0, 30, 300), RefillSum((2,), ROW_LARGE, 1, 0, 2, 4)]
-    found = sites(some, counted(0, 4, 32 * 8192), SIZES, complete=True)
+    found = sites(some, counted(0, 4, 32 * 8192), SIZES)
     assert found == [Site((1,), 0, 3, 30 * 8192), Site((2,), 0, 1, 2 * 8192)]
-    unseen = sites(some, counted(0, 5, 40 * 8192), SIZES, complete=True)[-1]
+    unseen = sites(some, counted(0, 5, 40 * 8192), SIZES)[-1]
     assert unseen == Site(None, 0, 1, 8 * 8192)
 
 
 def test_large_objects_of_some_of_the_time_are_shares_of_all() -> None:
     some = [RefillSum((1,), ROW_LARGE, 30, 0, 300, 3000), RefillSum((2,), ROW_LARGE, 10, 0, 20, 40)]
-    one, other = sites(some, counted(0, 400, 3200 * 8192), SIZES, complete=False)
+    one, other = sites(some, counted(0, 400, 3200 * 8192), SIZES, ONE)
     assert (one.objects, other.objects) == (300, 100)
     assert (one.bytes, other.bytes) == (3000 * 8192, 200 * 8192)
-    assert 0 < one.objects_error < 300
-    assert 0 < other.bytes_error < 200 * 8192
+    assert one.objects_error == 400
+    assert other.bytes_error == 3200 * 8192
 
 
 def test_without_the_runtimes_counts_samples_stand_for_what_they_say() -> None:
-    (one,) = sites([RefillSum((1,), NOSCAN, 10, 0, 1280, 10 * 128**2)], None, SIZES, complete=True)
+    (one,) = sites([RefillSum((1,), NOSCAN, 10, 0, 1280, 10 * 128**2)], None, SIZES)
     assert one.objects == 1280
-    (one,) = sites([RefillSum((1,), NOSCAN, 12, 2, 1280, 10 * 128**2)], None, SIZES, complete=True)
+    (one,) = sites([RefillSum((1,), NOSCAN, 12, 2, 1280, 10 * 128**2)], None, SIZES)
     assert one.objects == 1280 + 2 * 64
 
 
@@ -145,6 +146,33 @@ def test_a_process_that_ends_has_what_was_read_last_and_what_samples_say_since()
 
 def test_figures_that_a_process_has_forged_are_borne() -> None:
     odd = [RefillSum((1,), 251, 1, 0, 65535, 1 << 63), RefillSum((2,), NOSCAN, 1 << 63, 0, 1 << 63, (1 << 64) - 1)]
-    for complete in (True, False):
+    for bursts in (None, ONE):
         for runtime in (None, counted(1)):
-            assert all(one.objects >= 0 and one.bytes >= 0 for one in sites(odd, runtime, SIZES, complete=complete))
+            assert all(one.objects >= 0 and one.bytes >= 0 for one in sites(odd, runtime, SIZES, bursts))
+
+
+def test_of_bursts_the_error_is_how_much_they_differ() -> None:
+    """Each burst sees one of two loops: what 40 bursts say is 40 draws, however many samples they have."""
+    random, misses = Random(7), []
+    for _ in range(60):
+        bursts, seen = Bursts(), Counter[int]()
+        for _ in range(40):
+            seen[random.choices((1, 2), (3, 1))[0]] += random.randint(50, 150)
+            bursts.add(
+                [RefillSum((site,), NOSCAN, count, 0, count * 128, count * 128**2) for site, count in seen.items()]
+            )
+        sums = [RefillSum((site,), NOSCAN, count, 0, count * 128, count * 128**2) for site, count in seen.items()]
+        one = by_site(sites(sums, counted(1_000_000), SIZES, bursts))[1]
+        misses.append((one.objects - 750_000) / one.objects_error)
+        assert 40_000 < one.objects_error < 120_000
+    assert 0.5 < np.mean(np.abs(misses) < 1) < 0.85
+
+
+def test_bursts_that_are_alike_say_as_much_as_their_samples() -> None:
+    bursts = Bursts()
+    for burst in range(1, 11):
+        some = [(1, 30 * burst), (2, 10 * burst)]
+        sums = [RefillSum((site,), NOSCAN, count, 0, count * 128, count * 128**2) for site, count in some]
+        bursts.add(sums)
+    alike, whole = (by_site(sites(sums, counted(400_000), SIZES, one))[1] for one in (bursts, None))
+    assert alike == whole
