@@ -27,6 +27,7 @@ _MOMENT = 30.0  # seconds
 _IN_COMPANY = (
     "unit/", "live/binary/", "live/deploy/test_configurations.py", "live/ending/",
     "live/exporters/", "live/kernel/", "live/layout/", "live/profile/", "live/runtime/",
+    "e2e/test_profile_of_refills.py",
     "live/test_matrix.py", "live/test_rights.py", "live/test_target.py", "live/test_thread_stacks.py",
     "e2e/test_broken_executables.py", "e2e/test_hostile_names.py", "e2e/test_machines_that_lack_something.py",
     "e2e/test_output.py", "e2e/test_parked_targets.py", "e2e/test_processes_that_are_no_targets.py",

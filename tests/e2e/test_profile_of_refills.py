@@ -28,8 +28,8 @@ def binary() -> Path:
 
 
 def profiled(pid: int, act: Callable[[], None], *words: object) -> Outcome:
-    """Run it while `act` goes on; Ctrl-C ends it."""
-    with started("profile", pid, "--source", "refill", "--duration", "5m", *words) as process:
+    """Run it while `act` goes on, all of which is to be seen; Ctrl-C ends it."""
+    with started("profile", pid, "--source", "refill", "--budget", "100", "--duration", "5m", *words) as process:
         act()
         process.send_signal(signal.SIGINT)
         return outcome(process)
