@@ -24,6 +24,8 @@ from gomem.tracer.runtime.allocated import Allocated
 
 Floats = NDArray[np.float64]
 _LARGEST = 1 << 62
+# What keeps time: so many samples, nearly all of one stack, that stand for the same number of objects each.
+_LEAST_SAMPLES, _ONE_STACK, _SAME = 8, 0.95, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,33 @@ def extended(last: Allocated, then: Sequence[RefillSum], now: Sequence[RefillSum
     large = sum(_of_large(now, "samples")) - sum(_of_large(then, "samples"))
     pages = sum(_of_large(now, "slots")) - sum(_of_large(then, "slots"))
     return Allocated(small, last.tiny, last.large + large, last.large_bytes + pages * sizes.page)
+
+
+def in_rhythm(sums: Sequence[RefillSum], sizes: SlotSizes) -> list[int]:
+    """Return the sizes, bytes, whose samples cannot tell one call that allocates from several that take turns.
+
+    Spans of one length are left after the same number of objects each time. If nearly all samples are of one stack
+    then, that may be the only one, or the one that comes last each time.
+    """
+    classes: dict[int, list[RefillSum]] = defaultdict(list)
+    for one in sums:
+        classes[one.span_class].append(one)
+    return sorted({sizes.sizes[row >> 1] for row, some in classes.items() if _keeps_time(row, some, sizes)})
+
+
+def _keeps_time(row: int, some: Sequence[RefillSum], sizes: SlotSizes) -> bool:
+    if not ROW_LARGE < row >> 1 < len(sizes.sizes):
+        return False
+    samples, slots, squares = (
+        sum(one.samples for one in some),
+        sum(one.slots for one in some),
+        sum(one.squares for one in some),
+    )
+    whole = samples - sum(one.fresh for one in some)
+    if samples < _LEAST_SAMPLES or whole < _ONE_STACK * samples or slots < 2 * whole:
+        return False
+    spread = whole * squares / slots**2 - 1  # the square of the coefficient of variation
+    return spread < _SAME and bool(max(one.samples for one in some) >= _ONE_STACK * samples)
 
 
 def _of_large(sums: Iterable[RefillSum], name: str) -> Iterator[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from random import Random
@@ -18,7 +18,7 @@ from gomem.tracer.events.probes import UprobeSpec
 from gomem.tracer.events.refills import ROW_LARGE, RefillSum
 from gomem.tracer.kernel.maps import read_mappings
 from gomem.tracer.layout.roles import resolve_roles
-from gomem.tracer.model.refills import Bursts, Site, SlotSizes, extended, sites
+from gomem.tracer.model.refills import Bursts, Site, SlotSizes, extended, in_rhythm, sites
 from gomem.tracer.process.guardian import Guardian, appointed
 from gomem.tracer.process.target import Target
 from gomem.tracer.profile.code import GoCode
@@ -33,6 +33,7 @@ from gomem.tracer.watch.span_probes import layout_for_probes
 from gomem.tracer.watch.trace import Stop, Tick
 
 _TICK = 0.05  # seconds between looks whether it is over
+_MOST_LISTED = 8  # sizes
 _READ_EVERY = 1.0  # seconds between readings of the runtime's counts: what a process that ends leaves untold
 _BIAS = (
     "a refill stands for all objects that were allocated from the span before, and is counted for the call that came "
@@ -76,6 +77,12 @@ class _Seen:
 
     def sites(self) -> list[Site]:
         return sites(self.sums, self.runtime, self.sizes, self.bursts)
+
+    def share(self, some: Collection[int]) -> float:
+        """Return the share of all bytes that objects of some sizes have."""
+        found = self.sites()
+        whole = sum(site.bytes for site in found)
+        return sum(site.bytes for site in found if site.size in some) / whole if whole else 0.0
 
 
 class RefillWatch:
@@ -163,6 +170,15 @@ class RefillWatch:
         if lost := self._probes.stacks.lost():
             why = f"those of {lost} samples found no room in the kernel's tables"
             yield Limit("refill-no-room", "some stacks", why, "watch for a shorter time")
+        if rhythm := in_rhythm(seen.sums, self._sizes):
+            share = seen.share(rhythm)
+            why = (
+                f"all spans for objects of {_listed(rhythm)} bytes were of one length, and nearly all samples of one "
+                f"call: what takes turns with it in a fixed order would be counted for it ({share:.0%} of all bytes)"
+            )
+            yield Limit(
+                "refill-rhythm", "calls that take turns", why, "gomem trace --allocs sees each allocation", "note"
+            )
         if seen.runtime is None:
             why = "the runtime's own counts could not be read"
             yield Limit("refill-no-counts", "objects that no refill stands for", why, "")
@@ -256,6 +272,11 @@ def _wait(target: Target, most: float, stop: Stop, tick: Tick, read: Callable[[]
         tick(now - began, left)
         time.sleep(min(_TICK, left))
     return None
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    shown = ", ".join(str(size) for size in sizes[:_MOST_LISTED])
+    return f"{shown}, ..." if len(sizes) > _MOST_LISTED else shown
 
 
 def _of_the_time(seen: _Seen, early: TargetError | None) -> Iterator[Limit]:

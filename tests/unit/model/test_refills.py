@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gomem.tracer.events.refills import ROW_LARGE, RefillSum
-from gomem.tracer.model.refills import Bursts, Site, SlotSizes, extended, sites
+from gomem.tracer.model.refills import Bursts, Site, SlotSizes, extended, in_rhythm, sites
 from gomem.tracer.runtime.allocated import Allocated
 
 ONE = Bursts()  # of which nobody can tell how others would differ
@@ -176,3 +176,20 @@ def test_bursts_that_are_alike_say_as_much_as_their_samples() -> None:
         bursts.add(sums)
     alike, whole = (by_site(sites(sums, counted(400_000), SIZES, one))[1] for one in (bursts, None))
     assert alike == whole
+
+
+def test_spans_of_one_length_and_one_stack_may_hide_others() -> None:
+    def regular(stack: int, samples: int, fresh: int = 0) -> RefillSum:
+        whole = samples - fresh
+        return RefillSum((stack,), NOSCAN, samples, fresh, whole * 128, whole * 128**2)
+
+    assert in_rhythm([regular(1, 100)], SIZES) == [64]
+    assert in_rhythm([regular(1, 100), regular(2, 3)], SIZES) == [64]
+    assert in_rhythm([regular(1, 100), regular(2, 30)], SIZES) == []
+    assert in_rhythm([regular(1, 100, fresh=30)], SIZES) == []
+    assert in_rhythm([regular(1, 5)], SIZES) == []
+    irregular = RefillSum((1,), NOSCAN, 100, 0, 50 * 128 + 50 * 60, 50 * 128**2 + 50 * 60**2)
+    assert in_rhythm([irregular], SIZES) == []
+    each = RefillSum((1,), NOSCAN, 100, 0, 100, 100)  # a span has room for one: all are seen
+    assert in_rhythm([each], SIZES) == []
+    assert in_rhythm([RefillSum((1,), ROW_LARGE, 100, 0, 1000, 10_000)], SIZES) == []
