@@ -138,7 +138,7 @@ def estimate(profile: Profile, function: str, *, large: bool = False) -> Estimat
     values, variances = [0, 0], [0.0, 0.0]
     for sample in profile.samples:
         names = {line.function for at in sample.stack for line in profile.locations[at].lines}
-        labels = dict(sample.labels)
+        labels = {label[0]: label[1] for label in sample.labels}
         if function in names and not (large and "bytes" in labels):
             for at, name in enumerate(("alloc_objects", "alloc_space")):
                 values[at] += sample.values[at]
