@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gomem.bpf import cost
+from gomem.bpf import cost, syscalls
 from gomem.bpf.counted_probes import CountedProbes
 from gomem.bpf.probes.trial_hits import HitPrice
 from gomem.bpf.program import TargetIds, possible_cpus
@@ -53,6 +53,12 @@ class RefillProbes(CountedProbes):
         for row in np.flatnonzero(untold["samples"]).tolist():
             if row != ROW_TRIAL:
                 yield RefillSum((), row, *untold[row].tolist())
+
+    def changes(self) -> dict[int, int]:
+        """Return by span class how often a sample was of another stack than the one before it."""
+        raw = syscalls.map_lookup(self.module.map_fd("order"), 0, 2 * 8 * ROWS)
+        counts = np.frombuffer(raw, np.uint64)[ROWS:]
+        return {row: int(counts[row]) for row in np.flatnonzero(counts).tolist()}
 
 
 def _constants(layout: Layout) -> dict[str, int]:

@@ -37,6 +37,13 @@ struct rows {
 	struct refill_sum of[ROWS];
 };
 
+/* Of each row the stack of the last sample, and how often that was another one than before. */
+struct order {
+	u64 last[ROWS];
+	u64 changes[ROWS];
+};
+
+BPF_ARRAY(order, struct order, 1);
 BPF_PERCPU_ARRAY(untold, struct rows, 1); /* of hits whose stack found no room */
 
 /* How many objects the mcache has allocated from the span that it gives back now, as refill itself counts them. 0: it
@@ -72,9 +79,21 @@ static __always_inline void add(struct refill_sum *sum, u64 slots)
 	__sync_fetch_and_add(&sum->squares, slots * slots);
 }
 
+static __always_inline void note_order(u32 row, u64 stack)
+{
+	int zero = 0;
+	struct order *of_rows = order.lookup(&zero);
+
+	if (!of_rows || of_rows->last[row & (ROWS - 1)] == stack)
+		return;
+	if (of_rows->last[row & (ROWS - 1)])
+		__sync_fetch_and_add(&of_rows->changes[row & (ROWS - 1)], 1);
+	of_rows->last[row & (ROWS - 1)] = stack;
+}
+
 int on_refill(struct pt_regs *ctx)
 {
-	u64 cookie = attach_cookie(ctx), first, slots;
+	u64 cookie = attach_cookie(ctx), first, slots, stack = 0;
 	u32 row = ROW_LARGE;
 	struct refill_sum *sum;
 	struct rows *without;
@@ -91,7 +110,8 @@ int on_refill(struct pt_regs *ctx)
 	}
 	if (is_trial(cookie))
 		row = ROW_TRIAL;
-	sum = sum_of_stack(ctx, cookie, row);
+	sum = sum_of_stack_at(ctx, cookie, row, &stack);
+	note_order(row, stack);
 	if (!sum) {
 		without = untold.lookup(&zero);
 		if (!without)

@@ -108,8 +108,8 @@ static __always_inline int keep_stack(struct pt_regs *ctx, u64 cookie, u64 id)
 }
 
 /* The sum of this CPU for the stack of this hit and a number; NULL where there is no room, which is counted. A program
- * can be preempted by another thread's on the same CPU, so add to it atomically. */
-static __always_inline STACK_SUM *sum_of_stack(struct pt_regs *ctx, u64 cookie, u64 number)
+ * can be preempted by another thread's on the same CPU, so add to it atomically. The hash of the stack is put at `id`. */
+static __always_inline STACK_SUM *sum_of_stack_at(struct pt_regs *ctx, u64 cookie, u64 number, u64 *id)
 {
 	struct stack_pair pair = {.number = number};
 	STACK_SUM fresh = {}, *sum;
@@ -118,6 +118,7 @@ static __always_inline STACK_SUM *sum_of_stack(struct pt_regs *ctx, u64 cookie, 
 	u32 depth;
 
 	depth = walk_stack(ctx, cookie, &pair.stack, NULL);
+	*id = pair.stack;
 	figures = stack_figures.lookup(&zero);
 	if (figures)
 		__sync_fetch_and_add(&figures->frames, depth);
@@ -131,5 +132,13 @@ static __always_inline STACK_SUM *sum_of_stack(struct pt_regs *ctx, u64 cookie, 
 	if (!sum && figures)
 		__sync_fetch_and_add(&figures->lost, 1);
 	return sum;
+}
+
+/* The same, for whom the stack itself does not matter. */
+static __always_inline STACK_SUM *sum_of_stack(struct pt_regs *ctx, u64 cookie, u64 number)
+{
+	u64 id;
+
+	return sum_of_stack_at(ctx, cookie, number, &id);
 }
 #endif

@@ -5,6 +5,9 @@ all objects that were allocated from the span before. The runtime itself counts 
 call has that share of them which the samples say, and its error is that of the samples: each is one draw, however many
 objects it stands for. Large objects are seen one by one.
 
+Samples that come after the same number of objects each time may keep time with calls that take turns. Then the same
+stack comes again and again, more often than samples by chance would have it, and the error is greater by that.
+
 Where probes are on in bursts only, the samples of a burst come from the same few loops. Then the error is that of the
 bursts, by how much they differ.
 """
@@ -12,7 +15,7 @@ bursts, by how much they differ.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,13 +107,19 @@ def _plus(some: Sequence[int], more: Sequence[int]) -> list[int]:
 
 
 def sites(
-    sums: Sequence[RefillSum], runtime: Allocated | None, sizes: SlotSizes, bursts: Bursts | None = None
+    sums: Sequence[RefillSum],
+    runtime: Allocated | None,
+    sizes: SlotSizes,
+    bursts: Bursts | None = None,
+    changes: Mapping[int, int] | None = None,
 ) -> list[Site]:
     """Return what each stack has allocated, of each size.
 
     `runtime`: what the runtime has counted in the same time; None: not known, and samples stand for no more than they
-    say. `bursts`: where the samples are not all that there were.
+    say. `bursts`: where the samples are not all that there were. `changes`: by span class, how often a sample was of
+    another stack than the one before; None: not known, as if they came by chance.
     """
+    widened = _widened(sums, changes) if changes is not None else {}
     classes: dict[int, list[RefillSum]] = defaultdict(list)
     for one in sums:
         if one.samples and one.span_class >> 1 < len(sizes.sizes):
@@ -122,7 +131,7 @@ def sites(
             found += _large(some, runtime, sizes.page, bursts)
         else:
             total = None if runtime is None else int(runtime.small[number])
-            found += _small(some, total, size, bursts)
+            found += _small(some, total, size, bursts, widened)
     return found
 
 
@@ -144,25 +153,49 @@ def in_rhythm(sums: Sequence[RefillSum], sizes: SlotSizes) -> list[int]:
     Spans of one length are left after the same number of objects each time. If nearly all samples are of one stack
     then, that may be the only one, or the one that comes last each time.
     """
-    classes: dict[int, list[RefillSum]] = defaultdict(list)
-    for one in sums:
-        classes[one.span_class].append(one)
-    return sorted({sizes.sizes[row >> 1] for row, some in classes.items() if _keeps_time(row, some, sizes)})
-
-
-def _keeps_time(row: int, some: Sequence[RefillSum], sizes: SlotSizes) -> bool:
-    if not ROW_LARGE < row >> 1 < len(sizes.sizes):
-        return False
-    samples, slots, squares = (
-        sum(one.samples for one in some),
-        sum(one.slots for one in some),
-        sum(one.squares for one in some),
+    return sorted(
+        {
+            sizes.sizes[row >> 1]
+            for row, some in _by_row(sums).items()
+            if row >> 1 < len(sizes.sizes) and _is_regular(row, some) and _of_one_stack(some)
+        }
     )
+
+
+def _by_row(sums: Iterable[RefillSum]) -> dict[int, list[RefillSum]]:
+    rows: dict[int, list[RefillSum]] = defaultdict(list)
+    for one in sums:
+        rows[one.span_class].append(one)
+    return rows
+
+
+def _is_regular(row: int, some: Sequence[RefillSum]) -> bool:
+    """Tell whether nearly all samples of a span class stand for the same number of objects, and for more than one."""
+    samples, slots = sum(one.samples for one in some), sum(one.slots for one in some)
     whole = samples - sum(one.fresh for one in some)
-    if samples < _LEAST_SAMPLES or whole < _ONE_STACK * samples or slots < 2 * whole:
+    if row >> 1 == ROW_LARGE or samples < _LEAST_SAMPLES or whole < _ONE_STACK * samples or slots < 2 * whole:
         return False
-    spread = whole * squares / slots**2 - 1  # the square of the coefficient of variation
-    return spread < _SAME and bool(max(one.samples for one in some) >= _ONE_STACK * samples)
+    # The square of the coefficient of variation.
+    return whole * sum(one.squares for one in some) / slots**2 - 1 < _SAME
+
+
+def _of_one_stack(some: Sequence[RefillSum]) -> bool:
+    return max(one.samples for one in some) >= _ONE_STACK * sum(one.samples for one in some)
+
+
+def _widened(sums: Iterable[RefillSum], changes: Mapping[int, int]) -> dict[int, float]:
+    """Return by span class how many times larger the variance of its shares is, as samples follow each other in runs.
+
+    By chance, m samples with shares p change m (1 - sum of p^2) times. Of a chain whose neighbours are correlated by r,
+    that is 1 - r of it, and the variance of its mean is (1 + r) / (1 - r) times as large.
+    """
+    found = {}
+    for row, some in _by_row(sums).items():
+        samples = sum(one.samples for one in some)
+        by_chance = samples - sum(one.samples**2 for one in some) / max(samples, 1)
+        if by_chance >= 1 and _is_regular(row, some):
+            found[row] = max(2 * by_chance / (changes.get(row, 0) + 1) - 1, 1.0)
+    return found
 
 
 def _of_large(sums: Iterable[RefillSum], name: str) -> Iterator[int]:
@@ -181,7 +214,9 @@ def _plain(sums: Iterable[RefillSum], sizes: SlotSizes) -> NDArray[np.int64]:
     return found
 
 
-def _small(some: list[RefillSum], total: int | None, size: int, bursts: Bursts | None) -> Iterator[Site]:
+def _small(
+    some: list[RefillSum], total: int | None, size: int, bursts: Bursts | None, widened: Mapping[int, float]
+) -> Iterator[Site]:
     """Yield what the stacks of one size class have allocated, of the `total` that the runtime has counted."""
     if not some:
         if total:
@@ -190,7 +225,8 @@ def _small(some: list[RefillSum], total: int | None, size: int, bursts: Bursts |
     weights, squares = _weights(some, total if bursts is None else None)
     count = float(sum(one.samples for one in some))
     values, errors = _shares(weights, squares, count, None if total is None else max(float(total), count))
-    errors = _at_least(errors, some, bursts, values)
+    errors = np.hypot(errors, _of_runs(some, squares, widened) * float(values.sum() / max(weights.sum(), 1.0)))
+    errors = np.minimum(_at_least(errors, some, bursts, values), values.sum())
     for one, objects, error in zip(some, _whole(values), _whole_each(errors), strict=True):
         yield Site(one.stack, size, objects, min(objects * size, _LARGEST), error, min(error * size, _LARGEST))
 
@@ -252,6 +288,23 @@ def _shares(weights: Floats, squares: Floats, count: float, total: float | None)
     residuals = (1 - share) ** 2 * squares + share**2 * (float(squares.sum()) - squares)
     one = whole / max(count, 1.0)
     return weights * scale, np.sqrt(residuals + one**2) * scale
+
+
+def _of_runs(some: Sequence[RefillSum], squares: Floats, widened: Mapping[int, float]) -> Floats:
+    """Return by how much runs of samples make the errors greater, in what the samples weigh.
+
+    That is of the shares that the stacks of one span class have of it: the samples of others are no part of its runs.
+    """
+    rows = np.array([one.span_class for one in some])
+    counts = np.array([one.samples for one in some], np.float64)
+    found = np.zeros(len(some))
+    for row, times in widened.items():
+        here = rows == row
+        if here.any():
+            share, own = counts[here] / counts[here].sum(), squares[here]
+            variance = (1 - share) ** 2 * own + share**2 * (own.sum() - own)
+            found[here] = np.sqrt(variance * (times - 1))
+    return found
 
 
 def _at_least(errors: Floats, some: Sequence[RefillSum], bursts: Bursts | None, values: Floats) -> Floats:

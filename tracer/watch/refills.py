@@ -70,13 +70,14 @@ class _Seen:
     runtime: Allocated | None
     sizes: SlotSizes
     bursts: Bursts | None
+    changes: dict[int, int]
     began_ns: int
     seconds: float
     hits: int
     spent: float  # seconds of the target's
 
     def sites(self) -> list[Site]:
-        return sites(self.sums, self.runtime, self.sizes, self.bursts)
+        return sites(self.sums, self.runtime, self.sizes, self.bursts, self.changes)
 
     def share(self, some: Collection[int]) -> float:
         """Return the share of all bytes that objects of some sizes have."""
@@ -148,6 +149,7 @@ class RefillWatch:
             runtime if self._first is not None else None,
             self._sizes,
             None if complete else self._bursts,
+            self._probes.changes(),
             self._began_ns,
             max(self._ended - self._began, 0.0),
             self._probes.hits(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -193,3 +194,36 @@ def test_spans_of_one_length_and_one_stack_may_hide_others() -> None:
     each = RefillSum((1,), NOSCAN, 100, 0, 100, 100)  # a span has room for one: all are seen
     assert in_rhythm([each], SIZES) == []
     assert in_rhythm([RefillSum((1,), ROW_LARGE, 100, 0, 1000, 10_000)], SIZES) == []
+
+
+def in_turns(seed: int, moves: int) -> tuple[list[RefillSum], int]:
+    """Return what is seen of two sites in turns, on spans of one length, by a thread that is moved so often."""
+    random = Random(seed)
+    samples, changes, stack = Counter[int](), 0, random.choice((1, 2))
+    for at in range(1000):
+        if at and at % (1000 // (moves + 1)) == 0:
+            before, stack = stack, random.choice((1, 2))
+            changes += stack != before
+        samples[stack] += 1
+    return [RefillSum((one,), NOSCAN, count, 0, count * 128, count * 128**2) for one, count in samples.items()], changes
+
+
+def test_samples_that_keep_time_with_calls_have_greater_errors() -> None:
+    misses, plain = [], []
+    for seed in range(60):
+        sums, changes = in_turns(seed, 20)
+        found = by_site(sites(sums, counted(128_000), SIZES, None, {NOSCAN: changes}))
+        misses.append((found[1].objects - 64_000) / found[1].objects_error)
+        plain.append((found[1].objects - 64_000) / by_site(sites(sums, counted(128_000), SIZES))[1].objects_error)
+    assert 0.55 < np.mean(np.abs(misses) < 1) < 0.9
+    assert np.max(np.abs(misses)) < 4
+    assert np.mean(np.abs(plain) < 1) < 0.3
+
+
+def test_samples_by_chance_have_the_errors_of_chance() -> None:
+    random = Random(4)
+    stacks = random.choices((1, 2), (3, 1), k=4000)
+    sums = [RefillSum((one,), NOSCAN, count, 0, count * 128, count * 128**2) for one, count in Counter(stacks).items()]
+    changes = sum(one != other for one, other in pairwise(stacks))
+    found, by_chance = (by_site(sites(sums, None, SIZES, None, each)) for each in ({NOSCAN: changes}, None))
+    assert found[1].objects_error == pytest.approx(by_chance[1].objects_error, rel=0.1)
