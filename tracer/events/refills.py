@@ -30,3 +30,14 @@ class RefillSum:
     fresh: int
     slots: int
     squares: int
+
+    def plus(self, other: RefillSum) -> RefillSum:
+        """Return what was seen of this stack and another, as of this one."""
+        return RefillSum(
+            self.stack,
+            self.span_class,
+            self.samples + other.samples,
+            self.fresh + other.fresh,
+            self.slots + other.slots,
+            self.squares + other.squares,
+        )

@@ -5,12 +5,15 @@ A sample is a call stack and a size. Its values are estimates with standard erro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import dropwhile
 
 import numpy as np
 
+from gomem.tracer.events.refills import RefillSum
 from gomem.tracer.model.refills import Site
-from gomem.tracer.profile.stacks import Locations, Stacks, Symbols, hide_runtime, logical
+from gomem.tracer.profile.stacks import RUNTIME, Locations, Stacks, Symbols, hide_runtime, logical
 from gomem.tracer.report import Limit
 from gomem.tracer.report.profile import Label, Line, Location, Profile, Sample, ValueType, error_label
 
@@ -53,6 +56,36 @@ def refill_profile(
         comments=comments,
         limits=tuple(limits),
     )
+
+
+class Callers:
+    """Joins what was seen of stacks that differ in functions of the runtime only: it has several ways to allocate."""
+
+    def __init__(self, symbols: Symbols) -> None:
+        """`symbols` of the program."""
+        self._symbols = symbols
+        self._known: dict[tuple[int, ...], tuple[int, ...]] = {}
+
+    def joined(self, sums: Iterable[RefillSum]) -> list[RefillSum]:
+        """Return the sums by the stacks from the first function on that is not the runtime's; whole where all are."""
+        found: dict[tuple[tuple[int, ...], int], RefillSum] = {}
+        for one in sums:
+            stack = self._from_caller(one.stack)
+            key = stack, one.span_class
+            found[key] = found[key].plus(one) if key in found else replace(one, stack=stack)
+        return list(found.values())
+
+    def _from_caller(self, stack: tuple[int, ...]) -> tuple[int, ...]:
+        known = self._known.get(stack)
+        if known is None:
+            rest = tuple(dropwhile(self._is_runtime, stack))
+            known = self._known[stack] = rest or stack
+        return known
+
+    def _is_runtime(self, pc: int) -> bool:
+        """Tell whether all functions at a call are the runtime's, those that others are inlined in, too."""
+        frames = self._symbols.frames(pc - 1)
+        return bool(frames) and frames[-1].line.function.startswith(RUNTIME)
 
 
 def _name(site: Site) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -22,7 +23,8 @@ from gomem.tracer.model.refills import Bursts, Site, SlotSizes, extended, in_rhy
 from gomem.tracer.process.guardian import Guardian, appointed
 from gomem.tracer.process.target import Target
 from gomem.tracer.profile.code import GoCode
-from gomem.tracer.profile.refill import refill_profile
+from gomem.tracer.profile.refill import Callers, refill_profile
+from gomem.tracer.profile.stacks import Symbols
 from gomem.tracer.program.go_program import GoProgram
 from gomem.tracer.report import Limit
 from gomem.tracer.report.profile import Profile
@@ -89,8 +91,11 @@ class _Seen:
 class RefillWatch:
     """Counts the refills and large allocations of one program of one process, from `begin` on."""
 
-    def __init__(self, inspector: Inspector, budget: float, keeper: Keeper) -> None:
-        """Compile and load. Raises GomemError where that cannot be had: the release, the rights, or the kernel."""
+    def __init__(self, inspector: Inspector, symbols: Symbols, budget: float, keeper: Keeper) -> None:
+        """Compile and load; `symbols` are the program's.
+
+        Raises GomemError where that cannot be had: the release, the rights, or the kernel.
+        """
         program, pid = inspector.program, inspector.target.pid
         layout = layout_for_probes(program)
         if layout is None:
@@ -106,6 +111,8 @@ class RefillWatch:
         self._end: Allocated | None = None
         self._on_at_the_end = False
         self._bursts = Bursts()
+        self._callers = Callers(symbols)
+        self._joining = threading.Lock()
         try:
             self._probes.find_price()
             self._runtime = AllocatedReader(inspector)
@@ -131,12 +138,12 @@ class RefillWatch:
         """Read what the runtime has counted until now, in case that it cannot be read later."""
         runtime = self._runtime.read()
         if runtime is not None:
-            self._last = runtime, list(self._probes.sums())
+            self._last = runtime, self._sums()
 
     def finish(self) -> _Seen:
         """Take the probes off, and return what they have seen."""
         self._burster.stop()
-        sums = list(self._probes.sums())
+        sums = self._sums()
         runtime = self._end
         if runtime is None and self._last is not None:
             runtime = extended(*self._last, sums, self._sizes)
@@ -207,6 +214,10 @@ class RefillWatch:
         self._probes.close()
         self._runtime.close()
 
+    def _sums(self) -> list[RefillSum]:
+        with self._joining:  # both threads name functions
+            return self._callers.joined(self._probes.sums())
+
     def _note_beginning(self) -> None:
         self._began_ns, self._began = time.time_ns(), time.monotonic()
         self._first = self._runtime.read()
@@ -217,7 +228,7 @@ class RefillWatch:
         if piece.last:
             self._ended, self._on_at_the_end = time.monotonic(), piece.seconds > 0
             self._end = self._runtime.read()
-        self._bursts.add(self._probes.sums())
+        self._bursts.add(self._sums())
 
 
 def watch_refills(inspector: Inspector, request: RefillRequest, watcher: Watcher) -> Profile:
@@ -233,7 +244,7 @@ def watch_refills(inspector: Inspector, request: RefillRequest, watcher: Watcher
             keeper = Guardian()
             stack.callback(keeper.close)
         stop = stack.enter_context(watcher.stopping())
-        watch = RefillWatch(inspector, request.budget, keeper)
+        watch = RefillWatch(inspector, code.symbols, request.budget, keeper)
         stack.callback(watch.close)
         # Files have their build ids as long as the process runs.
         locations = code.locations(read_mappings(target).mappings, foreign=True)

@@ -80,6 +80,7 @@ def test_stacks_lead_from_main_to_the_function_that_allocates(seen: tuple[Profil
     }
     ends = ("main.allocate", "main.main", "runtime.main")
     assert ("main.newPlain", *ends) in stacks
+    assert len(stacks) == len({(tuple(sample.stack)) for sample in profile.samples})
     assert ("main.inner", "main.newOuter", *ends) in stacks
     assert ("main.newMillion", *ends) in stacks
 
