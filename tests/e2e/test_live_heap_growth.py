@@ -78,6 +78,7 @@ def test_what_grows_is_told_by_collections_with_the_command_that_shows_who(tmp_p
         targets = {mode: life.enter_context(grows(mode, tmp_path)) for mode in MODES}
         words = ("--duration", "6", "--format", "json")
         runs = {mode: life.enter_context(started("trace", target.pid, *words)) for mode, target in targets.items()}
+        recorded = gomem("record", targets["leak"].pid, "--duration", 6, "-o", tmp_path / "leak.rec")
         reports = {mode: outcome(run).report() for mode, run in runs.items()}
         marked = {mode: target.marked() for mode, target in targets.items()}
         pid = targets["leak"].pid
@@ -87,6 +88,10 @@ def test_what_grows_is_told_by_collections_with_the_command_that_shows_who(tmp_p
     for mode, report in reports.items():
         check_course(report, marked[mode])
     check_leak(told(reports["leak"]), pid)
+    assert recorded.status == 0
+    replayed = told(gomem("replay", tmp_path / "leak.rec", "--format", "json").report())
+    assert replayed is not None  # the process is not there to be asked
+    assert "gomem profile" not in replayed["action"]
     assert told(reports["warm"]) is None
     assert told(reports["breathe"]) is None
     assert taken == [0, 0]  # what the action names does what it says

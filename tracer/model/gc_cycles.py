@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 MOST_CYCLES = 1000
-_LARGEST = 1 << 57  # bytes of address space
+LARGEST = 1 << 57  # bytes of address space
 _SETTLED = 15_000_000  # ns after gcMarkTermination was called, until the controller knows what was marked
 
 
@@ -46,7 +46,7 @@ class GcCycles:
         """Begin a cycle, with what the event of its start says of it and of the one before; 0: nothing."""
         if self._open is not None:
             self._cycles.append(self._open)
-        live, last_marked, last_goal = (size if size < _LARGEST else 0 for size in (live, last_marked, last_goal))
+        live, last_marked, last_goal = (size if size < LARGEST else 0 for size in (live, last_marked, last_goal))
         if self._cycles and self._cycles[-1].ended is not None:
             last = self._cycles[-1]
             last.heap_after, last.goal = last_marked or last.heap_after, last_goal or last.goal

@@ -52,11 +52,18 @@ def test_what_is_kept_is_bounded_and_of_the_last_hours() -> None:
     heap = LiveHeap()
     for number in range(20_000):
         heap.note(number * HOUR // 500, chance.randrange(1, 1 << 30))
-        assert len(heap._points) <= MOST
+        assert len(heap._times) == len(heap._live) <= MOST
     course = heap.course()
     assert course is not None
     assert 0.9 * LONGEST / 1e9 <= course.seconds <= LONGEST / 1e9
     assert min(third.cycles for third in course.thirds) > 20
+
+
+def test_what_no_heap_can_be_is_not_taken() -> None:
+    heap = looked(*range(1, 7), 1 << 57, 1 << 63, (1 << 64) - 1, *range(7, 13))
+    course = heap.course()
+    assert course is not None
+    assert [third.highest for third in course.thirds] == [5, 7, 12]
 
 
 def test_a_clock_that_stands_or_goes_back_adds_nothing() -> None:
