@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from tests.support.serving import serving
 MB = 1 << 20
 # gc 12 @1.040s 1%: 0.02+0.6+0.01 ms clock, 0.04+0.1/0.5/0+0.02 ms cpu, 30->31->16 MB, ...: what it marked is the last.
 MARKED = re.compile(r"(?m)^gc \d+ @.* \d+->\d+->(\d+) MB")
-MODES = {"leak": ("-rate", 12), "warm": ("-rate", 25, "-for", "2s"), "breathe": ("-rate", 40, "-for", "1s")}
+REST = 9.0  # seconds, in which what has warmed up for two is at rest for most of the time
+MODES = {"leak": ("-rate", 20), "warm": ("-rate", 25, "-for", "2s"), "breathe": ("-rate", 40, "-for", "1s")}
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,11 @@ def grows(mode: str, directory: Path) -> Iterator[Grows]:
     command = [str(path), "-mode", mode, *map(str, MODES[mode])]
     with trace.open("w") as log:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "GODEBUG": "gctrace=1"}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "GODEBUG": "gctrace=1", "GOGC": "30"},
         )
     assert process.stdout is not None
     try:
@@ -109,13 +115,14 @@ def test_what_grows_is_told_by_looks_alone_while_it_is_followed(tmp_path: Path) 
             found: dict[str, Any] = json.loads(served.get(f"/targets/{targets[mode].pid}/report.json"))
             return found
 
+        begun = time.monotonic()
         for mode, target in targets.items():
             served.until(lambda pid=target.pid: served.followed(pid), mode)  # type: ignore[misc]
         served.until(lambda: told(report("leak")) is not None, "the growth being told")
         reports = {mode: report(mode) for mode in MODES}
         marked = {mode: target.marked() for mode, target in targets.items()}
         check_leak(told(reports["leak"]), targets["leak"].pid)
-        served.until(lambda: (report("warm")["heap"]["live_course"] or {"seconds": 0})["seconds"] > 7, "its rest")
+        time.sleep(max(begun + REST - time.monotonic(), 0.0))
         assert told(report("warm")) is None
         assert told(report("breathe")) is None
     check_course(reports["leak"], marked["leak"])

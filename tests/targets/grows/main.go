@@ -18,7 +18,7 @@ var (
 	base    = flag.Int("base", 16, "MB")
 	rate    = flag.Int("rate", 12, "MB a second")
 	span    = flag.Duration("for", 2*time.Second, "of warm and breathe")
-	garbage = flag.Int("garbage", 200, "MB a second")
+	garbage = flag.Int("garbage", 80, "MB a second")
 	kept    [][]byte
 	sink    []byte
 )

@@ -472,7 +472,9 @@ def test_every_rule_that_is_written_is_listed() -> None:
     [
         ((40, 60, 60), 1),  # it has stopped
         ((40, 60, 66), 1),  # it slows down
-        ((40, 60, 80), 10),  # it breathes, by as much as it rises
+        ((40, 60, 80), 20),  # it breathes, by as much as it rises
+        ((40, 42, 80), 1),  # a step
+        ((40, 78, 80), 1),
         ((40, 46, 52), 1),  # of no weight
         ((1000, 1040, 1080), 1),  # of no weight for a heap of that size
         ((80, 60, 40), 1),
@@ -482,6 +484,18 @@ def test_every_rule_that_is_written_is_listed() -> None:
 def test_a_live_heap_that_does_not_grow_on_is_not_told_of(medians: tuple[int, ...], noise: int) -> None:
     report = grown(3600.0, *(size * MB for size in medians), noise=noise * MB)(grown_and_scavenged())
     assert "live-heap-grows" not in ids(report)
+
+
+@pytest.mark.parametrize("middle", [(40, 40, 80), (40, 60, 80), (40, 70, 79)])
+def test_a_step_that_came_in_the_second_third_is_no_growth(middle: tuple[int, int, int]) -> None:
+    thirds = [LiveThird(5, *(size * MB for size in third)) for third in ((39, 40, 41), middle, (79, 80, 81))]
+    assert "live-heap-grows" not in ids(heap(grown_and_scavenged(), live_course=LiveCourse(3600.0, thirds)))
+
+
+def test_growth_is_told_though_collections_find_some_garbage_alive() -> None:
+    """What is allocated while a collection marks counts as marked: some of it is garbage."""
+    report = grown(3600.0, *(size * MB for size in (40, 60, 80)), noise=12 * MB)(grown_and_scavenged())
+    assert "live-heap-grows" in ids(report)
 
 
 def test_what_grows_names_the_command_where_the_process_can_be_asked() -> None:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from gomem.tracer.report import Finding, Report
+from gomem.tracer.report import Finding, LiveCourse, Report
 from gomem.tracer.report.findings.base import NOTEWORTHY, mib, profile_command
 
 GROWN_SHARE: Final = 0.10  # of what was alive at first: less is what any load that changes does
-GOES_ON: Final = 0.5  # of what came between the first two thirds must come again: a cache that fills slows down
+# What of the growth must come between the first two thirds and between the last two: less is a step, or slows down. And
+# what between the highest of the second third and the median of the last: as there is in a line, a plateau has nothing.
+FIRST_PART, SECOND_PART, GOES_ON = 0.2, 1 / 3, 0.1
 LASTING: Final = 600.0  # seconds; in less, a program may still be warming up
 
 
 def live_heap_grows(report: Report) -> Finding | None:
-    """Say that each third of the time had more alive in all its collections than the one before."""
+    """Say that the last third of the time had more alive than the first in all collections, and that it goes on."""
     course = report.heap.live_course if report.heap else None
     if course is None:
         return None
     first, middle, last = course.thirds
-    if first.highest >= middle.lowest or middle.highest >= last.lowest:
-        return None  # it breathes, or stands still
     grown = last.median - first.median
-    if grown < max(NOTEWORTHY, GROWN_SHARE * first.median):
-        return None
-    if last.median - middle.median < GOES_ON * (middle.median - first.median):
+    if grown < max(NOTEWORTHY, GROWN_SHARE * first.median) or not _lasts(course):
         return None
     cycles = sum(third.cycles for third in course.thirds)
     return Finding(
@@ -31,8 +29,8 @@ def live_heap_grows(report: Report) -> Finding | None:
         severity="warning" if course.seconds >= LASTING else "info",
         title=f"The live heap grows: from {mib(first.median)} to {mib(last.median)} within {_time(course.seconds)}",
         explanation=f"These are medians of {cycles} collections, in the first third of that time and in the last. What "
-        "a collection finds alive is no garbage, whatever GOGC is. All of each third found more than all of the third "
-        "before, and the growth has not slowed down: a leak, a cache without a bound"
+        "a collection finds alive does not hang on GOGC. All of the last third found more than all of the first, and "
+        "the growth goes on: a leak, a cache without a bound"
         + (", or a program that warms up." if course.seconds < LASTING else "."),
         evidence={
             "grown": grown,
@@ -43,6 +41,18 @@ def live_heap_grows(report: Report) -> Finding | None:
             "live_in_last_third": last.median,
         },
         action=_action(report),
+    )
+
+
+def _lasts(course: LiveCourse) -> bool:
+    """Tell whether it grows all the time, by more than collections differ: it neither breathes nor has come to rest."""
+    first, middle, last = course.thirds
+    grown = last.median - first.median
+    return (
+        first.highest < last.lowest
+        and middle.median - first.median >= FIRST_PART * grown
+        and last.median - middle.median >= SECOND_PART * grown
+        and last.median - middle.highest >= GOES_ON * grown
     )
 
 
