@@ -25,10 +25,18 @@ from gomem.tracer.snapshot.inspection import Inspector
 
 GoroutineFormat = Literal["table", "json", "pprof"]
 _MOST_LOOKS = 200
+# The first character tells click to leave the lines as they are.
+_EXAMPLES = """\b
+Examples:
+  gomem goroutines PID                 by the go statement that created them
+  gomem goroutines PID --by reason     by what they wait for
+  gomem goroutines PID -d 30s          what grows, and what only grows: leak suspects
+  gomem goroutines PID --format pprof -o goroutines.pb.gz
+"""
 _NAP = 0.1  # seconds, after which it is seen that somebody wants us to end
 
 
-@click.command(cls=WhomCommand)
+@click.command(cls=WhomCommand, epilog=_EXAMPLES)
 @whom_options
 @click.option(
     "--by",
@@ -73,17 +81,11 @@ def goroutines(
     whom: Whom, by: By | None, duration: float | None, looks: int, sort: Sort | None, top: int, form: GoroutineFormat,
     output: str | None,
 ) -> None:  # fmt: skip
-    r"""Show a process's goroutines by who created them: how many, their stacks, what they wait for and for how long.
+    """Show a process's goroutines by who created them: how many, their stacks, what they wait for and for how long.
 
     They are read from the process's memory: it need not serve /debug/pprof, nor have symbols, and it is never stopped
     or written to. How long one waits is what the program's own traces would say: since the collection before the first
     that saw it wait.
-
-    \b
-    gomem goroutines PID                  by the go statement that created them
-    gomem goroutines PID --by reason      by what they wait for
-    gomem goroutines PID -d 30s           which groups grow, and which do nothing else: leak suspects
-    gomem goroutines PID --format pprof -o goroutines.pb.gz
     """
     check_output(output)
     if form == "pprof":

@@ -111,3 +111,11 @@ def test_the_help_of_serve_shows_its_examples_one_a_line() -> None:
     assert "gomem serve --pid 4711" in lines
     assert "gomem serve --exclude-uid 0 --compat go-collector" in lines
     assert not [line for line in lines if "\\b" in line or "\b" in line]
+
+
+def test_examples_stand_in_lines_of_their_own() -> None:
+    page = run("goroutines", "--help").output
+    lines = [line.strip() for line in page.splitlines()]
+    assert "gomem goroutines PID --by reason     by what they wait for" in lines
+    assert "\b" not in page
+    assert "\\b" not in page
