@@ -76,13 +76,18 @@ def _watched(seen: Allocations) -> str:
         if seen.coverage is not None and seen.coverage < 1:
             said = f"{percent(seen.coverage, 1)} of them were counted"
         return said
-    share = "" if seen.coverage is None else f", {100 * seen.coverage:.2g}% of all objects"
+    share = "" if seen.coverage is None else f", {_small(seen.coverage)} of all objects"
     price = "" if seen.hit_seconds is None else f"; counting one costs {1e9 * seen.hit_seconds:.0f} ns here"
     return (
         f"{number(seen.objects)} counted in {plural(seen.bursts, 'burst')} of {seconds(seen.watched_seconds)} together"
         f"{share}, within a budget of {100 * seen.budget:g}%{price}. The runtime itself counts objects and bytes by "
         "size class; figures of types and call sites are estimates from the bursts, with 95 % confidence intervals"
     )
+
+
+def _small(share: float) -> str:
+    """Return a share that may be tiny, in per cent, with two digits."""
+    return f"{100 * share:.2g}%" if share < 0.0995 else percent(share)
 
 
 def _class_bytes(row: AllocationClass) -> int:
