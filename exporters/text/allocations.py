@@ -87,7 +87,7 @@ def _watched(seen: Allocations) -> str:
 
 def _small(share: float) -> str:
     """Return a share that may be tiny, in per cent, with two digits."""
-    return f"{100 * share:.2g}%" if share < 0.0995 else percent(share)
+    return f"{100 * share:.2g}%" if share < 0.0995 else percent(share, 1)
 
 
 def _class_bytes(row: AllocationClass) -> int:

@@ -25,6 +25,18 @@ def test_the_runtimes_counts_come_with_what_was_seen_and_what_an_estimate_is_wor
     assert "0.17% of all objects" in " ".join(lines)
 
 
+def test_a_share_of_all_objects_is_told_in_plain_figures() -> None:
+    assert "100% of all objects" in " ".join(page(coverage=1.0).split())
+    assert "0.0041% of all objects" in " ".join(page(coverage=0.000041).split())
+
+
+def test_a_call_site_is_a_function_with_its_line_or_an_address() -> None:
+    told = page()
+    assert "main.(*server).open server.go:214" in told
+    assert "? (code at 0x7f1200001234)" in told
+    assert "4 seen whose call stack found no room" in " ".join(told.split())
+
+
 def test_a_type_without_a_name_says_why() -> None:
     told = page()
     assert "no type (strings" in told
