@@ -38,10 +38,18 @@ class BurstSchedule:
     hit rarely all the time. Each pause is longer by a random part, so that bursts do not keep time with the target.
     """
 
-    def __init__(self, share: float, random: Random, switch_seconds: float = cost.SWITCH, *, on: bool = False) -> None:
+    def __init__(
+        self,
+        share: float,
+        random: Random,
+        switch_seconds: float = cost.SWITCH,
+        *,
+        saved_for: float = _SAVED_FOR,
+        on: bool = False,
+    ) -> None:
         """`share` of the target's time; `switch_seconds`: what putting the probes on or off costs the target.
 
-        `on`: a first burst begins at once.
+        `saved_for`: a burst may cost the share of so many seconds. `on`: a first one begins at once.
         """
         if not share > 0:
             raise ValueError(f"a budget of {share} leaves nothing to watch with")
@@ -49,7 +57,8 @@ class BurstSchedule:
         self.on = on or share >= ALWAYS
         self._switch_seconds = switch_seconds
         self._random = random
-        self._balance = self._most = share * _SAVED_FOR
+        self._saved_for = saved_for
+        self._balance = self._most = share * saved_for
         self._last: tuple[float, float] | None = None
         self._spent = 0.0
         self._began: float | None = None  # this pause
@@ -80,7 +89,7 @@ class BurstSchedule:
         passed = clock - before[0]
         worked = max(passed, used - before[1], 0.0)
         if not self.on and passed > 0:  # while they are on, threads that wait for the kernel may look idle
-            self._most = self.share * _SAVED_FOR * worked / passed
+            self._most = self.share * self._saved_for * worked / passed
         self._balance = min(self._balance + self.share * worked, self._most)
 
     def _is_due(self, clock: float) -> bool:

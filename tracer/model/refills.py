@@ -88,18 +88,20 @@ class Bursts:
         for number, count in of_class.items():
             self._classes[number] = _plus(self._classes[number], (1, count, count**2))
 
-    def error(self, one: RefillSum) -> float:
-        """Return the standard error of the share that a stack has of its size class; 1 where one burst alone saw that.
+    def error(self, one: RefillSum, coverage: float) -> float:
+        """Return the standard error of the share that a stack has of its size class.
 
-        A ratio estimator over clusters: its variance is that of the residuals n - p m.
+        `coverage`: how much of that was seen. A ratio estimator over clusters: its variance is that of the residuals
+        n - p m, times what was not seen. Of that nothing is known where one burst alone saw the class.
         """
         bursts, whole, squares = self._classes[one.span_class >> 1]
+        unseen = min(max(1 - coverage, 0.0), 1.0)
         if bursts < 2:
-            return 1.0
+            return unseen
         count, squared, crossed = self._sites[one.stack, one.span_class]
         share = count / whole
         residuals = max(squared - 2 * share * crossed + share**2 * squares, 0.0)
-        return float(np.sqrt(residuals * bursts / (bursts - 1))) / whole
+        return float(np.sqrt(unseen * residuals * bursts / (bursts - 1))) / whole
 
 
 def _plus(some: Sequence[int], more: Sequence[int]) -> list[int]:
@@ -226,7 +228,7 @@ def _small(
     count = float(sum(one.samples for one in some))
     values, errors = _shares(weights, squares, count, None if total is None else max(float(total), count))
     errors = np.hypot(errors, _of_runs(some, squares, widened) * float(values.sum() / max(weights.sum(), 1.0)))
-    errors = np.minimum(_at_least(errors, some, bursts, values), values.sum())
+    errors = np.minimum(_at_least(errors, some, bursts, values, weights), values.sum())
     for one, objects, error in zip(some, _whole(values), _whole_each(errors), strict=True):
         yield Site(one.stack, size, objects, min(objects * size, _LARGEST), error, min(error * size, _LARGEST))
 
@@ -267,8 +269,8 @@ def _large(some: list[RefillSum], runtime: Allocated | None, page: int, bursts: 
     pages_of = None if runtime is None else max(runtime.large_bytes / page, float(pages.sum()))
     counts, count_errors = _shares(samples, samples, count, objects_of)
     held_by, held_errors = _shares(pages, squares, count, pages_of)
-    count_errors = _at_least(count_errors, some, bursts, counts)
-    held_errors = _at_least(held_errors, some, bursts, held_by)
+    count_errors = _at_least(count_errors, some, bursts, counts, samples)
+    held_errors = _at_least(held_errors, some, bursts, held_by, pages)
     rows = zip(
         some, _whole(counts), _whole(held_by), _whole_each(count_errors), _whole_each(held_errors * page), strict=True
     )
@@ -307,11 +309,13 @@ def _of_runs(some: Sequence[RefillSum], squares: Floats, widened: Mapping[int, f
     return found
 
 
-def _at_least(errors: Floats, some: Sequence[RefillSum], bursts: Bursts | None, values: Floats) -> Floats:
-    """Return the errors, those of the bursts where these are greater: of shares of the sum of `values`."""
+def _at_least(errors: Floats, some: Sequence[RefillSum], bursts: Bursts | None, values: Floats, seen: Floats) -> Floats:
+    """Return the errors, those of the bursts where these are greater: of shares of `values`, of which some was seen."""
     if bursts is None:
         return errors
-    return np.maximum(errors, float(values.sum()) * np.array([bursts.error(one) for one in some]))
+    whole = float(values.sum())
+    coverage = float(seen.sum()) / max(whole, 1.0)
+    return np.maximum(errors, whole * np.array([bursts.error(one, coverage) for one in some]))
 
 
 def _whole(values: Floats) -> list[int]:

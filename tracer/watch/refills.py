@@ -35,6 +35,7 @@ from gomem.tracer.watch.span_probes import layout_for_probes
 from gomem.tracer.watch.trace import Stop, Tick
 
 _TICK = 0.05  # seconds between looks whether it is over
+_SAVED_FOR = 2.0  # seconds whose budget a busy moment may take, so that the probes stay on in most programs
 _MOST_LISTED = 8  # sizes
 _READ_EVERY = 1.0  # seconds between readings of the runtime's counts: what a process that ends leaves untold
 _BIAS = (
@@ -116,7 +117,7 @@ class RefillWatch:
         try:
             self._probes.find_price()
             self._runtime = AllocatedReader(inspector)
-            schedule = BurstSchedule(budget, Random(), on=True)
+            schedule = BurstSchedule(budget, Random(), saved_for=_SAVED_FOR, on=True)
             self._burster = Burster(self._probes.held_by(keeper), self, schedule, pid, lambda: None, self._take)
         except BaseException:
             self._probes.close()

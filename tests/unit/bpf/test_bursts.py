@@ -86,6 +86,14 @@ def test_a_first_burst_may_begin_at_once() -> None:
     assert 0.5 * 300 * 0.01 < cost < 300 * 0.01 + 0.07
 
 
+def test_a_busy_moment_takes_what_was_saved() -> None:
+    def first_burst(saved_for: float) -> float:
+        _, windows = drive(BurstSchedule(0.01, Random(2), saved_for=saved_for, on=True), 30, 1_000_000)
+        return windows[0][1] - windows[0][0]
+
+    assert first_burst(5.0) == pytest.approx(10 * first_burst(0.5), rel=0.2)
+
+
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="leaves nothing"):
         BurstSchedule(0.0, Random(1))
