@@ -12,6 +12,7 @@ import numpy as np
 
 from gomem.tracer.errors import BackendUnavailable, TargetGone
 from gomem.tracer.events.record import EVENT, EventKind
+from gomem.tracer.machine.rights import newer_kernel
 
 SOURCE = Path(__file__).parent / "programs" / "programs.c"
 SYSCALLS = {
@@ -72,6 +73,17 @@ def target_ids(pid: int) -> TargetIds:
             innermost = int(line.split()[-1])
     device = os.major(target.st_dev) << 20 | os.minor(target.st_dev)  # dev_t as the kernel keeps it
     return TargetIds(innermost, device, target.st_ino, foreign=target.st_ino != own.st_ino)
+
+
+def ensure_pidfds() -> None:
+    """Raise BackendUnavailable where the kernel has no pidfds: by them the sources know that a process has ended."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        raise BackendUnavailable(
+            f"there are no pidfds here, by which the end of a process is known: {error.strerror}",
+            f"{newer_kernel((5, 3))}; or allow pidfd_open in gomem's seccomp profile",
+        ) from error
 
 
 def common_constants(ring_bytes: int, wake_every: int) -> dict[str, int]:

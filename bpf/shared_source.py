@@ -17,7 +17,7 @@ from gomem.bpf.compat_watch import SUSPECTED_FOR
 from gomem.bpf.governor import DEFAULT_BUDGET, SHARE_FOR_USED, GovernedUprobes, govern_used
 from gomem.bpf.probes import uprobes
 from gomem.bpf.probes.uprobes import Backend
-from gomem.bpf.program import Counter, target_ids
+from gomem.bpf.program import Counter, ensure_pidfds, target_ids
 from gomem.bpf.shared_program import ADDRESSED, MANY, Capacity, SharedProgram, TargetPrograms
 from gomem.bpf.shared_target import SharedTarget
 from gomem.bpf.target_probes import TargetProbes, wait_until_off
@@ -81,6 +81,7 @@ class SharedSource:
             raise
 
     def _start(self) -> None:
+        ensure_pidfds()
         made_for = self._made_for
         if made_for.capacity.targets > 1:
             _allow_descriptors()

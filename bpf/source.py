@@ -12,7 +12,7 @@ import numpy as np
 
 from gomem.bpf.governor import GovernedUprobes
 from gomem.bpf.probes.uprobes import Backend
-from gomem.bpf.program import target_ids
+from gomem.bpf.program import ensure_pidfds, target_ids
 from gomem.bpf.residency_roles import Residency
 from gomem.bpf.shared_program import ONE
 from gomem.bpf.shared_source import SharedSource
@@ -76,6 +76,7 @@ class BpfSource:
 
     def start(self) -> None:
         """Compile, load and attach. Raises BackendUnavailable, NotPermitted or TargetGone."""
+        ensure_pidfds()
         try:
             os.close(os.pidfd_open(self.pid))  # before the programs are compiled for nobody
         except ProcessLookupError as error:

@@ -16,7 +16,7 @@ from gomem.bpf.probes import uprobes
 from gomem.bpf.probes.call_tracepoints import CallTracepoints
 from gomem.bpf.probes.uprobe_program import Attached
 from gomem.bpf.probes.uprobes import close_all
-from gomem.bpf.program import TargetIds, target_ids
+from gomem.bpf.program import TargetIds, ensure_pidfds, target_ids
 from gomem.bpf.residency_roles import Residency
 from gomem.bpf.shared_program import ONE, SharedProgram
 from gomem.bpf.tracepoints import Tracepoints
@@ -59,6 +59,7 @@ def _checks(pid: int) -> Iterator[Check]:
     yield Check("bcc", True, f"version {getattr(bcc, '__version__', 'unknown')}")
     program: SharedProgram | None = None
     try:
+        ensure_pidfds()
         program = SharedProgram(_RING_BYTES, 1024, replace(ONE, spans=True))
         yield Check(PROGRAMS, True, "those of trace compile without kernel headers, and the kernel takes them")
         yield tried(TRACEPOINTS, lambda: _attach_tracepoints(program))

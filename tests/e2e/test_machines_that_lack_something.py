@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,14 @@ WITHOUT_TRACEFS = "for at in /sys/kernel/debug /sys/kernel/tracing; do test ! -d
 HIDDEN = "mount -t proc -o hidepid=2 proc /proc"
 SUBSET = "mount -t proc -o subset=pid proc /proc"
 WITHOUT_PROC = "umount -l /proc"
+# As before Linux 5.3.
+WITHOUT_PIDFDS = """
+import errno, os, pyseccomp, sys
+made = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+made.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "pidfd_open")
+made.load()
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
@@ -103,3 +112,15 @@ def test_a_process_that_proc_hides_is_not_there_and_the_reason_is_told(pid: int)
 def test_processes_are_followed_also_there(what: str, pid: int) -> None:
     with serving("--pid", pid, "--interval", "0.5", under=lacking(what)) as served:
         served.until(lambda: served.followed(pid), "it is followed")
+
+
+def test_a_kernel_without_pidfds_is_told_in_a_sentence_and_states_are_seen(pid: int) -> None:
+    under = (sys.executable, "-c", WITHOUT_PIDFDS)
+    said = gomem("trace", "--pid", pid, "--duration", "0.3", "--backend", "bpf", under=under).refusal(1)
+    assert "no pidfds" in said
+    assert "pidfd_open" in said
+    assert len(said.splitlines()) == 2
+    report = gomem("trace", "--pid", pid, "--duration", "0.3", "--format", "json", under=under).report()
+    assert report["backend"] == "procfs"
+    checks = json.loads(gomem("doctor", "--format", "json", under=under).stdout)["checks"]
+    assert [check["ok"] for check in checks if check["name"] == "BPF programs"] == [False]

@@ -9,15 +9,17 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.kernels.recorder import FILE
+from tests.kernels.features import DOCTOR
+from tests.kernels.recorder import FILE, Tried, note
 from tests.support.cache import cache_dir
 
 _CGROUPS = Path("/sys/fs/cgroup")
 DISK = Path("/dev/vda")  # for swap
-DOCTOR, TESTS, RELEASE = "doctor.json", "tests.jsonl", "release"  # what is written into the results
+ANSWERS, TESTS, RELEASE = "doctor.json", "tests.jsonl", "release"  # what is written into the results
 
 
 def main(results: Path, tests: Sequence[str]) -> int:
@@ -27,13 +29,16 @@ def main(results: Path, tests: Sequence[str]) -> int:
     for path in (cache_dir() / "builds", Path("/usr/bin/cat")):
         _onto_tmpfs(path)
     gomem = Path(sys.executable).parent / "gomem"
-    with (results / DOCTOR).open("wb") as file:
-        subprocess.run([gomem, "doctor", "--format", "json"], stdout=file, check=False)
+    began = time.monotonic()
+    with (results / ANSWERS).open("wb") as file:
+        status = subprocess.run([gomem, "doctor", "--format", "json"], stdout=file, check=False).returncode
+    ended = Tried(DOCTOR, "failed" if status else "passed", f"exit code {status}", round(time.monotonic() - began, 1))
+    note(results / TESTS, ended)
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.kernels.recorder",
-        "--timeout", "600", *tests,
+        "--timeout", "1500", *tests,
     ]  # fmt: skip
-    environment = {**os.environ, FILE: str(results / TESTS), "GOMEM_CI": "0"}
+    environment = {**os.environ, FILE: str(results / TESTS), "GOMEM_CI": "0", "GOMEM_TEST_PATIENCE": "5"}
     with (results / "pytest.log").open("wb") as file:
         return subprocess.run(command, env=environment, stdout=file, stderr=file, check=False).returncode
 

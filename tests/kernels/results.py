@@ -9,21 +9,12 @@ from pathlib import Path
 
 from tests.kernels.debian import KERNELS
 from tests.kernels.features import FEATURES, Feature
-from tests.kernels.guest import DOCTOR, RELEASE, TESTS
+from tests.kernels.guest import ANSWERS, RELEASE, TESTS
+from tests.kernels.recorder import Tried
 
 KEPT = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "support.md"
 WORKS, FALLS_BACK, NOT, FAILS, UNTRIED = "works", "falls back to", "not", "**fails**", "not tried"
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """How one test ended: passed, skipped or failed, and why if it did not pass."""
-
-    test: str
-    outcome: str
-    reason: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +30,7 @@ class Results:
 def read(kernel: str, directory: Path) -> Results:
     """Return what the guest has written; what it has not is missing."""
     lines = _text(directory / TESTS).splitlines()
-    checks = json.loads(_text(directory / DOCTOR) or '{"checks": []}')["checks"]
+    checks = json.loads(_text(directory / ANSWERS) or '{"checks": []}')["checks"]
     return Results(
         kernel,
         _text(directory / RELEASE).strip(),

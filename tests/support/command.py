@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from gomem.exporters.json.schema import validate
+from tests.support.processes import PATIENCE
 from tests.support.rules import broken_rules
 
 GOMEM = Path(sys.executable).parent / "gomem"
-LIMIT = 120.0  # seconds that no run needs
+LIMIT = 120.0 * PATIENCE  # seconds that no run needs
 
 
 @dataclass(frozen=True, slots=True)

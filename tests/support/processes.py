@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+# How many times as long as usual tests wait for what should come: in machines that are interpreted all takes longer.
+PATIENCE = float(os.environ.get("GOMEM_TEST_PATIENCE", "1"))
+
 
 @contextmanager
 def running(*command: object) -> Iterator[subprocess.Popen[bytes]]:
@@ -26,10 +29,10 @@ def running(*command: object) -> Iterator[subprocess.Popen[bytes]]:
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Poll `condition`; raise TimeoutError if it does not come true: the limit is for what never will."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not happen within {seconds} s")
+            raise TimeoutError(f"{what} did not happen within {seconds * PATIENCE} s")
         time.sleep(0.02)
 
 
