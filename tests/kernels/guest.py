@@ -6,7 +6,6 @@ python -m tests.kernels.guest RESULTS TEST...
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.kernels.features import DOCTOR
+from tests.kernels.local_builds import copied
 from tests.kernels.recorder import FILE, Tried, note
-from tests.support.cache import cache_dir
 
 _CGROUPS = Path("/sys/fs/cgroup")
 DISK = Path("/dev/vda")  # for swap
@@ -26,8 +25,8 @@ def main(results: Path, tests: Sequence[str]) -> int:
     """Do all of it; return the status of pytest."""
     (results / RELEASE).write_text(f"{os.uname().release} {os.uname().version}\n")
     (_CGROUPS / "cgroup.subtree_control").write_text("+memory +pids")
-    for path in (cache_dir() / "builds", Path("/usr/bin/cat")):
-        _onto_tmpfs(path)
+    cat = "/usr/bin/cat"  # upon which gomem doctor tries its probes
+    subprocess.run(["mount", "--bind", copied(Path(cat)), cat], check=True)
     gomem = Path(sys.executable).parent / "gomem"
     began = time.monotonic()
     with (results / ANSWERS).open("wb") as file:
@@ -36,22 +35,12 @@ def main(results: Path, tests: Sequence[str]) -> int:
     note(results / TESTS, ended)
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.kernels.recorder",
+        "-p", "tests.kernels.local_builds",
         "--timeout", "1500", *tests,
     ]  # fmt: skip
     environment = {**os.environ, FILE: str(results / TESTS), "GOMEM_CI": "0", "GOMEM_TEST_PATIENCE": "5"}
     with (results / "pytest.log").open("wb") as file:
         return subprocess.run(command, env=environment, stdout=file, stderr=file, check=False).returncode
-
-
-def _onto_tmpfs(path: Path) -> None:
-    """Have a copy in place of a file or a directory: gomem puts no probe on what another machine serves."""
-    copy = Path("/run/copies") / path.name
-    copy.parent.mkdir(exist_ok=True)
-    if path.is_dir():
-        shutil.copytree(path, copy, symlinks=True)
-    else:
-        shutil.copy(path, copy)
-    subprocess.run(["mount", "--bind", str(copy), str(path)], check=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tests.kernels.debian import KERNELS
@@ -44,12 +44,24 @@ def _text(path: Path) -> str:
 
 
 def keep(results: Results) -> None:
-    """Write them to where they are committed. Seconds are left out: they differ with each run."""
-    kept = asdict(results)
-    for test in kept["tests"]:
+    """Write them to where they are committed, beside those of other tests on the same release of the kernel.
+
+    Seconds are left out: they differ with each run.
+    """
+    earlier = next((one for one in kept() if (one.kernel, one.release) == (results.kernel, results.release)), None)
+    whole = results if earlier is None else merged(earlier, results)
+    raw = asdict(whole)
+    for test in raw["tests"]:
         del test["seconds"]
     KEPT.mkdir(exist_ok=True)
-    (KEPT / f"{results.kernel}.json").write_text(json.dumps(kept, indent=2) + "\n")
+    (KEPT / f"{results.kernel}.json").write_text(json.dumps(raw, indent=2) + "\n")
+
+
+def merged(earlier: Results, later: Results) -> Results:
+    """Return the later ones, and the earlier ones of tests that were not run again."""
+    again = {test.test for test in later.tests}
+    rest = [test for test in earlier.tests if test.test not in again]
+    return replace(later, tests=[*rest, *later.tests], checks=later.checks or earlier.checks)
 
 
 def kept() -> list[Results]:
