@@ -52,7 +52,7 @@ test-unit: venv  ## Run the tests that need no process
 
 test-kernels: test-tools  ## Try gomem on Debian's other kernels, and write docs/support.md (KERNELS="5.10 6.1" for some of them)
 	@bash deploy/setup.sh packages $(KERNEL_TOOLS)
-	$(PYTHON) -m tests.kernels $(KERNELS)
+	$(PYTHON) -m tests.kernels $(KERNEL_OPTIONS) $(KERNELS)
 
 lint: venv  ## Check code, scripts, workflows and issue forms; run mypy
 	$(VENV)/bin/ruff check .
