@@ -51,6 +51,8 @@ def keep(results: Results) -> None:
     earlier = next((one for one in kept() if (one.kernel, one.release) == (results.kernel, results.release)), None)
     whole = results if earlier is None else merged(earlier, results)
     raw = asdict(whole)
+    told = {feature.check for feature in FEATURES}
+    raw["checks"] = {name: detail for name, detail in whole.checks.items() if name in told}
     for test in raw["tests"]:
         del test["seconds"]
     KEPT.mkdir(exist_ok=True)
@@ -104,6 +106,7 @@ def page(all_results: Sequence[Results]) -> str:
         "- **works**: all its tests have passed, in the best way that gomem knows.",
         "- **falls back**: they have passed, in another way, which is named below the table.",
         "- **not**: the kernel has not what it takes; why is below the table.",
+        "- **not tried**: its tests have not been run there yet, which says nothing of how it does.",
         "",
     ]
     lines += _table([["", *(one.kernel for one in all_results)], *_rows(all_results)])
@@ -130,7 +133,7 @@ def _notes(all_results: Sequence[Results]) -> list[str]:
         kernels: dict[tuple[str, str], list[str]] = {}
         for one in all_results:
             state, why = outcome(feature, one)
-            if state != WORKS:
+            if state not in (WORKS, UNTRIED):
                 kernels.setdefault((state, why), []).append(one.kernel)
         for (state, why), names in kernels.items():
             notes.append(f"- {feature.name} on {', '.join(names)}: {state}{' ' if state == FALLS_BACK else ': '}{why}")
