@@ -1,6 +1,6 @@
 """Try gomem on other kernels, and write docs/support.md.
 
-    python -m tests.kernels [--always] [--only WORD] [KERNEL...]
+    python -m tests.kernels [--always] [--only WORD]... [KERNEL...]
 
 With --always only what is tried on each change is, and nothing is written. The logs of each machine are in
 build/kernels/KERNEL.
@@ -35,15 +35,18 @@ def main() -> int:
     """Return 1 if a test has failed or could not be run."""
     parser = argparse.ArgumentParser(prog="python -m tests.kernels", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help=", ".join(kernel.name for kernel in KERNELS))
-    parser.add_argument("--only", metavar="WORD", default="", help="the features with this word in their names")
+    parser.add_argument("--only", metavar="WORD", action="append", help="the features with this word in their names")
     parser.add_argument("--always", action="store_true", help="only what is tried on each change; writes nothing")
     asked = parser.parse_args()
     known = {kernel.name: kernel for kernel in KERNELS}
     unknown = sorted(set(asked.kernels) - set(known))
     if unknown:
         parser.error(f"no such kernel: {', '.join(unknown)}")
+    words = asked.only or [""]
     wanted = [feature for feature in FEATURES if feature.always or not asked.always]
-    features = [feature for feature in wanted if asked.only in feature.name or feature.tests == (DOCTOR,)]
+    features = [
+        feature for feature in wanted if any(word in feature.name for word in words) or feature.tests == (DOCTOR,)
+    ]
     status = 0
     for kernel in [known[name] for name in asked.kernels] or KERNELS:
         try:
