@@ -36,6 +36,12 @@ def test_the_cost_of_counting_allocations_is_a_ratio_and_estimates_are_held_agai
     assert re.search(rf"^work per CPU second, counted / not counted: {RATIO}$", said, re.MULTILINE)
     assert re.search(r"^bytes by size class: \d+ classes, off by \d", said, re.MULTILINE)
     assert re.search(r"^bytes by type: off by \d", said, re.MULTILINE)
+    assert re.search(
+        r"^bytes by call site: off by \d.*; \d+ of the first 10 are in their right place", said, re.MULTILINE
+    )
+    assert re.search(
+        r"^call sites beside its own profile of all objects .*: \d+ of the first 10 are", said, re.MULTILINE
+    )
 
 
 @pytest.mark.bpf

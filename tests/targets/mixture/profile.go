@@ -4,18 +4,17 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"runtime/pprof"
-	"time"
+	"syscall"
 )
 
-// For so long as MIXTURE_SECONDS says; then the heap profile is in the file MIXTURE_PROFILE.
+// When it is told to end (SIGTERM), its heap profile is in the file MIXTURE_PROFILE.
 func init() {
-	lasts, err := time.ParseDuration(os.Getenv("MIXTURE_SECONDS") + "s")
-	if err != nil {
-		panic(err)
-	}
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
 	go func() {
-		time.Sleep(lasts)
+		<-told
 		file, err := os.Create(os.Getenv("MIXTURE_PROFILE"))
 		if err != nil {
 			panic(err)
