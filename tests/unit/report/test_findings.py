@@ -343,6 +343,17 @@ def test_what_uses_the_limit_is_named(live: int, stacks: int, named: str) -> Non
     assert found.evidence["not_garbage"] == 95 * MB
 
 
+@pytest.mark.parametrize(("mark_share", "stacks", "named"), [
+    (0.9, 110 * MB, "110 MiB is goroutine stacks"), (0.4, 110 * MB, "130 MiB is the live heap"),
+    (0.9, 90 * MB, "130 MiB is the live heap"),
+])  # fmt: skip
+def test_stacks_that_pass_the_limit_are_named_though_what_is_allocated_while_marking_counts_as_alive(
+    mark_share: float, stacks: int, named: str
+) -> None:
+    report = near_limit(worked(mark_share), live=130 * MB, stacks=stacks)(grown_and_scavenged())
+    assert named in finding(report, "near-gomemlimit").title
+
+
 GONE = Limit("ended-early", "its memory", "as of the last look", "", "note")
 REPLACED = Limit("chapter-end", "this program's memory at its end", "as of the last look", "")
 

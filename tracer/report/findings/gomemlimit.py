@@ -32,12 +32,12 @@ def near_gomemlimit(report: Report) -> Finding | None:
     use, work = heap.limit_use, heap.collector
     firm = use.live + use.stacks + use.metadata + use.profile_buckets
     severity: Severity = "warning"
-    cheap = _is_cheap(work, _cpu_share_now(report))
-    if _thrashes(work, stat(report, "NumGC")) or (firm >= limit and not cheap):
+    cheap, thrashes = _is_cheap(work, _cpu_share_now(report)), _thrashes(work, stat(report, "NumGC"))
+    if thrashes or (firm >= limit and not cheap):
         severity = "critical"
     elif cheap and firm < limit:
         severity = "info"
-    part = max(_PARTS, key=lambda name: int(getattr(use, name)))
+    part = _part_to_blame(use, limit, thrashes=thrashes)
     return Finding(
         id="near-gomemlimit",
         severity=severity,
@@ -52,6 +52,17 @@ def near_gomemlimit(report: Report) -> Finding | None:
         else _action(report, use, part, firm),
         actionable=severity != "info",
     )
+
+
+def _part_to_blame(use: LimitUse, limit: int, *, thrashes: bool) -> str:
+    """Return the largest part; while the collector runs all the time, one that passes the limit without the heap.
+
+    What is allocated while it marks counts as alive (work.bytesMarked in runtime/mgc.go), and may be more than what is.
+    """
+    sizes = {name: int(getattr(use, name)) for name in _PARTS}
+    alone = {name: size for name, size in sizes.items() if name not in ("live", "holes") and size >= limit}
+    among = alone if thrashes and alone else sizes
+    return max(among, key=among.__getitem__)
 
 
 def _thrashes(work: CollectorWork | None, cycles: int | None) -> bool:
@@ -102,6 +113,11 @@ def _is_cheap(work: CollectorWork | None, cpu_share: float | None) -> bool:
 
 
 def _state(use: LimitUse, firm: int, limit: int, severity: Severity) -> str:
+    if firm - use.live >= limit:
+        return (
+            f"{mib(firm - use.live)} of it is no heap, and that alone passes the limit: no collection can bring it "
+            "below, and yet each allocation asks for one."
+        )
     if firm >= limit:
         return (
             f"{mib(firm)} of it is no garbage, and that alone passes the limit: no collection can bring it below, and "
