@@ -54,6 +54,10 @@ FEATURES = (
         "tracefs", "single system calls",
     ),
     Feature(
+        "32-bit system calls (int 0x80)",
+        (f"{_LIVE}/bpf/test_compat_calls.py::test_32_bit_calls_of_a_64_bit_program_are_what_they_are",),
+    ),
+    Feature(
         "launching a command",
         (f"{_E2E}/test_start_up.py::test_each_reservation_at_start_is_there_and_has_a_function_of_the_runtime[1.27.3]",),
     ),

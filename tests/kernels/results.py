@@ -14,7 +14,7 @@ from tests.kernels.recorder import Tried
 
 KEPT = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "support.md"
-WORKS, FALLS_BACK, NOT, FAILS, UNTRIED = "works", "falls back to", "not", "**fails**", "not tried"
+WORKS, FALLS_BACK, NOT, FAILS, UNTRIED = "works", "falls back", "not", "**fails**", "not tried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,8 @@ def page(all_results: Sequence[Results]) -> str:
 
 
 def _rows(all_results: Sequence[Results]) -> list[list[str]]:
-    short = {FALLS_BACK: "falls back"}
     return [
-        [feature.name, *(short.get(state, state) for state, _ in (outcome(feature, one) for one in all_results))]
-        for feature in FEATURES
+        [feature.name, *(state for state, _ in (outcome(feature, one) for one in all_results))] for feature in FEATURES
     ]
 
 
@@ -136,7 +134,7 @@ def _notes(all_results: Sequence[Results]) -> list[str]:
             if state not in (WORKS, UNTRIED):
                 kernels.setdefault((state, why), []).append(one.kernel)
         for (state, why), names in kernels.items():
-            notes.append(f"- {feature.name} on {', '.join(names)}: {state}{' ' if state == FALLS_BACK else ': '}{why}")
+            notes.append(f"- {feature.name} on {', '.join(names)}: {state}: {why}")
     return notes
 
 
