@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,6 +12,7 @@ from gomem.tracer.process.target import Target
 from gomem.tracer.report.profile import Profile, error_label
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.refills import RefillRequest, Watcher, watch_refills
+from tests.support.commands import Commands
 from tests.support.processes import running
 
 _LIMIT = 60.0  # seconds that no watch needs
@@ -35,53 +35,38 @@ class Own:
         return Own(self.total - before.total, self.mallocs - before.mallocs, sites)
 
 
-class Commands:
-    """Tells a target what to do."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-        self.pid = process.pid
-
-    def _say(self, command: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(command.encode())
-        self.process.stdin.flush()
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().decode().strip()
+class Refills(Commands):
+    """Tells tests/targets/refills what to do."""
 
     def allocate(self) -> None:
         """Let it allocate from all sites."""
-        self._say("a")
-        assert self._line() == "done"
+        self.do("a")
 
     def take_turns(self) -> None:
         """Let it allocate two kinds of objects in turns."""
-        self._say("t")
-        assert self._line() == "done"
+        self.do("t")
 
     def execute_anew(self) -> Own:
         """Let it execute itself, and return the counts that it begins with."""
-        self._say("x")
+        self.say("x")
         return self.own()
 
     def own(self) -> Own:
         """Return its own counts."""
-        self._say("s")
-        total, mallocs, tiny = map(int, self._line().split())
+        self.say("s")
+        total, mallocs, tiny = map(int, self.line().split())
         sites = {}
-        while line := self._line():
+        while line := self.line():
             name, objects, size = line.split()
             sites[name] = int(objects), int(size)
         return Own(total, mallocs - tiny, sites)
 
 
 @contextmanager
-def commanded(binary: Path) -> Iterator[Commands]:
+def commanded(binary: Path) -> Iterator[Refills]:
     """Run a build of tests/targets/refills that has come to rest."""
     with running(binary) as process:
-        commands = Commands(process)
+        commands = Refills(process)
         commands.own()  # what is made once only is there
         commands.own()
         yield commands

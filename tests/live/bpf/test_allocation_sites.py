@@ -16,6 +16,7 @@ from gomem.tracer.report import Allocations
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.allocations import AllocationWatch
 from tests.support.builds import Mode, build
+from tests.support.commands import Commands
 from tests.support.processes import running
 
 pytestmark = pytest.mark.bpf
@@ -29,39 +30,25 @@ NOT_COMPARED = {"main.tell", "main.siteOf", "main.tiny"}
 PACKAGES = ("main.", "strings.", "strconv.", "reflect.")
 
 
-class Commands:
+class Counted(Commands):
     """Tells a target what to do; `begin` begins to count."""
 
     def __init__(self, process: subprocess.Popen[bytes], begin: Callable[[], None]) -> None:
-        self.process = process
+        super().__init__(process)
         self.begin = begin
-
-    def _say(self, command: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(command.encode())
-        self.process.stdin.flush()
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().decode().strip()
-
-    def do(self, command: str) -> None:
-        """Let it allocate, and wait until it has."""
-        self._say(command)
-        assert self._line() == "done"
 
     def profile(self) -> Counts:
         """Return the objects and bytes of each call site by its own heap profile: file:line, and function."""
-        self._say("p")
+        self.say("p")
         found = {}
-        while line := self._line():
+        while line := self.line():
             objects, size, place, name = line.split(" ", 3)
             found[place, name] = int(objects), int(size)
         return found
 
 
 @contextmanager
-def counting(target: str, release: str, mode: Mode = "exe") -> Iterator[tuple[Commands, AllocationWatch]]:
+def counting(target: str, release: str, mode: Mode = "exe") -> Iterator[tuple[Counted, AllocationWatch]]:
     """Run a target of tests/targets, with what will count all of its allocations."""
     guardian = Guardian()
     with (
@@ -72,7 +59,7 @@ def counting(target: str, release: str, mode: Mode = "exe") -> Iterator[tuple[Co
         inspector.prove_layout()
         watch = AllocationWatch(inspector.program, process.pid, 1.0, guardian)
         try:
-            yield Commands(process, lambda: watch.begin(inspector, from_start=False)), watch
+            yield Counted(process, lambda: watch.begin(inspector, from_start=False)), watch
         finally:
             watch.close()
             guardian.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from gomem.tracer.report import Allocations
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.allocations import AllocationWatch
 from tests.support.builds import Mode, build
+from tests.support.commands import Commands
 from tests.support.processes import running
 
 pytestmark = pytest.mark.bpf
@@ -37,48 +37,35 @@ class Own:
         return Own(self.tiny - before.tiny, objects, self.total - before.total)
 
 
-class Commands:
+class Allocs(Commands):
     """Tells tests/targets/allocs what to do."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-
-    def _say(self, command: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(command.encode())
-        self.process.stdin.flush()
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().decode().strip()
 
     def allocate(self) -> None:
         """Let it allocate, and wait until it has."""
-        self._say("a")
-        assert self._line() == "done"
+        self.do("a")
 
     def own(self) -> Own:
         """Return its own statistics."""
-        self._say("s")
-        tiny, *objects, total = map(int, self._line().split())
+        self.say("s")
+        tiny, *objects, total = map(int, self.line().split())
         return Own(tiny, [objects[-1], *objects[:-1]], total)
 
     def types(self) -> dict[str, tuple[int, int]]:
         """Return the objects and bytes that one `allocate` makes of each type, by name."""
-        self._say("n")
+        self.say("n")
         found = {}
-        while line := self._line():
+        while line := self.line():
             objects, size, name = line.split(" ", 2)
             found[name] = int(objects), int(size)
         return found
 
 
 @contextmanager
-def counting(release: str, mode: Mode = "exe") -> Iterator[tuple[Commands, AllocationWatch]]:
+def counting(release: str, mode: Mode = "exe") -> Iterator[tuple[Allocs, AllocationWatch]]:
     """Run the target, with what counts all of its allocations from the block's beginning on."""
     guardian = Guardian()
     with running(build("allocs", release, stripped=True, mode=mode)) as process:
-        commands = Commands(process)
+        commands = Allocs(process)
         commands.allocate()  # what is made once only is there
         commands.own()
         commands.own()
