@@ -6,10 +6,6 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 TESTS ?= tests
 
-# A test that fails is tried once more, and the summary names it (R): a fault of it or of gomem, to be looked into. What
-# tests leave behind is told at their end, and is not tried again.
-ONCE_MORE := --reruns 1 --rerun-except "left behind" -raR
-
 ISSUE_FORMS := $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 
 # util-linux has setpriv, which tests use to drop permissions; gcc links Go programs with cgo; chromium shows pages.
@@ -41,11 +37,14 @@ protobuf: venv  ## Write what is generated from exporters/pprof/profile.proto an
 demo: venv  ## Trace a Go program that grows, frees and scavenges
 	@bash deploy/demo.sh $(PYTHON)
 
+# What fails is tried once more when all else is done, by a process of its own. Not if it left something behind.
 test: test-tools lint docs  ## Run all checks and tests: unit, live, end to end (TESTS=... for some of them)
-	@failed=; \
-	$(PYTHON) -m pytest $(ONCE_MORE) --durations=15 -n auto --dist worksteal -m "not alone" $(TESTS) || [ $$? = 5 ] || failed=1; \
-	$(PYTHON) -m pytest $(ONCE_MORE) --durations=15 -m alone $(TESTS) || [ $$? = 5 ] || failed=1; \
-	[ -z "$$failed" ]
+	@again=; failed=; \
+	run() { $(PYTHON) -m pytest --durations=15 "$$@" $(TESTS) || case $$? in 1) again=1 ;; 5) ;; *) failed=1 ;; esac; }; \
+	run --cache-clear -n auto --dist worksteal -m "not alone"; \
+	run -m alone; \
+	[ -z "$$failed" ]; \
+	[ -z "$$again" ] || $(PYTHON) -m pytest --last-failed --maxfail 5 $(TESTS)
 
 test-unit: venv  ## Run the tests that need no process
 	$(PYTHON) -m pytest -n auto tests/unit

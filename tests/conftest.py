@@ -22,6 +22,7 @@ from tests.support.requirements import absent, in_ci, no_bpf
 from tests.support.toolchains import RELEASES
 
 _MOMENT = 30.0  # seconds
+_LEFT_BEHIND = "left behind"
 # Where tests look at processes of their own only, and wait for nothing that others could hold up. The rest is marked
 # `alone`: it counts what the machine does, follows all of its processes, or needs the target and gomem in step.
 _IN_COMPANY = (
@@ -74,16 +75,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the tables that tests have filled in, and why tests were tried once more."""
+    """Print the tables that tests have filled in."""
     for line in summary.lines():
         terminalreporter.write_line(line)
-    for report in terminalreporter.stats.get("rerun", []):
-        terminalreporter.write_sep("_", f"tried once more: {report.nodeid}")
-        terminalreporter.write_line(report.longreprtext)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand the tables of a worker of pytest-xdist to whoever prints them."""
+    """Hand over the tables of a worker of pytest-xdist; end with another status if something was left behind."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    errors = reporter.stats.get("error", []) if reporter else []
+    if any(_LEFT_BEHIND in report.longreprtext for report in errors):
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR  # `make test` tries nothing again
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["tables"] = summary.tables()
@@ -113,7 +115,7 @@ def _nothing_left_behind() -> Iterator[None]:
     yield
     gc.collect()
     left = _still_there(lambda: leaks.traces().left_since(before))
-    assert not left, "the tests left behind:\n  " + "\n  ".join(left)
+    assert not left, f"the tests {_LEFT_BEHIND}:\n  " + "\n  ".join(left)
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +126,7 @@ def _no_process_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     before = leaks.marked_processes()
     yield
     left = _still_there(lambda: leaks.new(leaks.marked_processes(), before))
-    assert not left, f"the test left behind: {', '.join(left)}"
+    assert not left, f"the test {_LEFT_BEHIND}: {', '.join(left)}"
 
 
 def _still_there(find: Callable[[], list[str]]) -> list[str]:
