@@ -1,4 +1,4 @@
-"""The JSON Schemas of gomem.report/1 and gomem.goroutines/1, made from their types, and a check against them.
+"""The JSON Schemas of gomem.report/1, gomem.goroutines/1 and gomem.pod/1, made of their types, and a check of them.
 
 The files beside this module are for those who read reports; after a change of the types
 `python -m gomem.exporters.json.schema` writes them anew. The check is for tests: jsonschema is no runtime dependency.
@@ -18,9 +18,11 @@ from msgspec.json import schema_components
 
 from gomem.tracer.report import SCHEMA, JsonObject, MemStats, Report
 from gomem.tracer.report import goroutines as of_goroutines
+from gomem.tracer.report import pod as of_pod
 from gomem.tracer.report.goroutines import GoroutineReport
+from gomem.tracer.report.pod import PodReport
 
-SCHEMA_FILE, GOROUTINES_FILE = "report.schema.json", "goroutines.schema.json"
+SCHEMA_FILE, GOROUTINES_FILE, POD_FILE = "report.schema.json", "goroutines.schema.json", "pod.schema.json"
 _NO_VALUE = re.compile(r'(?<!")\bNone\b')  # "None" is the name of a region state
 _DESCRIPTION = (
     "{what} Sizes are bytes, durations seconds, times RFC 3339. null: could not be had (limits says why)."
@@ -37,6 +39,11 @@ def goroutines_schema() -> JsonObject:
     """Return that of what `gomem goroutines` prints."""
     what = "The goroutines of a process by what they have in common."
     return _schema(of_goroutines.SCHEMA, GoroutineReport, "gomem goroutines", what)
+
+
+def pod_schema() -> JsonObject:
+    """Return that of what `gomem pod` prints."""
+    return _schema(of_pod.SCHEMA, PodReport, "gomem pod", "The bill of a memory cgroup.")
 
 
 def _schema(name: str, kind: type, title: str, what: str, *more: type) -> JsonObject:
@@ -97,3 +104,4 @@ def _write(file: str, schema: JsonObject) -> None:
 if __name__ == "__main__":
     _write(SCHEMA_FILE, report_schema())
     _write(GOROUTINES_FILE, goroutines_schema())
+    _write(POD_FILE, pod_schema())

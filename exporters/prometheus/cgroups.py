@@ -42,6 +42,13 @@ def _events(cgroup: CgroupView) -> Iterator[Sample]:
             yield (event,), count
 
 
+def _waited(cgroup: CgroupView) -> Iterator[Sample]:
+    pressure = cgroup.memory.pressure if cgroup.memory else None
+    if pressure is not None:
+        yield ("some",), pressure.some.total
+        yield ("full",), pressure.full.total
+
+
 METRICS: tuple[CgroupMetric, ...] = (
     _figure(
         "gomem_cgroup_memory_bytes",
@@ -87,6 +94,15 @@ METRICS: tuple[CgroupMetric, ...] = (
         "a high rate of max means that processes wait for the kernel to free pages.",
         ("event",),
         _events,
+    ),
+    Metric(
+        "gomem_cgroup_memory_pressure_seconds_total",
+        MetricType.COUNTER,
+        "seconds",
+        "Time in which at least one task of the cgroup waited for memory (some), and in which all did (full), by "
+        "memory.pressure of cgroup v2; at a rate of 0.1 of full the limit costs a tenth of the work.",
+        ("tasks",),
+        _waited,
     ),
     of_view(
         "gomem_cgroup_oom_kills_total",

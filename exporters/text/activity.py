@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -9,7 +11,7 @@ from rich.text import Text
 from gomem.exporters.text.page import PageStyle, flowing, lines, section, words
 from gomem.exporters.text.table import Column, table
 from gomem.exporters.units import clean, number, plural, seconds, size
-from gomem.tracer.report import EventCount, Limit, Report, Transition
+from gomem.tracer.report import EventCount, Finding, Limit, Report, Transition
 
 SYSCALLS = ("mmap", "munmap", "mremap", "mprotect", "madvise", "process_madvise", "brk")
 _QUIET_ROLES = {"gc_start", "gc_done", "mallocgc", "span_alloc", "span_free"}  # told elsewhere
@@ -134,10 +136,15 @@ def event_log(report: Report, look: PageStyle) -> RenderableType | None:
 
 def findings(report: Report, look: PageStyle) -> RenderableType | None:
     """Show what the figures mean: what is harmless, and what is not."""
-    if not report.findings:
+    return said_of(report.findings)
+
+
+def said_of(findings: Sequence[Finding]) -> RenderableType:
+    """Show findings, of whatever they are."""
+    if not findings:
         return section("Findings: nothing to report")
     blocks: list[RenderableType] = []
-    for finding in report.findings:
+    for finding in findings:
         label = {"info": "info", "warning": "warn", "critical": "CRIT"}.get(finding.severity, finding.severity)
         said = [words((finding.title, "heading")), words(finding.explanation)]
         if finding.action:
@@ -156,8 +163,13 @@ def _hanging(label: Text, text: Text) -> Table:
 
 def limits(report: Report, look: PageStyle) -> RenderableType | None:
     """Show what could not be seen, why, and what would fix it; then what is only good to know."""
-    gaps = [limit for limit in report.limits if limit.kind == "gap"]
-    notes = [limit for limit in report.limits if limit.kind == "note"]
+    return unseen(report.limits)
+
+
+def unseen(limits: Sequence[Limit]) -> RenderableType | None:
+    """Show limits, of whatever they are."""
+    gaps = [limit for limit in limits if limit.kind == "gap"]
+    notes = [limit for limit in limits if limit.kind == "note"]
     parts = [section(title, *map(_limit, some)) for title, some in (("Not seen", gaps), ("Notes", notes)) if some]
     return Group(*parts) if parts else None
 

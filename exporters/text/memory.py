@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import RenderableType
 from rich.text import Text
 
+from gomem.exporters.text.bill import headline
 from gomem.exporters.text.page import PageStyle, flowing, section, words
 from gomem.exporters.text.table import Column, table
 from gomem.exporters.units import number, percent, plural, size
@@ -284,8 +285,9 @@ def cgroup(report: Report, look: PageStyle) -> RenderableType | None:
     if group is None:
         return None
     current, most = group.memory_current, group.memory_max
+    bill = words(headline(report.cgroup_bills[0])) if report.cgroup_bills else None
     if most is None:
-        return section(words(("Cgroup", "heading"), f"  {size(current)} used, no limit  ", (group.path, "dim")))
+        return section(words(("Cgroup", "heading"), f"  {size(current)} used, no limit  ", (group.path, "dim")), bill)
     details = [f"{size(current)} of {size(most)} used ({percent(current, most)})"]
     if group.memory_high:
         details.append(f"memory.high {size(group.memory_high)}")
@@ -294,4 +296,4 @@ def cgroup(report: Report, look: PageStyle) -> RenderableType | None:
     line = words(", ".join(details) + "  ", (group.path, "dim"))
     used = current or 0
     style = "critical" if used > 0.95 * most else "warning" if used > 0.9 * most else "green"
-    return section(words(("Cgroup  ", "heading")) + look.bar(used, most, style) + Text("  ") + line)
+    return section(words(("Cgroup  ", "heading")) + look.bar(used, most, style) + Text("  ") + line, bill)

@@ -24,6 +24,7 @@ DOCTOR = "gomem doctor"  # it is run in any case, and what it needs works if it 
 _INSIDE, _LIVE, _E2E = "tests/kernels/inside", "tests/live", "tests/e2e"
 _PAGES = f"{_LIVE}/kernel/test_residency.py::test_the_pages_that_were_touched_are_those_that_are_resident"
 _HUGE = f"{_LIVE}/kernel/test_residency.py::test_a_huge_page_counts_whole_and_the_huge_zero_page_not_at_all"
+_PODS = f"{_E2E}/test_pods.py"
 _NAMES = f"{_INSIDE}/memory.py::test_the_names_that_go_gives_its_mappings_are_what_gomem_takes_them_for"
 
 FEATURES = (
@@ -104,6 +105,17 @@ FEATURES = (
         (
             f"{_LIVE}/kernel/test_view.py::test_the_limit_of_the_parent_cgroup_is_seen_and_the_container_named",
             f"{_LIVE}/ending/test_how_it_ended.py::test_the_victim_of_the_oom_killer_and_one_that_was_killed_beside_it",
+        ),
+    ),
+    Feature(
+        "cgroup v2: what is charged, and what of it can be reclaimed",
+        (
+            f"{_PODS}::test_page_cache_that_the_program_read_is_said_to_be_read",
+            f"{_PODS}::test_a_heap_is_no_page_cache_and_nothing_of_it_can_be_taken_back",
+            f"{_PODS}::test_files_in_memory_are_the_cgroups_and_in_no_rss_until_they_are_mapped",
+            f"{_PODS}::test_full_pipes_are_memory_of_the_kernel",
+            f"{_PODS}::test_a_pod_is_the_whole_pod_with_its_containers_in_it",
+            f"{_PODS}::test_in_a_cgroup_namespace_the_bill_is_that_of_its_root",
         ),
     ),
     Feature("huge pages (THP)", (f"{_HUGE}[pagemap]",)),

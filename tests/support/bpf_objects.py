@@ -1,4 +1,7 @@
-"""The BPF programs, maps and links of the whole machine, as the kernel numbers them (bpf(2): BPF_*_GET_NEXT_ID)."""
+"""The BPF programs, maps and links of the whole machine, as the kernel numbers them (bpf(2): BPF_*_GET_NEXT_ID).
+
+Run as a script with the number of entries and their size, it makes a map, holds it open twice, and stands still.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ import ctypes
 import errno
 import os
 import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _NEXT_ID = {"prog_id": 11, "map_id": 12, "link_id": 31}
@@ -46,3 +53,32 @@ def _ids(command: int) -> list[int]:
                 return found
             raise OSError(number, os.strerror(number))
         found.append(struct.unpack_from("<I", attributes, 4)[0])
+
+
+@contextmanager
+def map_holder(entries: int, value: int) -> Iterator[int]:
+    """Run a process that holds an array map open twice; gives its pid. Needs CAP_BPF."""
+    with subprocess.Popen(
+        [sys.executable, __file__, str(entries), str(value)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"made\n"
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def _make_array(entries: int, value: int) -> int:
+    attributes = ctypes.create_string_buffer(struct.pack("<IIIII", 2, 4, value, entries, 0), 72)  # BPF_MAP_TYPE_ARRAY
+    fd: int = _libc.syscall(_SYSCALL[os.uname().machine], 0, attributes, len(attributes))
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "BPF_MAP_CREATE")
+    return fd
+
+
+if __name__ == "__main__":
+    os.dup(_make_array(int(sys.argv[1]), int(sys.argv[2])))
+    sys.stdout.write("made\n")
+    sys.stdout.flush()
+    sys.stdin.read()

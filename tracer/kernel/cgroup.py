@@ -13,16 +13,15 @@ from typing import Literal
 from msgspec.structs import replace
 
 from gomem.tracer.errors import GomemError
-from gomem.tracer.proc.beneath import open_mount_point, open_within
+from gomem.tracer.kernel.cgroup_directory import Directory
 from gomem.tracer.proc.mounts import MOUNTINFO_BYTES, Mount, parse_mountinfo
-from gomem.tracer.proc.small_files import decimal, printable, read_bounded
+from gomem.tracer.proc.small_files import printable
 from gomem.tracer.process.target import Target
 from gomem.tracer.report import Cgroup
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 # v1 has no word for "no limit": it is the highest multiple of the page size below 2**63.
 _V1_UNLIMITED = (2**63 - 1) // _PAGE * _PAGE
-_FILE_BYTES = 1 << 20
 _MAX_DEPTH = 64
 
 
@@ -169,84 +168,6 @@ def upwards(relative: str) -> Iterator[str]:
         if not relative:
             return
         relative = relative.rpartition("/")[0]
-
-
-class Directory:
-    """A cgroup's directory, opened once and known to lie on the cgroup file system, as all that is opened in it.
-
-    The target's own mounts are its to change: a path through them could lead to any file system by now.
-    """
-
-    def __init__(self, opened: int) -> None:
-        """Take its descriptor over, which is closed with this."""
-        self._fd = opened
-
-    @classmethod
-    def of_mount(cls, point: str, part: str, device: int) -> Directory:
-        """Open the cgroup `part` ("" or "/a/b") of the hierarchy that is mounted at `point`.
-
-        Raises OSError where there is no such directory on that device.
-        """
-        root = open_mount_point(point, device)
-        try:
-            return cls(open_within(root, f".{part}", os.O_RDONLY | os.O_DIRECTORY))
-        finally:
-            os.close(root)
-
-    def __enter__(self) -> Directory:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of it."""
-        os.close(self._fd)
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """What no other cgroup has, also not one of the same path after this was removed: (device, inode)."""
-        found = os.fstat(self._fd)
-        return found.st_dev, found.st_ino
-
-    def up(self, levels: int) -> Directory:
-        """Open the ancestor that is so many levels up; raises OSError when it is gone."""
-        return Directory(open_within(self._fd, "../" * levels or ".", os.O_RDONLY | os.O_DIRECTORY))
-
-    @property
-    def removed(self) -> bool:
-        """Whether the cgroup has been removed since; its files are gone then, and this directory is still open."""
-        try:
-            os.close(open_within(self._fd, "cgroup.procs", os.O_PATH))
-        except OSError:
-            return True
-        return False
-
-    def numbers(self, name: str) -> dict[str, int]:
-        """Return a file of "key number" lines."""
-        pairs = (line.partition(" ") for line in self.text(name).split("\n"))
-        return {word: number for word, _, value in pairs if (number := decimal(value)) is not None}
-
-    def text(self, name: str) -> str:
-        """Return the file's text, "" where this cgroup has none (as the root) or it may not be read."""
-        try:
-            fd = open_within(self._fd, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return ""
-        try:
-            return printable(read_bounded(fd, _FILE_BYTES)[0])
-        except OSError:
-            return ""
-        finally:
-            os.close(fd)
-
-    def number(self, name: str) -> int | None:
-        """Return the file's number; None for "max" and for no file."""
-        return decimal(self.text(name).strip())
-
-    def keyed(self, name: str, key: str) -> int | None:
-        """Return the number behind `key` in a file of "key number" lines."""
-        return self.numbers(name).get(key)
 
 
 def _read_v2(files: Directory, path: str) -> Cgroup:

@@ -11,25 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gomem.tracer.kernel.cgroup import Directory, Membership, below, memory_membership, places, upwards, v1_limit
+from gomem.tracer.kernel.cgroup import Membership, below, memory_membership, places, upwards, v1_limit
+from gomem.tracer.kernel.cgroup_bill import STAT_WORDS, parse_pressure, unreclaimable, working_set
+from gomem.tracer.kernel.cgroup_directory import Directory
 from gomem.tracer.proc.cgroup_paths import container_id, pod_uid
 from gomem.tracer.proc.mounts import Mount
 from gomem.tracer.proc.small_files import printable
 from gomem.tracer.process.target import Target
+from gomem.tracer.report import MemoryPressure
 
-# v2's words -> those of v1, which sums the cgroup with its descendants under total_*.
-_KINDS = {
-    "anon": "total_rss",
-    "active_file": "total_active_file",
-    "inactive_file": "total_inactive_file",
-    "shmem": "total_shmem",
-    "slab_reclaimable": None,
-    "slab_unreclaimable": None,
-    "kernel_stack": None,
-    "pagetables": None,
-    "sock": None,
-}
-_RECLAIMABLE = ("active_file", "inactive_file", "slab_reclaimable")
+# Of memory.stat, what is asked for again and again.
+_KINDS = (
+    "anon", "active_file", "inactive_file", "shmem", "slab_reclaimable", "slab_unreclaimable", "kernel_stack",
+    "pagetables", "sock",
+)  # fmt: skip
 _EVENTS = ("high", "max", "oom")
 
 
@@ -41,7 +36,7 @@ class CgroupMemory:
     `working_set` is what the kubelet reckons: `current` without inactive file pages. `unreclaimable` is what the kernel
     can take from nobody but the swap: `current` without file pages and reclaimable slabs.
     `kinds` are of memory.stat, `events` of memory.events: how often usage passed `high`, met `max`, and could not be
-    brought below it (`oom`).
+    brought below it (`oom`). `pressure` is None in v1, too.
     """
 
     current: int | None
@@ -49,21 +44,17 @@ class CgroupMemory:
     high: int | None
     kinds: Mapping[str, int] = field(default_factory=dict)
     events: Mapping[str, int] = field(default_factory=dict)
+    pressure: MemoryPressure | None = None
 
     @property
     def working_set(self) -> int | None:
         """See the class."""
-        return self._without("inactive_file")
+        return working_set(self.current, self.kinds)
 
     @property
     def unreclaimable(self) -> int | None:
         """See the class."""
-        return self._without(*_RECLAIMABLE)
-
-    def _without(self, *kinds: str) -> int | None:
-        if self.current is None or kinds[0] not in self.kinds:
-            return None
-        return max(self.current - sum(self.kinds.get(kind, 0) for kind in kinds), 0)
+        return unreclaimable(self.current, self.kinds)
 
 
 class OpenCgroup:
@@ -118,6 +109,7 @@ class OpenCgroup:
             high=files.number("memory.high"),
             kinds={kind: stat[kind] for kind in _KINDS if kind in stat},
             events={event: events[event] for event in _EVENTS if event in events},
+            pressure=parse_pressure(files.text("memory.pressure")),
         )
 
     def _memory_v1(self) -> CgroupMemory:
@@ -128,7 +120,7 @@ class OpenCgroup:
             current=files.number("memory.usage_in_bytes"),
             max=min((limit for limit in map(v1_limit, limits) if limit is not None), default=None),
             high=None,
-            kinds={kind: stat[old] for kind, old in _KINDS.items() if old is not None and old in stat},
+            kinds={kind: stat[old] for kind in _KINDS if (old := STAT_WORDS[kind]) is not None and old in stat},
             events={} if failures is None else {"max": failures},
         )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from gomem.tracer.errors import GomemError, TargetGone
 from gomem.tracer.kernel.address_limits import read_address_limits
 from gomem.tracer.kernel.cgroup import MemoryCgroup, read_memory_cgroup
+from gomem.tracer.kernel.cgroup_bill import bills_of, parse_io
 from gomem.tracer.kernel.file_pages import MOST_MAPPINGS, FilePages, find_shmem_devices, read_file_pages
 from gomem.tracer.kernel.maps import Mappings, MappingsRead, read_mappings
 from gomem.tracer.kernel.pagemap import read_residency
@@ -18,7 +19,7 @@ from gomem.tracer.kernel.smaps import Rollup, read_rollup
 from gomem.tracer.machine.rights import Right, remedy, remedy_for
 from gomem.tracer.proc.small_files import Status
 from gomem.tracer.process.target import Target
-from gomem.tracer.report import AddressLimits, Limit
+from gomem.tracer.report import AddressLimits, CgroupBill, FileIo, Limit
 from gomem.tracer.report import Resident as ResidentReport
 
 _FILE_PAGES = "what of the pages of files the kernel can drop"
@@ -48,6 +49,8 @@ class KernelView:
     file_pages: FilePages | None = None
     shmem_devices: tuple[int, ...] = ()  # of files that are shared memory; looked for only if there is any
     address_limits: AddressLimits | None = None
+    cgroup_bills: tuple[CgroupBill, ...] = ()  # of its cgroup, and of its ancestors with a limit
+    file_io: FileIo | None = None
 
     def resident(self) -> ResidentReport:
         """Return the `resident` part of the report: the total by OS page, the rest as smaps_rollup splits it."""
@@ -93,7 +96,7 @@ def read_kernel_view(
             break
     assert best is not None
     target.check_alive()
-    return best
+    return replace(best, cgroup_bills=tuple(_read_bills(target)), file_io=_read_file_io(target))
 
 
 def _disagreement(view: KernelView) -> int:
@@ -183,6 +186,24 @@ def _read_cgroup(target: Target) -> tuple[MemoryCgroup | None, list[Limit]]:
         "run gomem in the host's cgroup namespace, or mount the host's /sys/fs/cgroup into its container",
     )
     return cgroup, [unmounted]
+
+
+def _read_bills(target: Target) -> list[CgroupBill]:
+    try:
+        return bills_of(target)
+    except TargetGone:
+        raise
+    except (GomemError, OSError):  # _read_cgroup has said why
+        return []
+
+
+def _read_file_io(target: Target) -> FileIo | None:
+    try:
+        return parse_io(target.read("io"))
+    except TargetGone:
+        raise
+    except (GomemError, OSError):  # another user's, or a kernel without TASK_IO_ACCOUNTING: it is evidence only
+        return None
 
 
 def _limit(kind: str, what: str, error: Exception) -> Limit:

@@ -30,6 +30,7 @@ from gomem.tracer.report.allocations import (
     AllocationType,
     Estimate,
 )
+from gomem.tracer.report.cgroup_bill import CgroupBill, FileIo, MemoryPressure, Stalled
 from gomem.tracer.report.events import (
     EventCount,
     GcCycleRow,
@@ -131,6 +132,7 @@ __all__ = [
     "Bytes",
     "Caches",
     "Cgroup",
+    "CgroupBill",
     "CollectorWork",
     "Consistency",
     "Count",
@@ -141,6 +143,7 @@ __all__ = [
     "EventLoss",
     "FailedCall",
     "FaultRow",
+    "FileIo",
     "Finding",
     "FixallocRow",
     "GcCycleRow",
@@ -160,6 +163,7 @@ __all__ = [
     "McacheRow",
     "McentralRow",
     "MemStats",
+    "MemoryPressure",
     "MetadataRow",
     "OomKill",
     "Overhead",
@@ -190,6 +194,7 @@ __all__ = [
     "SpanClassRow",
     "SpanEvents",
     "SpanState",
+    "Stalled",
     "StateDrift",
     "StateResidency",
     "ThreadStacks",

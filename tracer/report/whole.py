@@ -19,6 +19,7 @@ from gomem.tracer.report.address_space import (
     Virtual,
 )
 from gomem.tracer.report.allocations import Allocations
+from gomem.tracer.report.cgroup_bill import CgroupBill, FileIo
 from gomem.tracer.report.events import EventCount, GcCycleRow, LoggedEvent, SpanEvents, Transition
 from gomem.tracer.report.figures import Count, JsonObject, Seconds
 from gomem.tracer.report.finding import Finding
@@ -76,6 +77,11 @@ class Report(Struct, frozen=True, tag_field="schema", tag=SCHEMA):
     ] = None
     thread_stacks: ThreadStacks | None = None
     address_limits: AddressLimits | None = None
+    cgroup_bills: Annotated[
+        list[CgroupBill] | None,
+        Meta(description="of the process's memory cgroup, and of its ancestors with a limit, the nearest first"),
+    ] = None
+    file_io: Annotated[FileIo | None, Meta(description="of the process; null: it may not be read")] = None
     between_looks: Annotated[BetweenLooks | None, Meta(description="null: all is of taken_at")] = None
     ending: Annotated[ProcessEnding | None, Meta(description="null: it was not seen to end")] = None
     chapters: Annotated[

@@ -129,6 +129,8 @@ def _with_kernel(report: Report, look: Snapshot) -> Report:
         kinds=join.kind_rows(look.space, *kinds_of_pages(look.space, look.kernel)),
         thread_stacks=join.thread_stacks(look.space, look.kernel.mappings, look.kernel.status.threads),
         address_limits=look.kernel.address_limits,
+        cgroup_bills=list(look.kernel.cgroup_bills) or None,
+        file_io=look.kernel.file_io,
     )
 
 

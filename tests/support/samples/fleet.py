@@ -14,7 +14,7 @@ from gomem.exporters.prometheus import MetricOptions, Scrapes
 from gomem.tracer.discovery.workload import Workload
 from gomem.tracer.fleet.view import CgroupView, FleetView, Health, TargetState, TargetView
 from gomem.tracer.kernel.cgroup_memory import CgroupMemory
-from gomem.tracer.report import Drift, EventCount, Report, RuntimeStructure, Scheduler
+from gomem.tracer.report import Drift, EventCount, MemoryPressure, Report, RuntimeStructure, Scheduler, Stalled
 from tests.support.samples.reports import SAMPLES, grown_and_scavenged
 
 ALL = MetricOptions(size_classes=True, go_collector=True)
@@ -37,7 +37,8 @@ CGROUPS = (
     CgroupView(
         "/kubepods/pod1", POD,
         CgroupMemory(1 << 30, 2 << 30, 3 << 29, {"anon": 1 << 29, "active_file": 4096, "inactive_file": 8192,
-                                                 "shmem": 0, "sock": 4096}, {"high": 1, "max": 2, "oom": 3}),
+                                                 "shmem": 0, "sock": 4096}, {"high": 1, "max": 2, "oom": 3},
+                     MemoryPressure(Stalled(0.0, 0.0, 0.0, 12.5), Stalled(0.0, 0.0, 0.0, 2.25))),
         oom_kills=4,
     ),
     CgroupView('/system.slice/"odd"\\name\n.service', Workload(), CgroupMemory(1 << 20, None, None), 0),

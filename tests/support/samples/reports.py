@@ -14,6 +14,7 @@ from gomem.tracer.report import (
     Arena,
     Caches,
     Cgroup,
+    CgroupBill,
     CollectorWork,
     Consistency,
     CpuLimiter,
@@ -22,6 +23,7 @@ from gomem.tracer.report import (
     EventLoss,
     FailedCall,
     FaultRow,
+    FileIo,
     GcCycleRow,
     GcCycleSpans,
     Heap,
@@ -32,6 +34,7 @@ from gomem.tracer.report import (
     LoggedEvent,
     McacheRow,
     McentralRow,
+    MemoryPressure,
     OomKill,
     Overhead,
     PageFaults,
@@ -47,6 +50,7 @@ from gomem.tracer.report import (
     SpanClassRow,
     SpanEvents,
     SpanState,
+    Stalled,
     StateResidency,
     ThreadStacks,
     Transition,
@@ -433,6 +437,14 @@ def busy_and_inexact() -> Report:
         ),
         event_loss=EventLoss(1_204, 2, 14 * MB),
         process=replace(report.process, cgroup=Cgroup("/jobs/busy", 92 * MB, 96 * MB, 90 * MB, 2)),
+        cgroup_bills=[CgroupBill(
+            "/jobs/busy", 2, 92 * MB, 96 * MB, 96 * MB, 90 * MB, None, 96 * MB, "/jobs/busy", 71 * MB, 25 * MB, 22 * MB,
+            {"anon": 60 * MB, "file": 27 * MB, "file_mapped": 10 * MB, "active_file": 4 * MB, "inactive_file": 21 * MB,
+             "shmem": 2 * MB, "kernel": 5 * MB, "sock": 0},
+            {"high": 214, "max": 3, "oom": 2, "oom_kill": 2},
+            MemoryPressure(Stalled(0.5, 2.25, 0.75, 31.5), Stalled(0.0, 1.0, 0.25, 12.0)),
+        )],
+        file_io=FileIo(12 * MB, 3 * MB),
     ))  # fmt: skip
 
 

@@ -16,20 +16,24 @@ from gomem.tracer.report import (
     Accounting,
     AddressLimits,
     Cgroup,
+    CgroupBill,
     CollectorWork,
     Consistency,
     CpuLimiter,
     EventLoss,
+    FileIo,
     Finding,
     Limit,
     LimitUse,
     LiveCourse,
     LiveThird,
+    MemoryPressure,
     ProcessEnding,
     RebuiltRange,
     Report,
     RuntimeStructure,
     Scheduler,
+    Stalled,
     StateResidency,
     ThreadStacks,
     findings,
@@ -101,6 +105,22 @@ def ended(report: Report, count: int, size: int) -> Report:
     return replace(report, structure=RuntimeStructure([], None, None, None, scheduler, threads=4))
 
 
+def bill(current: int, *, limit: int | None = 500 * MB, full: float = 0.0, **parts: int) -> CgroupBill:
+    """What a cgroup is charged: `parts` of `current`, which fit."""
+    pressure = MemoryPressure(Stalled(0.0, 40.0, 0.0, 9.0), Stalled(0.0, full, 0.0, 9.0))
+    mapped = parts.setdefault("anon", 0) + parts.setdefault("file_mapped", 0)
+    kept = current - sum(parts.get(word, 0) for word in ("active_file", "inactive_file", "slab_reclaimable"))
+    return CgroupBill(
+        "/pod", 2, current, None, limit, None, None, limit, "/pod" if limit else None,
+        current - parts.setdefault("inactive_file", 0), current - kept, current - mapped, parts, {}, pressure,
+    )  # fmt: skip
+
+
+def charged(current: int = 200 * MB, **parts: Any) -> Change:
+    """The report of a process whose cgroup is charged for these parts."""
+    return lambda report: replace(report, cgroup_bills=[bill(current, **parts)], file_io=FileIo(0, 150 * MB))
+
+
 def ids(report: Report) -> dict[str, str]:
     return {finding.id: finding.severity for finding in find(report)}
 
@@ -156,6 +176,11 @@ CASES: list[tuple[str, str, Change]] = [
     ("file-pages", "info", lambda report: part(report, "resident", file_clean=80 * MB)),
     ("dirty-file-pages", "info", lambda report: part(report, "resident", file_dirty=80 * MB)),
     ("locked-file-pages", "warning", lambda report: part(report, "resident", file_locked=80 * MB)),
+    ("working-set-page-cache", "info", charged(active_file=150 * MB)),
+    ("cgroup-tmpfs", "warning", charged(shmem=150 * MB)),
+    ("cgroup-kernel-memory", "warning", charged(kernel=150 * MB)),
+    ("cgroup-other-processes", "info", charged(anon=190 * MB)),
+    ("memory-pressure", "warning", charged(full=11.0)),
     ("shared-memory", "warning", lambda report: part(report, "resident", shmem=80 * MB)),
     ("copied-file-pages", "warning", lambda report: kind(
         report, "runtime_other", kind="file", resident=80 * MB, anonymous=80 * MB)),
@@ -219,6 +244,47 @@ def test_every_finding_has_a_case() -> None:
 @pytest.mark.parametrize("sample", [launched, grown_and_scavenged, lazily_freed, kernel_only])
 def test_a_healthy_process_has_info_findings_only(sample: Callable[[], Report]) -> None:
     assert set(ids(sample()).values()) <= {"info"}
+
+
+def test_page_cache_is_that_of_whoever_moved_as_much() -> None:
+    report = charged(active_file=150 * MB, file_mapped=10 * MB)(grown_and_scavenged())
+    assert report.resident is not None
+    rss = f"{report.resident.total / MB:.0f} MiB"
+    title = f"Working set 200 MiB, RSS {rss}: 140 MiB is page cache of files"
+    for io, whose in ((FileIo(0, 140 * MB), " that this process wrote"), (FileIo(MB, MB), ""), (None, ""),
+                      (FileIo(140 * MB, 0), " that this process read")):  # fmt: skip
+        found = finding(replace(report, file_io=io), "working-set-page-cache")
+        assert found.title == title + whose
+    assert "gomem pod 4711" in found.action
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"inactive_file": 150 * MB},  # not in the working set
+        {"active_file": 150 * MB, "file_mapped": 120 * MB},  # in somebody's RSS
+        {"active_file": 60 * MB},
+        {"shmem": 60 * MB},
+        {"kernel": 150 * MB, "slab_reclaimable": 120 * MB},
+        {"anon": 90 * MB},
+        {"full": 9.9},
+    ],
+    ids=str,
+)
+def test_a_bill_of_which_nothing_is_much_says_nothing(figures: dict[str, Any]) -> None:
+    report = grown_and_scavenged()
+    assert set(ids(charged(**figures)(report))) == set(ids(report))
+
+
+def test_a_cgroup_without_a_limit_that_is_no_container_is_nobodys_matter() -> None:
+    report = part(charged(shmem=150 * MB, limit=None)(grown_and_scavenged()), "process", container_id=None)
+    assert not {one for one in ids(report) if one.startswith("cgroup-")}
+
+
+def test_a_container_without_a_limit_has_a_bill_all_the_same() -> None:
+    report = charged(shmem=150 * MB, limit=None)(grown_and_scavenged())
+    assert report.process.container_id
+    assert "cgroup-tmpfs" in ids(report)
 
 
 def reserved(report: Report, held: int = 0, **figures: int) -> Finding:

@@ -11,6 +11,7 @@ from typing import Final
 
 from gomem.tracer.report import Finding, Report, Severity
 from gomem.tracer.report.findings import address_space as finding_address_space
+from gomem.tracer.report.findings import cgroup as finding_cgroup
 from gomem.tracer.report.findings import files as finding_files
 from gomem.tracer.report.findings import gomemlimit as finding_gomemlimit
 from gomem.tracer.report.findings import growth as finding_growth
@@ -25,6 +26,7 @@ RULES: Final[dict[str, Rule]] = {
     "cgroup": finding_limits.near_cgroup_limit,
     "memory-high": finding_limits.over_memory_high,
     "oom-kills": finding_limits.oom_kills,
+    "memory-pressure": finding_cgroup.memory_pressure,
     "near-gomemlimit": finding_gomemlimit.near_gomemlimit,
     "gomemlimit": finding_limits.gomemlimit_and_cgroup,
     "collector-off": finding_limits.collector_off,
@@ -44,6 +46,10 @@ RULES: Final[dict[str, Rule]] = {
     "fragmentation": finding_memory.fragmentation,
     "retained": finding_memory.retained_idle_heap,
     "huge-pages": finding_memory.huge_pages,
+    "cgroup-tmpfs": finding_cgroup.cgroup_tmpfs,
+    "cgroup-kernel-memory": finding_cgroup.cgroup_kernel_memory,
+    "working-set-page-cache": finding_cgroup.working_set_page_cache,
+    "cgroup-other-processes": finding_cgroup.other_processes,
     "shared-memory": finding_files.shared_memory,
     "copied-file-pages": finding_files.copied_file_pages,
     "locked-file-pages": finding_files.locked_file_pages,

@@ -1,0 +1,3 @@
+module example.org/charged
+
+go 1.19
