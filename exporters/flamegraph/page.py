@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import re
@@ -15,10 +13,10 @@ from markupsafe import Markup
 
 from gomem.exporters.flamegraph.tree import FlameTree, flame_tree
 from gomem.exporters.profile.sample_type import is_difference
+from gomem.exporters.self_contained import data_element, policy, vendored
 from gomem.exporters.units import clean
 from gomem.tracer.report.profile import Profile
 
-_SCRIPTS = ("vendor/d3.min.js", "vendor/d3-flamegraph.umd.min.js", "flamegraph.js")
 _MOST_REMARKS = 12
 # The library puts this style into the page by itself.
 _LIBRARY_STYLE = re.compile(r"textContent=`([^`]*)`")
@@ -31,8 +29,7 @@ def flame_graph(profile: Profile, index: int) -> str:
     return _template().render(
         title=_title(profile, difference=difference),
         remarks=_remarks(profile),
-        # Data, not a script: the browser does not run it, and nothing in it ends the element.
-        profile=Markup(content.replace("<", "\\u003c")),
+        profile=data_element(content),
     )
 
 
@@ -72,25 +69,14 @@ def _remarks(profile: Profile) -> list[str]:
 def _template() -> Template:
     """Return the template, with everything in it that is the same for all profiles."""
     place = files(__package__)
-    scripts = [place.joinpath(name).read_text() for name in _SCRIPTS]
+    scripts = [vendored("d3.min.js"), vendored("d3-flamegraph.umd.min.js"), place.joinpath("flamegraph.js").read_text()]
     style = place.joinpath("flamegraph.css").read_text()
     library_style = _LIBRARY_STYLE.search(scripts[1])
     assert library_style is not None
     made = Environment(loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined)
     made.globals = {
-        "policy": _policy(scripts, [style, library_style[1]]),
+        "policy": policy(scripts, [style, library_style[1]]),
         "style": Markup(style),
         "scripts": [Markup(script) for script in scripts],
     }
     return made.get_template("flamegraph.html.j2")
-
-
-def _policy(scripts: list[str], styles: list[str]) -> str:
-    return (
-        f"default-src 'none'; script-src {' '.join(map(_hash, scripts))}; style-src {' '.join(map(_hash, styles))}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(content: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

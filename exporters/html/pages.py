@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from gomem.exporters.html.bars import address_space, in_ram
-from gomem.exporters.html.rendering import render, up_to
+from gomem.exporters.html.rendering import render
+from gomem.exporters.printing import up_to
 from gomem.exporters.units import number, plural, seconds, size
 from gomem.exporters.verdict import verdict
 from gomem.tracer.discovery.workload import Workload

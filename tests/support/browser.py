@@ -46,6 +46,15 @@ class Browser:
         """Return what a script returns that runs in the page."""
         return self._driver.execute_script(script, *arguments)
 
+    def run_async(self, script: str) -> Any:
+        """Return what a script hands to `done`, which may be later."""
+        return self._driver.execute_async_script("const done = arguments[arguments.length - 1];" + script)
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the page so many CSS pixels, also fewer than a window can have."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
     def element(self, selector: str) -> WebElement:
         """Return an element."""
         return self._driver.find_element(By.CSS_SELECTOR, selector)

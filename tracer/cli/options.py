@@ -23,11 +23,12 @@ from gomem.tracer.errors import TargetError
 from gomem.tracer.events.optional_roles import DESCRIPTIONS, ROLES_OF_WITH
 from gomem.tracer.program.go_program import GoProgram
 from gomem.tracer.report import Report
+from gomem.tracer.report.memory_map import Picture
 from gomem.tracer.snapshot.freeze import LONGEST
 
 _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(?:([kKmMgG])(?:i?[bB])?)?")
 
-Format = Literal["text", "json"]
+Format = Literal["text", "json", "html"]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -53,13 +54,26 @@ class Seconds(click.FloatRange):
 
 def report_options(command: Command) -> Command:
     """Add --format and -o to a command that prints a report."""
+    return _format_options(command, ["text", "json"], "A page for people, or one JSON object (schema gomem.report/1).")
+
+
+def shown_report_options(command: Command) -> Command:
+    """Add --format and -o to a command whose report can be seen as well."""
+    return _format_options(
+        command,
+        ["text", "json", "html"],
+        "A page for people, or one JSON object (schema gomem.report/1), or the memory map: one HTML file that needs "
+        "nothing else.",
+    )
+
+
+def _format_options(command: Command, forms: list[str], told: str) -> Command:
     command = click.option(
         "-o", "--output", type=click.Path(), help="Write the report to this file, whole or not at all."
     )(command)
-    return click.option(
-        "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
-        help="A page for people, or one JSON object (schema gomem.report/1).",
-    )(command)  # fmt: skip
+    return click.option("--format", "form", type=click.Choice(forms), default="text", show_default=True, help=told)(
+        command
+    )
 
 
 def require_go_option(command: Command) -> Command:
@@ -147,10 +161,14 @@ def check_go(program: GoProgram, who: str, *, required: bool) -> None:
         )
 
 
-def write_report(report: Report, form: Format, output: str | None) -> None:
-    """Print the report, or write it to the file `output`."""
+def write_report(report: Report, form: Format, output: str | None, picture: Picture | None = None) -> None:
+    """Print the report, or write it to the file `output`; `picture`: what a page shows beside it."""
     if form == "json":
         text = render_json(report)
+    elif form == "html":
+        from gomem.exporters.memory_map.page import map_page  # jinja2 takes 20 ms to import
+
+        text = map_page(report, picture or Picture())
     else:
         text = render_for(report, sys.stdout) if output is None else render_text(report)
     write_output(text, output)

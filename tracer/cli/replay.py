@@ -6,10 +6,11 @@ import sys
 
 import click
 
-from gomem.exporters.output import check_output
 from gomem.exporters.text.progress import reading
-from gomem.tracer.cli.options import Format, report_options, say, write_report
+from gomem.tracer.cli.options import Format, say, shown_report_options, write_report
+from gomem.tracer.cli.showing import check_shown
 from gomem.tracer.replay.file import replay_file
+from gomem.tracer.replay.seen import Replayed
 
 
 @click.command()
@@ -19,7 +20,7 @@ from gomem.tracer.replay.file import replay_file
     help="The moment to report: seconds since the beginning, or a time as 2026-03-01T12:00:00Z. The whole state is "
     "known where a look was taken; 0 is the first of them. [default: the end]",
 )  # fmt: skip
-@report_options
+@shown_report_options
 def replay(file: str, at: str | None, form: Format, output: str | None) -> None:
     """Report what a FILE says of a process's memory, at its end or at any moment before.
 
@@ -27,10 +28,11 @@ def replay(file: str, at: str | None, form: Format, output: str | None) -> None:
     of dtruss on macOS; which one is seen from its content. Of a recording that is cut or damaged, what is intact is
     reported, and what is missing is said.
     """
-    check_output(output)
+    check_shown(form, output)
+    seen = Replayed() if form == "html" else None
     with reading(sys.stderr) as tick:
-        report = replay_file(file, at, tick)
+        report = replay_file(file, at, tick, seen)
     for limit in report.limits:
         if limit.id == "recording-damaged":
             say(f"{file}: {limit.why}")
-    write_report(report, form, output)
+    write_report(report, form, output, seen.picture() if seen is not None else None)

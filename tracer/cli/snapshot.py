@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import click
 
-from gomem.exporters.output import check_output
 from gomem.tracer.cli.options import (
     Format,
     check_go,
     freeze_option,
-    report_options,
     require_go_option,
+    shown_report_options,
     stop_filtered_option,
     write_report,
 )
+from gomem.tracer.cli.showing import check_shown, goroutines_by_creator
 from gomem.tracer.cli.whom import Whom, WhomCommand, whom_options
 from gomem.tracer.process.target import Target
+from gomem.tracer.profile.beside import Beside
 from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.watch.album import Album
 from gomem.tracer.watch.snapshot_report import snapshot_target
 
 
@@ -25,16 +27,22 @@ from gomem.tracer.watch.snapshot_report import snapshot_target
 @freeze_option
 @stop_filtered_option
 @require_go_option
-@report_options
+@shown_report_options
 def snapshot(whom: Whom, freeze: bool, stop_filtered: bool, require_go: bool, form: Format, output: str | None) -> None:
     """Report the state of a process now, without watching what happens.
 
     Reads the process's memory and /proc only: nothing is attached, and without --freeze the process is never stopped.
     """
-    check_output(output)
+    check_shown(form, output)
     pid = whom.find()
     assert pid is not None
     with Target.open(pid) as target, Inspector.open(target) as inspector:
         inspector.stop_filtered = stop_filtered
         check_go(inspector.program, f"process {pid} ({target.exe})", required=require_go)
-        write_report(snapshot_target(inspector, freeze=freeze), form, output)
+        if form != "html":
+            write_report(snapshot_target(inspector, freeze=freeze), form, output)
+            return
+        album, beside = Album(most=1), Beside(inspector)
+        report = snapshot_target(inspector, freeze=freeze, beside=beside.read, on_look=album.see)
+        album.goroutines = goroutines_by_creator(inspector)
+        write_report(report, form, output, album.picture(0, beside))

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import click
 
-from gomem.exporters.output import check_output, goes_to_stdout
-from gomem.tracer.cli.options import Format, freeze_option, report_options, say, stop_filtered_option, write_report
+from gomem.exporters.output import goes_to_stdout
+from gomem.tracer.cli.options import (
+    Format,
+    freeze_option,
+    say,
+    shown_report_options,
+    stop_filtered_option,
+    write_report,
+)
+from gomem.tracer.cli.showing import Audience, check_shown
 from gomem.tracer.cli.watching import exit_as, optional_roles, watch, watch_options
 from gomem.tracer.cli.whom import StartingCommand, Whom
 from gomem.tracer.watch.backend import Backend, TraceRequest
@@ -27,7 +35,7 @@ DEFAULT_SECONDS = 10.0
     "--follow-children", is_flag=True,
     help="Also watch the Go processes that it starts, each with a report of its own in this one (`children`).",
 )  # fmt: skip
-@report_options
+@shown_report_options
 def trace(
     whom: Whom,
     duration: float | None,
@@ -52,10 +60,10 @@ def trace(
     COMMAND did, or with 125, 126 or 127 if gomem could not do its part. With --format json and no -o the COMMAND's
     standard output goes to standard error: standard output has the report alone.
     """
-    check_output(output)
+    check_shown(form, output)
     roles = optional_roles(optional, backend, allocs=allocs)
     seconds = DEFAULT_SECONDS if duration is None and not whom.command else duration
-    aside = form == "json" and goes_to_stdout(output) and bool(whom.command)
+    aside = form in ("json", "html") and goes_to_stdout(output) and bool(whom.command)
     request = TraceRequest(
         whom.find(),
         whom.command,
@@ -71,6 +79,7 @@ def trace(
     )
     if aside:
         say("the command's standard output goes to standard error: the report has standard output (else: -o FILE)")
-    report = watch(request)
-    write_report(report, form, output)
+    audience = Audience(wanted=form == "html")
+    report = watch(request, audience=audience)
+    write_report(report, form, output, audience.picture())
     exit_as(whom, report)

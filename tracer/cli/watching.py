@@ -20,6 +20,7 @@ from gomem.tracer.cli.options import (
     stop_signals,
     with_option,
 )
+from gomem.tracer.cli.showing import Audience
 from gomem.tracer.cli.whom import Whom, whom_options
 from gomem.tracer.errors import NotPermitted, TargetError, UsageError
 from gomem.tracer.events.optional_roles import OptionalRole
@@ -59,13 +60,19 @@ def optional_roles(names: tuple[str, ...], backend: Backend, *, allocs: bool = F
     return frozenset([*map(OptionalRole, names), *[OptionalRole.ALLOCATIONS] * allocs])
 
 
-def watch(request: TraceRequest, next_recorder: NextRecorder | None = None) -> Report:
-    """Watch, and return the report; Ctrl-C ends the watching early. Recorders get all that is seen."""
+def watch(request: TraceRequest, next_recorder: NextRecorder | None = None, audience: Audience | None = None) -> Report:
+    """Watch, and return the report; Ctrl-C ends the watching early. Recorders and the audience get all that is seen."""
+    watching = audience or Audience(wanted=False)
 
     def check(program: GoProgram, who: str) -> None:
         check_go(program, who, required=request.require_go)
 
-    return trace(request, Person(say, stop_signals, countdown, check), next_recorder)
+    @contextmanager
+    def beside(inspector: Inspector) -> Iterator[Tick]:
+        with watching.until_its_end(inspector), countdown(inspector) as tick:
+            yield tick
+
+    return trace(request, Person(say, stop_signals, beside, check, watching.begins), next_recorder)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
@@ -87,6 +88,27 @@ class Beside:
         except GomemError as error:
             self.limits.append(limit(error))
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class NothingBeside:
+    """Nothing was read beside a look: it may be an old one, or of another machine."""
+
+    goroutines: None = None
+    smaps: None = None
+    locations: None = None
+
+    def calls(self) -> SampledCalls:
+        """Return that no call is known."""
+        return NO_CALLS
+
+    def stacks(self, stacks: Stacks) -> CallStacks:
+        """Nobody asks: there is no goroutine."""
+        del stacks
+        raise AssertionError("stacks of no goroutine")
+
+
+NOTHING_BESIDE = NothingBeside()
 
 
 def _read_goroutines(code: GoCode) -> Goroutines:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from gomem.tracer.profile.beside import Beside
+from gomem.tracer.profile.beside import Beside, NothingBeside
 from gomem.tracer.profile.goroutine_stacks import of_stacks
 from gomem.tracer.profile.holders import Holder, merged, of_heap, of_runtime
 from gomem.tracer.profile.in_use import of_spans
@@ -55,7 +55,7 @@ def resident_profile(inspector: Inspector, *, freeze: bool = False) -> Profile:
     )
 
 
-def holders(look: Snapshot, beside: Beside) -> list[Holder]:
+def holders(look: Snapshot, beside: Beside | NothingBeside) -> list[Holder]:
     """Return who holds the memory of a look. All of it sums to its RSS, and to its address space."""
     kernel, runtime, space = look.kernel, look.runtime, look.space
     devices = kernel.shmem_devices

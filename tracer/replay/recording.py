@@ -27,6 +27,7 @@ from gomem.tracer.recording.snapshot_codec import TimedSnapshot
 from gomem.tracer.replay.advance import advance
 from gomem.tracer.replay.feeding import Feeder
 from gomem.tracer.replay.moment import Moment
+from gomem.tracer.replay.seen import Replayed
 from gomem.tracer.report import BetweenLooks, Limit, Overhead, Report, Resident
 from gomem.tracer.report.findings.rules import find
 from gomem.tracer.snapshot.inspection import Snapshot
@@ -115,24 +116,28 @@ class _Player:
         return True
 
 
-def replay_recording(path: str, at: str | None = None, tick: Tick | None = None) -> Report:
-    """Return the report; `tick` is told how many of how many bytes have been read.
+def replay_recording(
+    path: str, at: str | None = None, tick: Tick | None = None, seen: Replayed | None = None
+) -> Report:
+    """Return the report; `tick` is told how many of how many bytes have been read, `seen` the looks on the way.
 
     Raises RecordingError where not even the beginning is intact, UsageError for a bad moment.
     """
     moment = None if at is None else parse_moment(at)
     with RecordingReader(path, tick) as reader:
-        player = _played(reader, moment)
+        player = _played(reader, moment, seen)
         if at is not None:
             _check_inside(player, at)
         timed = _decoded(reader, player)
         limits = [*_limits(player, timed), *reader.limits()]
+    if seen is not None:
+        seen.end(timed, player.moment.start or player.last)
     if moment is None or timed is None or timed.ended == player.moment.until:
         return _report(player, timed.look if timed else None, limits)
     return _between_looks(player, timed, limits)
 
 
-def _played(reader: RecordingReader, moment: float | datetime | None) -> _Player:
+def _played(reader: RecordingReader, moment: float | datetime | None, seen: Replayed | None) -> _Player:
     contents = reader.contents()
     beginning = next((content for content in contents if isinstance(content, Beginning)), None)
     if beginning is None:
@@ -141,7 +146,11 @@ def _played(reader: RecordingReader, moment: float | datetime | None) -> _Player
             "; ".join(limit.why for limit in reader.limits()[:2]),
         )
     player = _Player(beginning, reader, moment)
+    if seen is not None:
+        seen.expect([time for time in reader.look_times() if time <= player.moment.until])
     for content in contents:
+        if seen is not None and isinstance(content, StoredSnapshot) and content.time <= player.moment.until:
+            seen.meet(content)
         if not player.take(content):
             break
     player.flush()

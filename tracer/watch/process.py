@@ -64,6 +64,7 @@ class Person:
     stopping: Callable[[], AbstractContextManager[Stop]]
     progress: Callable[[Inspector], AbstractContextManager[Tick]]
     check: Callable[[GoProgram, str], None]  # raises TargetError for a program that was not meant
+    begins: Callable[[LiveSession], None] = lambda session: None  # is told the session of each program
 
 
 def trace(request: TraceRequest, person: Person, next_recorder: NextRecorder | None = None) -> Report:
@@ -300,9 +301,11 @@ class _Process:
         if self._deadline is None and self._request.seconds is not None:
             self._deadline = time.monotonic() + self._request.seconds
         recorder = self._next_recorder() if self._next_recorder is not None else None
-        return begin_session(
+        session = begin_session(
             image.inspector, image.backend, image.facts, launched=launched, since=image.since, recorder=recorder
         )
+        self._person.begins(session)
+        return session
 
     def _progress(self, inspector: Inspector) -> AbstractContextManager[Tick | None]:
         """Return the block within which progress is shown: not where a command writes to the same terminal."""

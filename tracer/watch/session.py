@@ -22,6 +22,7 @@ from gomem.tracer.recording.contents import Ending
 from gomem.tracer.recording.recorder import Recorder
 from gomem.tracer.report import Limit, Overhead, ProcessEnding, ProcessFacts, Report
 from gomem.tracer.snapshot.inspection import Snapshot
+from gomem.tracer.watch.album import OnLook
 from gomem.tracer.watch.assemble import Watched, assemble
 
 NO_OVERHEAD = Overhead(tracer_cpu_seconds=0.0, tracer_rss=0, probes=[], target_slowdown_estimate=None)
@@ -98,6 +99,7 @@ class TargetSession:
         if origin.compares:
             model = AddressSpaceModel(callers=self.activity.callers, most_cycles=memory.cycles)
             self.reconciler = Reconciler(self.activity, model, follows_states=origin.sees_states)
+        self.on_look: OnLook | None = None  # is told each look as well
         self._recorder = recorder
         self._live = LiveHeap()
 
@@ -127,6 +129,8 @@ class TargetSession:
     def see(self, look: Snapshot, ended: int) -> None:
         """Take a look that `ended` just now, CLOCK_MONOTONIC ns."""
         self.look = look
+        if self.on_look is not None:
+            self.on_look(look, ended)
         self._live.note(ended, look.runtime.collector.live if look.runtime is not None else None)
         if self._recorder is None and self.reconciler is None:
             return

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+from gomem.tracer.kernel.view import KernelView
 from gomem.tracer.machine import usage
 from gomem.tracer.report import Report
 from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.watch.album import OnLook
 from gomem.tracer.watch.backend import StartedBackend
 from gomem.tracer.watch.live import origin_of
 from gomem.tracer.watch.moments import rfc3339
 from gomem.tracer.watch.session import TargetSession
 
 
-def snapshot_target(inspector: Inspector, *, freeze: bool = False) -> Report:
-    """Return the report of the state now, without watching; `freeze` stops the target while it is read."""
+def snapshot_target(
+    inspector: Inspector,
+    *,
+    freeze: bool = False,
+    beside: Callable[[KernelView], None] | None = None,
+    on_look: OnLook | None = None,
+) -> Report:
+    """Return the report of the state now, without watching; `freeze` stops the target while it is read.
+
+    `beside` reads what else is to be of that moment, and `on_look` is told the look.
+    """
     spent = usage.cpu_seconds()
     facts = inspector.facts()
     backend = StartedBackend("procfs", "a snapshot needs no events")
     session = TargetSession(origin_of(backend), inspector.symbolize, None)
-    session.see(inspector.look_frozen() if freeze else inspector.look(), time.monotonic_ns())
+    session.on_look = on_look
+    session.see(inspector.look_frozen(beside=beside) if freeze else inspector.look(beside), time.monotonic_ns())
     overhead = backend.overhead(usage.cpu_seconds() - spent)
     return session.report(facts, rfc3339(time.time_ns()), 0.0, overhead, [])

@@ -25,7 +25,7 @@ from tests.support.samples.profiles import MARKUP, heap, hostile
 pytestmark = pytest.mark.live
 
 Stack = tuple[str, ...]
-VENDOR = Path(__file__).parents[3] / "exporters/flamegraph/vendor"
+VENDOR = Path(__file__).parents[3] / "exporters/vendor"
 SPACE = 3
 BEFORE = heap(("main;work;make", 3, 3000), ("main;gone", 1, 1000))
 AFTER = heap(("main;work;make", 5, 5000), ("main;new", 2, 200))

@@ -17,7 +17,7 @@ from gomem.exporters.profile.difference import difference
 from gomem.tracer.report.profile import Profile
 from tests.support.samples.profiles import heap, hostile, profiles
 
-VENDOR = Path(__file__).parents[4] / "exporters/flamegraph/vendor"
+VENDOR = Path(__file__).parents[4] / "exporters/vendor"
 # Of the files as the npm registry has them; tests/live/exporters/test_flame_graph.py holds them against it.
 HASHES = {
     "d3.min.js": "912111098ea99503a6f4967361d2bbdc9dbf58cf9c678c8e27e5b02d1a07f0c1",

@@ -1,0 +1,121 @@
+"""The page: what the report says as words and tables, and the map as data that scripts of the page draw."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Template
+from markupsafe import Markup
+
+from gomem.exporters.json.report import plain_json, report_object
+from gomem.exporters.memory_map.encoding import Encoded, encode_map
+from gomem.exporters.memory_map.figures import class_rows, facts, figure, page_rows, tiles
+from gomem.exporters.printing import printing
+from gomem.exporters.self_contained import data_element, policy, vendored
+from gomem.exporters.units import clean
+from gomem.exporters.verdict import verdict
+from gomem.tracer.report import KINDS, JsonObject, Report
+from gomem.tracer.report.goroutines import GoroutineReport
+from gomem.tracer.report.memory_map import HeldBytes, Picture
+
+_SCRIPTS = (
+    "data.js", "colours.js", "model.js", "layouts.js", "drawing.js", "map.js", "treemap.js", "page.js",
+)  # fmt: skip
+_MOST_GROUPS = 100
+_LEAST_PART = 4000  # of RSS: what is smaller cannot be seen
+_LONGEST_NAME = 200
+_SEVERITY = {"info": "soft", "warning": "warn", "critical": "bad"}
+
+
+def map_page(report: Report, picture: Picture) -> str:
+    """Return the page of a report and of the maps of what was looked at; without a map it has the report alone."""
+    maps = [encode_map(moment.map) for moment in picture.moments]
+    body = report_object(report)
+    name = clean(os.path.basename(report.process.exe) or "?", 80)
+    return _template().render(
+        name=name,
+        report=report,
+        figure=lambda path: figure(body, path),
+        class_rows=class_rows(report),
+        verdict=verdict(report),
+        facts=facts(report),
+        tiles=tiles(report),
+        page_rows=page_rows(report),
+        severity=_SEVERITY,
+        goroutines=picture.goroutines,
+        groups=_groups(picture.goroutines),
+        gaps=[limit for limit in report.limits if limit.kind == "gap"],
+        notes=[limit for limit in report.limits if limit.kind != "gap"],
+        has_map=bool(maps),
+        maps=[Markup(one.text) for one in maps],  # base64
+        data=data_element(plain_json(_content(picture, maps))),
+        report_json=data_element(plain_json(body)),
+    )
+
+
+def _content(picture: Picture, maps: Sequence[Encoded]) -> JsonObject:
+    return {
+        "kinds": list(KINDS),
+        "holders": [
+            [[clean(name, _LONGEST_NAME) for name in held.path], held.resident, held.estimated]
+            for held in _largest(picture.holders)
+        ],
+        "maps": [
+            {
+                "columns": encoded.columns,
+                "seconds": moment.seconds,
+                "taken_at": moment.map.taken_at,
+                "page_residency": moment.map.page_residency,
+                "pages_left_out": moment.map.pages_left_out,
+                "spans_outside": moment.map.spans_outside,
+                "names": [clean(name, _LONGEST_NAME) for name in moment.map.areas.names],
+                "types": [clean(name, _LONGEST_NAME) for name in moment.map.spans.types],
+            }
+            for moment, encoded in zip(picture.moments, maps, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def _largest(holders: Sequence[HeldBytes]) -> list[HeldBytes]:
+    """Return the holders that can be seen, and as one what is smaller in the same place; the sum stays."""
+    least = sum(held.resident for held in holders) // _LEAST_PART
+    smaller: dict[tuple[str, ...], tuple[int, int, bool]] = {}
+    found = []
+    for held in holders:
+        if held.resident >= least or len(held.path) == 1:
+            found.append(held)
+        else:
+            place = held.path[:-1]
+            count, resident, estimated = smaller.get(place, (0, 0, False))
+            smaller[place] = count + 1, resident + held.resident, estimated or held.estimated
+    for place, (count, resident, estimated) in smaller.items():
+        found.append(HeldBytes((*place, f"{count:,} smaller"), resident, estimated))
+    return found
+
+
+def _groups(goroutines: GoroutineReport | None) -> list[tuple[str, str, int]]:
+    """Return of each group of goroutines who created it, what it does, and its number in the report."""
+    rows = []
+    for at, group in enumerate(goroutines.groups[:_MOST_GROUPS] if goroutines is not None else ()):
+        place = group.creator
+        name = f"{place.function}" if place is not None else "the program's start"
+        rows.append((name, ", ".join(f"{count:,} {reason}" for reason, count in list(group.reasons.items())[:3]), at))
+    return rows
+
+
+@cache
+def _template() -> Template:
+    """Return the template, with everything in it that is the same for all pages."""
+    place = files(__package__)
+    scripts = [vendored("d3.min.js"), "\n".join(place.joinpath(name).read_text() for name in _SCRIPTS)]
+    style = place.joinpath("memory_map.css").read_text()
+    made = printing(__package__)
+    made.globals = {
+        "policy": policy(scripts, [style]),
+        "style": Markup(style),
+        "scripts": [Markup(script) for script in scripts],
+    }
+    return made.get_template("memory_map.html.j2")

@@ -1,0 +1,67 @@
+"""What the commands that show a memory map do for it: looks are kept, and what only the live process tells is read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gomem.exporters.output import check_output, goes_to_stdout
+from gomem.tracer.cli.options import Format
+from gomem.tracer.errors import GomemError, TargetExecuted, TargetGone, UsageError
+from gomem.tracer.profile.goroutine_looks import GoroutineLooks
+from gomem.tracer.report.goroutines import GoroutineReport
+from gomem.tracer.report.memory_map import Picture
+from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.watch.album import Album
+from gomem.tracer.watch.live import LiveSession
+
+
+def check_shown(form: Format, output: str | None) -> None:
+    """Raise GomemError now if the report cannot be written in its format, before anything is looked at."""
+    check_output(output)
+    if form == "html" and goes_to_stdout(output) and sys.stdout.isatty():
+        raise UsageError("a page is no text, and this is a terminal", "name a file: -o map.html")
+
+
+def goroutines_by_creator(inspector: Inspector) -> GoroutineReport | None:
+    """Return the goroutines of a process by who created them; None where they cannot be told."""
+    if not inspector.program.is_go:
+        return None
+    try:
+        looks = GoroutineLooks(inspector, "creator")
+        looks.look()
+        return looks.report()
+    except (TargetGone, TargetExecuted):
+        return None
+    except GomemError:
+        return None
+
+
+class Audience:
+    """Keeps an album of the program that is watched last; does nothing unless somebody wants to see."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        """`wanted`: a map is to be shown."""
+        self._wanted = wanted
+        self._album: Album | None = None
+        self._session: LiveSession | None = None
+
+    def begins(self, session: LiveSession) -> None:
+        """Take the looks of a session that begins; what was seen of the program before is forgotten."""
+        if self._wanted:
+            self._album, self._session = Album(), session
+            session.on_look = self._album.see
+
+    @contextmanager
+    def until_its_end(self, inspector: Inspector) -> Iterator[None]:
+        """Read at the end of the block what only the live process tells."""
+        yield
+        if self._album is not None:
+            self._album.goroutines = goroutines_by_creator(inspector)
+
+    def picture(self) -> Picture:
+        """Return what was seen."""
+        if self._album is None or self._session is None:
+            return Picture()
+        return self._album.picture(self._session.activity.start)

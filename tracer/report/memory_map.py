@@ -1,0 +1,154 @@
+"""The memory map of one look: every mapped byte by what it is for, every heap page, every span. Plain data, as columns.
+
+Its sums are those of the report of the same look: residents of areas and arenas to `resident.total`, spans to `spans`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gomem.tracer.report.goroutines import GoroutineReport
+
+PAGE: Final = 8192  # bytes of a page of the Go heap
+HALF: Final = PAGE // 2  # what residency is told for
+
+Addresses = NDArray[np.uint64]
+
+
+class PageUse(IntEnum):
+    """What the runtime says of a heap page: bits 0 to 2 of MemoryMap.pages."""
+
+    IN_USE = 0
+    STACK = 1
+    WORK_BUF = 2
+    FREE = 3
+    SCAVENGED = 4
+    NOT_GROWN = 5
+
+
+class PageBits(IntFlag):
+    """What the kernel says of a heap page: the other bits of MemoryMap.pages; of its first and its second 4 KiB."""
+
+    FIRST_RESIDENT = 8
+    SECOND_RESIDENT = 16
+    FIRST_SWAPPED = 32
+    SECOND_SWAPPED = 64
+    HUGE = 128  # a part of it is mapped by a huge page
+
+
+@dataclass(frozen=True, slots=True)
+class Areas:
+    """What is mapped outside the heap's arenas, by address; bytes, each column of shape (n,).
+
+    `kind` is an index into KINDS, `state` as tracer/addresses/region_states.py numbers them, 0 for not the runtime's.
+    `name` is an index into `names`: what the runtime has it for, or what is mapped.
+    """
+
+    start: Addresses
+    size: Addresses
+    kind: NDArray[np.uint8]
+    state: NDArray[np.uint8]
+    access: NDArray[np.uint8]  # 1 readable, 2 writable, 4 executable, 8 shared
+    resident: Addresses
+    swap: Addresses
+    huge: Addresses  # of `resident`, mapped by huge pages
+    name: NDArray[np.uint32]
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Arenas:
+    """The heap's arenas by address; bytes, shape (n,). The pages of one follow those of the arena before."""
+
+    base: Addresses
+    size: Addresses
+    resident: Addresses
+    swap: Addresses
+
+
+@dataclass(frozen=True, slots=True)
+class MapSpans:
+    """The spans that are in use or managed by hand, by address; shape (n,).
+
+    `first` is the index of a span's first page among `MemoryMap.pages`. `type` is an index into `types`, 0: not known.
+    """
+
+    first: NDArray[np.uint32]
+    pages: NDArray[np.uint32]
+    span_class: NDArray[np.uint8]
+    manual: NDArray[np.uint8]  # 1: a stack or a buffer of the collector
+    capacity: NDArray[np.uint32]
+    objects: NDArray[np.uint32]
+    object_size: NDArray[np.float64]
+    type: NDArray[np.uint32]
+    types: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryMap:
+    """One look. `pages`: PageUse and PageBits of each heap page of all arenas, shape (pages,).
+
+    `page_residency`: whether the kernel told which pages are in RAM; else only the sums of areas and arenas are known.
+    `pages_left_out`: pages of arenas of which nothing is told one by one, as there are too many.
+    `spans_outside`: spans that lie in no arena, as a look at a heap that moves may find.
+    """
+
+    taken_at: str
+    areas: Areas
+    arenas: Arenas
+    pages: NDArray[np.uint8]
+    spans: MapSpans
+    page_residency: bool
+    pages_left_out: int = 0
+    spans_outside: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBytes:
+    """Bytes in RAM of one holder, by its path from the whole.
+
+    `estimated`: by counts of slots or samples, within what is counted by page.
+    """
+
+    path: tuple[str, ...]
+    resident: int
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The map of a look that was done `seconds` after the beginning."""
+
+    seconds: float
+    map: MemoryMap
+
+
+@dataclass(frozen=True, slots=True)
+class CoursePoint:
+    """The main figures of one look in bytes, as the report has them; None: not known."""
+
+    rss: int
+    reserved: int | None
+    prepared: int | None
+    ready: int | None
+    in_use: int | None
+    live: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a page shows beside the report: maps in the order of time, the last one of the report's own look.
+
+    `holders` sum to its `resident.total`. `course`: seconds since the beginning, and the figures of a look then.
+    """
+
+    moments: Sequence[Moment] = ()
+    holders: Sequence[HeldBytes] = ()
+    goroutines: GoroutineReport | None = None
+    course: Sequence[tuple[float, CoursePoint]] = ()
