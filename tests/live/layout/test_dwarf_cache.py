@@ -17,8 +17,9 @@ from gomem.tracer.binary.executable import Executable
 from gomem.tracer.errors import LayoutError
 from gomem.tracer.layout import dwarf_cache
 from gomem.tracer.layout.comparison import contradictions
-from gomem.tracer.layout.dwarf_cache import MOST_ENTRIES, cache_directory, cached_layout_from_dwarf, entry_key
+from gomem.tracer.layout.dwarf_cache import cached_layout_from_dwarf, entry_key
 from gomem.tracer.layout.layout import Layout
+from gomem.tracer.machine.entry_cache import MOST_ENTRIES, cache_directory
 from tests.live.layout.conftest import probe
 from tests.support.dwarf import layout_from_dwarf
 from tests.support.requirements import program as tool
@@ -257,10 +258,10 @@ def test_a_link_in_place_of_the_cache_is_not_followed_even_if_it_is_our_own(
 def test_the_directory_is_where_the_xdg_specification_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/gopher")
     monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/gopher")
-    assert cache_directory() == Path("/var/cache/gopher/gomem/dwarf")
+    assert cache_directory("dwarf") == Path("/var/cache/gopher/gomem/dwarf")
     for value in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert cache_directory() == Path("/home/gopher/.cache/gomem/dwarf")
+        assert cache_directory("dwarf") == Path("/home/gopher/.cache/gomem/dwarf")
 
 
 def test_a_program_of_50_mb_takes_less_than_two_seconds_without_the_cache(path: Path, tmp_path: Path) -> None:

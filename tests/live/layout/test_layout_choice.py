@@ -27,7 +27,7 @@ RELEASE = "1.25.5"
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(dwarf_cache, "cache_directory", lambda: tmp_path)
+    monkeypatch.setattr(dwarf_cache, "cache_directory", lambda name: tmp_path)
 
 
 def raw_table(minor: str) -> Any:
