@@ -8,19 +8,23 @@ ctypes, so another Python's copy works.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import hashlib
 import importlib.util
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 from gomem.bpf import syscalls
+from gomem.bpf.compiled import Compiled, compiled
 from gomem.bpf.probes.uprobe_program import Template, load_counted, maps_of
-from gomem.tracer.errors import BackendUnavailable, NotPermitted
-from gomem.tracer.machine.rights import Right, newer_kernel, remedy
+from gomem.bpf.refusals import refused
+from gomem.tracer.errors import BackendUnavailable
 
 # bcc optimises what clang gives it (bpf_module.cc: run_pass_manager), and inlines then. That clang does the same before
 # takes a fifth of the time to compile, and the programs are no better for it.
@@ -37,18 +41,6 @@ INSTALL_BCC = "install it: apt-get install python3-bpfcc (Debian, Ubuntu), dnf i
 # libbcc keeps modules in tables of its own without a lock: two threads that let go of one each crash.
 _one_at_a_time = threading.RLock()
 
-# The helper functions of our programs that came last: enum bpf_func_id, name, and the release that has it.
-_HELPERS = {
-    120: ("bpf_get_ns_current_pid_tgid", (5, 7)),
-    131: ("bpf_ringbuf_reserve", (5, 8)),
-    158: ("bpf_get_current_task_btf", (5, 11)),
-    174: ("bpf_get_attach_cookie", (5, 15)),
-    175: ("bpf_task_pt_regs", (5, 15)),
-}
-
-# The maps of our programs of a kind that came last.
-_MAPS = {"events": ("ring buffers", (5, 8)), "targets": ("arrays that can be mapped", (5, 5))}
-
 KPROBE = syscalls.BPF_PROG_TYPE_KPROBE
 TRACEPOINT = 5
 RAW_TRACEPOINT = 17
@@ -59,9 +51,8 @@ def import_bcc() -> Any:
     if "bcc" in sys.modules:
         return sys.modules["bcc"]
     try:
-        spec = importlib.util.find_spec("bcc") or _find_outside()
-        if spec is None or spec.loader is None:
-            raise BackendUnavailable("bcc, which compiles the BPF programs, is not installed", INSTALL_BCC)
+        spec = _package()
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules["bcc"] = module
         spec.loader.exec_module(module)
@@ -72,7 +63,15 @@ def import_bcc() -> Any:
     return module
 
 
-def _find_outside() -> Any:
+def _package() -> ModuleSpec:
+    """Return where bcc is. Raises BackendUnavailable if it is nowhere."""
+    spec = importlib.util.find_spec("bcc") or _find_outside()
+    if spec is None or spec.loader is None:
+        raise BackendUnavailable("bcc, which compiles the BPF programs, is not installed", INSTALL_BCC)
+    return spec
+
+
+def _find_outside() -> ModuleSpec | None:
     root = Path("/")
     for pattern in _DIRECTORIES:
         for directory in sorted(root.glob(pattern.lstrip("/"))):
@@ -116,6 +115,18 @@ def _kernel_source(directory: Path) -> Iterator[None]:
             os.environ["BCC_KERNEL_SOURCE"] = before
 
 
+def fingerprint(source: Path, constants: Mapping[str, int]) -> str:
+    """Return a SHA-256 of what the instructions depend on. Raises BackendUnavailable without bcc, and OSError."""
+    kernel, package = os.uname(), _package()
+    compiler = os.stat(package.origin or "")
+    flags = [f"{name}={value}" for name, value in sorted(constants.items())] + _OPTIMISED_BY_BCC_ONLY
+    where = [kernel.machine, kernel.release, kernel.version, package.origin, compiler.st_mtime_ns, compiler.st_size]
+    digest = hashlib.sha256(repr([flags, where]).encode())
+    for content in (_whole(source), *(path.read_bytes() for path in sorted(INCLUDE_TREE.rglob("*.h")))):
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
 def _whole(source: Path) -> bytes:
     """Return a source with the files beside it that it includes: bcc knows map operations in the main file only."""
 
@@ -139,7 +150,7 @@ class Module:
             try:
                 self._bpf = bcc.BPF(text=_whole(source), cflags=flags)
             except Exception as error:  # bcc raises bare Exception
-                _refused(f"{source.name} does not compile or its maps are refused", said(), error)
+                refused(f"{source.name} does not compile or its maps are refused", said(), error)
         self._library: Any = bcc.lib
         self._programs: dict[tuple[str, int], int] = {}
 
@@ -151,7 +162,7 @@ class Module:
             try:
                 fd: int = self._bpf.load_func(name.encode(), program_type, None, attach_type).fd
             except Exception as error:
-                _refused(f"the kernel refuses the BPF program {name}", said(), error)
+                refused(f"the kernel refuses the BPF program {name}", said(), error)
         del self._bpf.funcs[name.encode()]  # bcc would return this one for any other attach type
         self._programs[name, attach_type] = fd
         return fd
@@ -169,8 +180,17 @@ class Module:
         except OSError as error:
             template.close()
             said = f"{error.strerror}\n{syscalls.verifier_log(KPROBE, copy)}"
-            _refused(f"the kernel refuses the BPF program {name}", said, Exception(error.strerror))
+            refused(f"the kernel refuses the BPF program {name}", said, Exception(error.strerror))
         return template
+
+    def compiled(self, functions: Iterable[str]) -> Compiled:
+        """Return the maps and these functions, for whoever loads them without the compiler."""
+        module = ctypes.c_void_p(self._bpf.module)
+        self._library.bpf_table_name.restype = ctypes.c_char_p
+        tables = range(self._library.bpf_num_tables(module))
+        names = [self._library.bpf_table_name(module, ctypes.c_size_t(table)).decode() for table in tables]
+        maps = {name: self.map_fd(name) for name in names}
+        return compiled(maps, {name: bytes(self._bpf.dump_func(name.encode())) for name in functions})
 
     def map_fd(self, name: str) -> int:
         """Return the fd of a map, which lives as long as this module. Raises BackendUnavailable if it has none."""
@@ -193,27 +213,3 @@ class Module:
             with _one_at_a_time:
                 self._bpf.cleanup()
             self._bpf = None
-
-
-def _refused(what: str, said: str, error: Exception) -> None:
-    # The verifier, which ends with how much it processed, says "Permission denied" too, to programs that it rejects.
-    denied = "Permission denied" in said[:300] and "\nprocessed " not in said
-    if "Operation not permitted" in said or "super-user" in str(error) or denied:
-        raise NotPermitted("BPF is not permitted here", remedy(Right.BPF)) from error
-    missing = _missing(said)
-    if missing is not None:
-        name, since = missing
-        raise BackendUnavailable(
-            f"this kernel's BPF has no {name}", newer_kernel(since), f"{what}: {error}\n{said}"
-        ) from error
-    fix = "please report this, with the kernel's release and what gomem --debug says"
-    raise BackendUnavailable(f"{what}: {error}", fix, said) from error
-
-
-def _missing(said: str) -> tuple[str, tuple[int, int]] | None:
-    """Return which helper function or kind of map the kernel did not know, and since when there is one; else None."""
-    found = re.search(r"^(?:invalid|unknown) func \S*#(\d+)$", said, re.MULTILINE)
-    if found:
-        return _HELPERS.get(int(found[1]))
-    found = re.search(r"could not open bpf map: (\w+), error: Invalid argument", said)
-    return _MAPS.get(found[1]) if found else None

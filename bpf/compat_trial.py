@@ -13,6 +13,7 @@ import secrets
 import signal
 import struct
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gomem.bpf import syscalls
@@ -28,6 +29,10 @@ _HEADERS = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 
 
+# What bpf/programs/programs.c is compiled with.
+CONSTANTS = {"TRIAL_BYTES": BYTES, "TRIALS": TRIALS, "TS_COMPAT": TS_COMPAT}
+
+
 @dataclass(frozen=True, slots=True)
 class Marks:
     """What the child has in the registers of its first two arguments, by which its calls are known."""
@@ -40,15 +45,9 @@ class Marks:
         """Return marks that nobody else has."""
         return cls(secrets.randbits(31), secrets.randbits(31))
 
-    def constants(self) -> dict[str, int]:
-        """Return what bpf/programs/programs.c is compiled with."""
-        return {
-            "TRIAL_MARK": self.first,
-            "TRIAL_MARK_TOO": self.second,
-            "TRIAL_BYTES": BYTES,
-            "TRIALS": TRIALS,
-            "TS_COMPAT": TS_COMPAT,
-        }
+    def packed(self) -> bytes:
+        """Return them as the map trial_marks has them."""
+        return struct.pack("<II", self.first, self.second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +62,20 @@ class Outcome:
     told: bool
 
 
-def settle(program: int, trials: int, status_at: int, marks: Marks) -> Outcome:
+def settle(program: int, maps: Mapping[str, int]) -> Outcome:
     """Tell the programs where the bit is; where nothing can be tried, it is where it usually is.
 
-    Takes the descriptors of the program on_trial and of the maps `trials` and `thread_status_at`. Takes some
-    milliseconds.
+    Takes the descriptors of the program on_trial and of the maps. Takes some milliseconds.
     """
+    marks = Marks.random()
+    syscalls.map_update(maps["trial_marks"], 0, marks.packed())
     try:
         ended = _run(program, marks)
     except (OSError, subprocess.SubprocessError):
         ended = None
-    native, compat = (_seen(trials, first) for first in (0, TRIALS))
+    native, compat = (_seen(maps["trials"], first) for first in (0, TRIALS))
     at = USUALLY_AT if not (native and compat) else place(native, compat)
-    syscalls.map_update(status_at, 0, struct.pack("<I", at or 0))
+    syscalls.map_update(maps["thread_status_at"], 0, struct.pack("<I", at or 0))
     return Outcome(possible=ended != -signal.SIGSEGV, told=at is not None)
 
 

@@ -1,40 +1,41 @@
-"""Compiling and loading BPF programs: here, or in a child process that hands their file descriptors over and ends.
+"""Compiling and loading BPF programs: compiled by a child process, kept in a cache, and loaded here.
 
-The compiler is LLVM: some 100 MB that a process never gets rid of once it has loaded it. A tracer that runs for
-months lets a child do that, which takes 0.1 s longer. Programs and maps live as long as somebody has their
-descriptors, so nothing is lost when the child ends, and nothing is left when we do.
+The compiler is LLVM: some 100 MB that a process never gets rid of once it has loaded it, and half a second. So a child
+does that, and what comes of it is kept in ${XDG_CACHE_HOME:-~/.cache}/gomem/bpf (tracer/machine/entry_cache.py) for the
+next one who needs the same: programs, compiler, constants and kernel are in the key. Loading takes 20 ms.
 
-Request and answer are one JSON object each, over a socket that only the two have; the descriptors come as the
-ancillary data of the answer (SCM_RIGHTS).
+The child reads its request from standard input, a JSON object, and writes its answer to standard output: a Compiled, or
+why there is none.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gomem.bpf.bcc_import import Module
-from gomem.bpf.probes.uprobe_program import Template
+import msgspec
+
+from gomem.bpf import syscalls
+from gomem.bpf.bcc_import import Module, fingerprint
+from gomem.bpf.compiled import Compiled, instructions, make_maps
+from gomem.bpf.probes.uprobe_program import Template, load_counted, maps_of
+from gomem.bpf.refusals import refused
 from gomem.tracer.errors import BackendUnavailable, GomemError, NotPermitted
+from gomem.tracer.machine.entry_cache import cache_directory, load_entry, store_entry
 
 COMPILING = 120.0  # seconds at the most; half a second is usual
-_MOST_BYTES = 1 << 16  # of a request or an answer
-_MOST_DESCRIPTORS = 64
-_DETAIL = 4096  # characters of what the compiler or the verifier said last
+_DETAIL = 4096  # characters of what the compiler said last
 _PR_SET_PDEATHSIG = 1
-_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from gomem.bpf import loading; loading.serve(0)"
+_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from gomem.bpf import loading; loading.serve()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,151 +97,119 @@ class Loaded:
             self.templates.popitem()[1].close()
 
 
-def load_here(source: Path, constants: Mapping[str, int], programs: Sequence[Wanted], maps: Sequence[str]) -> Loaded:
-    """Compile `source` and load `programs` in this process. Raises what bcc_import.Module does."""
-    module = Module(source, dict(constants))
-    loaded = Loaded({}, {})
+def load(
+    source: Path, constants: Mapping[str, int], programs: Sequence[Wanted], *, anew: bool = False,
+    seconds: float = COMPILING,
+) -> Loaded:  # fmt: skip
+    """Load `programs` of a source and all of its maps. With `anew` it is compiled, whether or not that was done before.
+
+    Raises BackendUnavailable and NotPermitted; the former also if the child dies or takes more than `seconds`.
+    """
+    return load_compiled(_compiled(source, constants, programs, anew=anew, seconds=seconds), programs)
+
+
+def load_compiled(program: Compiled, programs: Sequence[Wanted]) -> Loaded:
+    """Make the maps and load `programs`. Raises BackendUnavailable and NotPermitted."""
+    loaded = Loaded(make_maps(program), {})
     try:
         for wanted in programs:
             try:
-                _load(module, wanted, loaded)
+                _load(program, wanted, loaded)
             except BackendUnavailable as error:
                 if wanted.required:
                     raise
                 loaded.refused[wanted.label] = [error.what, error.fix]
-        for name in maps:
-            loaded.maps[name] = _copy(module.map_fd(name))
-        module.forget_compiler()
     except BaseException:
         loaded.close()
         raise
-    finally:
-        module.close()
     return loaded
 
 
-def _load(module: Module, wanted: Wanted, loaded: Loaded) -> None:
+def _load(program: Compiled, wanted: Wanted, loaded: Loaded) -> None:
+    code = instructions(program, wanted.function, loaded.maps)
     if not wanted.template:
-        loaded.programs[wanted.label] = _copy(module.load(wanted.function, wanted.program_type, wanted.attach_type))
+        loaded.programs[wanted.label] = _accepted(wanted, code)
     elif not any(label.startswith(f"{wanted.function}/") for label in loaded.programs):
-        loaded.templates[wanted.function] = module.template(wanted.function)
-
-
-def _copy(fd: int) -> int:
-    """Return another descriptor, which does not end with its module."""
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
-
-
-def load_in_child(
-    source: Path, constants: Mapping[str, int], programs: Sequence[Wanted], maps: Sequence[str],
-    seconds: float = COMPILING,
-) -> Loaded:  # fmt: skip
-    """Compile `source` and load `programs`, without loading the compiler into this process.
-
-    Raises what bcc_import.Module does: BackendUnavailable and NotPermitted; the former also if the child dies or takes
-    more than `seconds`. The child has ended when this returns.
-    """
-    request = {
-        "source": str(source),
-        "constants": dict(constants),
-        "programs": [asdict(wanted) for wanted in programs],
-        "maps": list(maps),
-        "parent": os.getpid(),
-    }
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
-    try:
-        child = _start(theirs, errors)
+        template = Template(code, {fd: os.dup(fd) for fd in maps_of(code)})
         try:
-            theirs.close()
-            answer, descriptors = _ask(ours, request, seconds)
-        finally:
-            child.kill()
-            child.wait()
-        return _understood(answer, descriptors, errors)
-    finally:
-        os.close(errors)
-        theirs.close()
-        ours.close()
+            os.close(_accepted(wanted, template.with_cookie(0)))
+        except BaseException:
+            template.close()
+            raise
+        loaded.templates[wanted.function] = template
 
 
-def _start(connection: socket.socket, errors: int) -> subprocess.Popen[bytes]:
+def _accepted(wanted: Wanted, code: bytes) -> int:
+    """Return the descriptor of a program that the kernel has taken."""
+    attach_type = max(wanted.attach_type, 0)
+    try:
+        return load_counted(code, wanted.program_type, attach_type, wanted.function)
+    except OSError as error:
+        said = f"{error.strerror}\n{syscalls.verifier_log(wanted.program_type, code, attach_type)}"
+        refused(f"the kernel refuses the BPF program {wanted.function}", said, error)
+
+
+def _compiled(
+    source: Path, constants: Mapping[str, int], programs: Sequence[Wanted], *, anew: bool, seconds: float
+) -> Compiled:
+    directory, key, functions = cache_directory("bpf"), "", sorted({wanted.function for wanted in programs})
+    with suppress(OSError):  # the compiler will say what is the matter with the source
+        key = fingerprint(source, constants)
+    if directory is not None and key and not anew:
+        with suppress(msgspec.DecodeError):
+            found = msgspec.json.decode(load_entry(directory, key) or b"", type=Compiled)
+            if found.functions.keys() >= set(functions):
+                return found
+    answer = _ask({"source": str(source), "constants": dict(constants), "functions": functions}, seconds)
+    program = msgspec.json.decode(answer, type=Compiled)
+    if directory is not None and key:
+        store_entry(directory, key, answer)
+    return program
+
+
+def _ask(request: dict[str, Any], seconds: float) -> bytes:
+    """Return the answer of a child, which has ended then, or raise what it did."""
     if not sys.executable:
         raise BackendUnavailable("there is no Python interpreter that could compile the BPF programs")
     command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
+    asked = json.dumps(request | {"parent": os.getpid()}).encode()
     try:
-        return subprocess.Popen(command, stdin=connection.fileno(), stdout=subprocess.DEVNULL, stderr=errors)
+        # In a session of its own: what ends us by Ctrl-C takes the child along in an orderly way, or not at all.
+        done = subprocess.run(
+            command, input=asked, capture_output=True, timeout=seconds, start_new_session=True, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        what = f"compiling the BPF programs took more than {seconds:g} s"
+        raise BackendUnavailable(what, "give gomem more CPU time while it starts") from error
     except OSError as error:
         what = f"the process that compiles the BPF programs cannot be started: {error.strerror}"
         raise BackendUnavailable(what) from error
-
-
-def _ask(connection: socket.socket, request: dict[str, Any], seconds: float) -> tuple[bytes, list[int]]:
-    """Return the answer, empty if the child died, and the descriptors that came with it."""
-    connection.settimeout(seconds)
-    try:
-        connection.send(json.dumps(request).encode())
-        # Not socket.recv_fds, which drops the flag in Python 3.11.
-        size = socket.CMSG_SPACE(_MOST_DESCRIPTORS * struct.calcsize("i"))
-        answer, ancillary, _, _ = connection.recvmsg(_MOST_BYTES, size, socket.MSG_CMSG_CLOEXEC)
-    except TimeoutError as error:
-        what = f"compiling the BPF programs took more than {seconds:g} s"
-        raise BackendUnavailable(what, "give gomem more CPU time while it starts") from error
-    except ConnectionError:
-        return b"", []
-    return answer, [fd for level, kind, raw in ancillary for (fd,) in struct.iter_unpack("i", raw)]
-
-
-def _understood(answer: bytes, descriptors: list[int], errors: int) -> Loaded:
-    """Give the descriptors their names, or raise what the child did."""
+    if done.returncode == 0:
+        return done.stdout
     told: dict[str, Any] = {}
-    with contextlib.suppress(ValueError):
-        told = json.loads(answer)
+    with suppress(ValueError):
+        told = json.loads(done.stdout)
     if "error" in told:
         kind = NotPermitted if told["error"] == NotPermitted.__name__ else BackendUnavailable
         raise kind(told["what"], told["fix"], told["detail"])
-    names, labels, templates = (told.get(what, []) for what in ("maps", "programs", "templates"))
-    if not told or len(names) + len(labels) + sum(len(one["maps"]) for one in templates) != len(descriptors):
-        for fd in descriptors:
-            os.close(fd)
-        last_words = os.pread(errors, _MOST_BYTES, max(os.fstat(errors).st_size - _MOST_BYTES, 0))
-        lines = last_words.decode(errors="replace").splitlines()[-5:]
-        what = f"the process that compiles the BPF programs died: {lines[-1] if lines else 'without a word'}"
-        fix = "give gomem enough memory for the compiler: 200 MB"
-        raise BackendUnavailable(what, fix, "\n".join(lines))
-    given = iter(descriptors)
-    maps, programs = ({name: next(given) for name in known} for known in (names, labels))
-    loaded = Loaded(maps, programs, told["refused"])
-    for one in templates:
-        of_template = {number: next(given) for number in one["maps"]}
-        loaded.templates[one["function"]] = Template(bytes.fromhex(one["code"]), of_template)
-    return loaded
+    lines = done.stderr.decode(errors="replace").splitlines()[-5:]
+    what = f"the process that compiles the BPF programs died: {lines[-1] if lines else 'without a word'}"
+    raise BackendUnavailable(what, "give gomem enough memory for the compiler: 200 MB", "\n".join(lines))
 
 
-def serve(descriptor: int) -> None:
-    """Be the child: answer the one request that comes over the socket `descriptor`."""
+def serve() -> None:
+    """Be the child: answer the one request of standard input."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    with socket.socket(fileno=descriptor) as connection:
-        request = json.loads(connection.recv(_MOST_BYTES))
-        if os.getppid() != request["parent"]:
-            return  # it died before it could take us along
-        try:
-            wanted = [Wanted(**one) for one in request["programs"]]
-            loaded = load_here(Path(request["source"]), request["constants"], wanted, request["maps"])
-        except GomemError as error:
-            refusal = {"error": type(error).__name__, "what": error.what, "fix": error.fix}
-            refusal["detail"] = error.detail[-_DETAIL:]
-            connection.send(json.dumps(refusal).encode())
-            return
-        answer = {
-            "maps": list(loaded.maps),
-            "programs": list(loaded.programs),
-            "refused": loaded.refused,
-            "templates": [
-                {"function": function, "code": template.code.hex(), "maps": list(template.maps)}
-                for function, template in loaded.templates.items()
-            ],
-        }
-        of_templates = [fd for template in loaded.templates.values() for fd in template.maps.values()]
-        descriptors = [*loaded.maps.values(), *loaded.programs.values(), *of_templates]
-        socket.send_fds(connection, [json.dumps(answer).encode()], descriptors)
+    request = json.load(sys.stdin.buffer)
+    if os.getppid() != request["parent"]:
+        return  # it died before it could take us along
+    try:
+        module = Module(Path(request["source"]), request["constants"])
+        answer = msgspec.json.encode(module.compiled(request["functions"]))
+        module.close()
+    except GomemError as error:
+        refusal = {"error": type(error).__name__, "what": error.what, "fix": error.fix}
+        answer = json.dumps(refusal | {"detail": error.detail[-_DETAIL:]}).encode()
+        sys.stdout.buffer.write(answer)
+        raise SystemExit(1) from None
+    sys.stdout.buffer.write(answer)

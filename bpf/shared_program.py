@@ -12,7 +12,7 @@ import numpy as np
 
 from gomem.bpf import compat_trial, syscalls
 from gomem.bpf.bcc_import import KPROBE, RAW_TRACEPOINT, TRACEPOINT
-from gomem.bpf.loading import Wanted, load_here, load_in_child
+from gomem.bpf.loading import Wanted, load
 from gomem.bpf.pid_namespaces import PidNamespaces
 from gomem.bpf.probes import uprobes
 from gomem.bpf.probes.call_tracepoints import MemoryCalls
@@ -37,9 +37,8 @@ class Capacity:
 
     `uprobes` of each target, a power of two. `by_file`: a function's copies in several files (plugins) have a counter
     each; else they share one. `operands`: with arguments that no cookie has room for, for which there must be one
-    target only. `spans`: with the program for span events, which needs `operands`. `in_child`: the compiler's memory
-    goes back whole, and starting takes 0.1 s longer. `lasting`: the tracepoints of single calls are used from the
-    beginning.
+    target only. `spans`: with the program for span events, which needs `operands`. `lasting`: the tracepoints of single
+    calls are used from the beginning.
     """
 
     targets: int
@@ -47,12 +46,11 @@ class Capacity:
     by_file: bool
     operands: bool
     spans: bool
-    in_child: bool
     lasting: bool
 
 
-MANY = Capacity(targets=1024, uprobes=64, by_file=False, operands=False, spans=False, in_child=True, lasting=True)
-ONE = Capacity(targets=1, uprobes=256, by_file=True, operands=True, spans=False, in_child=False, lasting=False)
+MANY = Capacity(targets=1024, uprobes=64, by_file=False, operands=False, spans=False, lasting=True)
+ONE = Capacity(targets=1, uprobes=256, by_file=True, operands=True, spans=False, lasting=False)
 
 
 ADDRESSED = np.dtype([("event", EVENT), ("target", "<u4"), ("unused", "<u4")])  # bpf/programs/targets.h: struct record
@@ -92,16 +90,21 @@ class TargetPrograms:
 
 
 class SharedProgram:
-    """The loaded programs and their maps. Raises what load_here and load_in_child do."""
+    """The loaded programs and their maps. Raises what loading.load does."""
 
-    def __init__(self, ring_bytes: int, wake_every: int, capacity: Capacity = MANY, backend: Backend = "auto") -> None:
-        """`backend`: how uprobes are attached. Raises BackendUnavailable for "multi" where the kernel has none."""
+    def __init__(
+        self, ring_bytes: int, wake_every: int, capacity: Capacity = MANY, backend: Backend = "auto", *,
+        anew: bool = False,
+    ) -> None:  # fmt: skip
+        """`backend`: how uprobes are attached. Raises BackendUnavailable for "multi" where the kernel has none.
+
+        With `anew` they are compiled in any case.
+        """
         self.capacity = capacity
         row = target_dtype(capacity.uprobes)
-        self._marks = compat_trial.Marks.random()
         constants = (
             common_constants(ring_bytes, wake_every)
-            | self._marks.constants()
+            | compat_trial.CONSTANTS
             | {
                 "TARGETS": capacity.targets,
                 "UPROBES": capacity.uprobes,
@@ -111,18 +114,14 @@ class SharedProgram:
         )
         self._namespaces = PidNamespaces(target_ids(os.getpid()), capacity.targets)
         self._tracepoints: Tracepoints | None = None
-        maps = ["events", "targets", "slots", "trials", "thread_status_at"]
         if self._namespaces.nested:
             constants["PID_NAMESPACES"] = self._namespaces.most
-            maps.append("namespaces")
         if capacity.operands:
             constants["OPERANDS"] = 1
-            maps.append("operands")
         if capacity.spans:
             constants["SPANS"] = 1
-        load = load_in_child if capacity.in_child else load_here
         self._uprobes: dict[tuple[str, Attached], UprobeProgram] = {}
-        self._loaded = load(SOURCE, constants, _wanted(capacity, backend), maps)
+        self._loaded = load(SOURCE, constants, _wanted(capacity, backend), anew=anew)
         try:
             self.backend: Attached = self._backend(backend)
             if self.backend == "copies":
@@ -161,8 +160,7 @@ class SharedProgram:
 
     def try_compat(self) -> compat_trial.Outcome:
         """Find out how 32-bit calls are told from others."""
-        maps = self._loaded.maps
-        return compat_trial.settle(self.tracepoint("on_trial"), maps["trials"], maps["thread_status_at"], self._marks)
+        return compat_trial.settle(self.tracepoint("on_trial"), self._loaded.maps)
 
     def detach_tracepoints(self) -> None:
         """Run the programs at tracepoints no more. Idempotent."""

@@ -24,11 +24,13 @@ _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture
 _FSCONFIG_CMD_CREATE = 6
 
 BPF_PROG_TYPE_KPROBE = 2
+_BPF_MAP_CREATE = 0
 _BPF_MAP_LOOKUP_ELEM = 1
 _BPF_MAP_UPDATE_ELEM = 2
 _BPF_MAP_DELETE_ELEM = 3
 _BPF_PROG_LOAD = 5
 _BPF_MAP_LOOKUP_BATCH = 24
+_BPF_OBJ_GET_INFO_BY_FD = 15
 _BPF_RAW_TRACEPOINT_OPEN = 17
 _BPF_LINK_CREATE = 28
 BPF_PERF_EVENT = 41
@@ -41,6 +43,7 @@ _PERF_ATTR_SIZE = 72  # PERF_ATTR_SIZE_VER1: up to config2
 _PERF_FLAG_FD_CLOEXEC = 8
 _PERF_EVENT_IOC_ENABLE = 0x2400
 _PERF_EVENT_IOC_SET_BPF = 0x40042408
+_MAP_INFORMATION = struct.Struct("<6I")  # struct bpf_map_info, up to the flags
 _LICENSE = b"GPL\0"
 _VERIFIER_LOG = 1 << 20  # bytes
 
@@ -66,6 +69,26 @@ def _number(name: str) -> int:
 
 def _bpf(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
     return _call(_number("bpf"), command, attributes, ctypes.sizeof(attributes))
+
+
+def map_create(name: str, kind: int, key_bytes: int, value_bytes: int, entries: int, flags: int) -> int:
+    """Make a map; return its fd. `kind`: enum bpf_map_type."""
+    attributes = struct.pack("<7I16s", kind, key_bytes, value_bytes, entries, flags, 0, 0, _object_name(name))
+    return _bpf(_BPF_MAP_CREATE, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def map_information(map_fd: int) -> tuple[int, int, int, int, int]:
+    """Return how a map was made: kind, bytes of a key and of a value, entries, flags."""
+    information = ctypes.create_string_buffer(_MAP_INFORMATION.size)
+    attributes = struct.pack("<IIQ", map_fd, len(information), ctypes.addressof(information))
+    _bpf(_BPF_OBJ_GET_INFO_BY_FD, ctypes.create_string_buffer(attributes, len(attributes)))
+    kind, _, key_bytes, value_bytes, entries, flags = _MAP_INFORMATION.unpack(information.raw)
+    return kind, key_bytes, value_bytes, entries, flags
+
+
+def _object_name(name: str) -> bytes:
+    """Return what the kernel calls a map or a program: 15 characters at the most."""
+    return name.encode()[:15]
 
 
 def map_lookup(map_fd: int, key: int | bytes, value_bytes: int) -> bytes:
@@ -150,27 +173,35 @@ def link_uprobe_multi(program: int, path: str, offsets: Sequence[int], cookies: 
     return _bpf(_BPF_LINK_CREATE, ctypes.create_string_buffer(attributes, len(attributes)))
 
 
-def load_program(program_type: int, code: bytes, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
+def load_program(
+    program_type: int, code: bytes, log: ctypes.Array[ctypes.c_char] | None = None, *, attach_type: int = 0,
+    name: str = "",
+) -> int:  # fmt: skip
     """Load a program; return its fd. `code`: its instructions, 8 bytes each; `log` gets what the verifier says."""
     instructions = ctypes.create_string_buffer(code, len(code))
     license_buffer = ctypes.create_string_buffer(_LICENSE)
     words = (0, 0, 0) if log is None else (1, len(log), ctypes.addressof(log))
     attributes = struct.pack(
-        "<IIQQIIQ",
+        "<IIQQIIQII16sII",
         program_type,
         len(code) // 8,
         ctypes.addressof(instructions),
         ctypes.addressof(license_buffer),
         *words,
+        0,
+        0,
+        _object_name(name),
+        0,
+        attach_type,
     )
     return _bpf(_BPF_PROG_LOAD, ctypes.create_string_buffer(attributes, len(attributes)))
 
 
-def verifier_log(program_type: int, code: bytes) -> str:
+def verifier_log(program_type: int, code: bytes, attach_type: int = 0) -> str:
     """Return what the verifier says to a program that it refuses: the beginning, if it is long."""
     log = ctypes.create_string_buffer(_VERIFIER_LOG)
     with contextlib.suppress(OSError):
-        os.close(load_program(program_type, code, log))
+        os.close(load_program(program_type, code, log, attach_type=attach_type))
     return log.value.decode(errors="replace")
 
 

@@ -60,7 +60,7 @@ def _checks(pid: int) -> Iterator[Check]:
     program: SharedProgram | None = None
     try:
         ensure_pidfds()
-        program = SharedProgram(_RING_BYTES, 1024, replace(ONE, spans=True))
+        program = SharedProgram(_RING_BYTES, 1024, replace(ONE, spans=True), anew=True)
         yield Check(PROGRAMS, True, "those of trace compile without kernel headers, and the kernel takes them")
         yield tried(TRACEPOINTS, lambda: _attach_tracepoints(program))
         yield _optional(CALLS, lambda: _attach_calls(program))

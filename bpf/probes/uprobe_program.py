@@ -54,7 +54,7 @@ class Template:
                 call, found = None, True
         if not found:
             raise ValueError("the program asks for no cookie")
-        for at, fd in _maps_in(code):
+        for at, fd in maps_in(code):
             struct.pack_into("<i", code, at + 4, self.maps[fd])
         return bytes(code)
 
@@ -66,11 +66,11 @@ class Template:
 
 def maps_of(code: bytes) -> set[int]:
     """Return the descriptors of the maps that instructions have."""
-    return {fd for _, fd in _maps_in(code)}
+    return {fd for _, fd in maps_in(code)}
 
 
-def _maps_in(code: bytes | bytearray) -> Iterator[tuple[int, int]]:
-    """Yield where a map's descriptor is loaded, and which."""
+def maps_in(code: bytes | bytearray) -> Iterator[tuple[int, int]]:
+    """Yield where in the instructions a map's descriptor is, and which."""
     at = 0
     while at < len(code):
         opcode, registers, _, immediate = struct.unpack_from("<BBhi", code, at)
@@ -132,17 +132,19 @@ class UprobeProgram:
                 self._template = None
 
 
-def load_counted(code: bytes) -> int:
-    """Load a program for uprobes. Raises OSError.
+def load_counted(
+    code: bytes, program_type: int = syscalls.BPF_PROG_TYPE_KPROBE, attach_type: int = 0, name: str = ""
+) -> int:
+    """Load a program. Raises OSError.
 
     Before Linux 5.11 programs and maps count as locked memory, of which a service usually may have 8 MB.
     """
     try:
-        return syscalls.load_program(syscalls.BPF_PROG_TYPE_KPROBE, code)
+        return syscalls.load_program(program_type, code, attach_type=attach_type, name=name)
     except PermissionError:
         if not lift_memory_limit():
             raise
-        return syscalls.load_program(syscalls.BPF_PROG_TYPE_KPROBE, code)
+        return syscalls.load_program(program_type, code, attach_type=attach_type, name=name)
 
 
 def lift_memory_limit() -> bool:

@@ -151,23 +151,30 @@ struct beginning {
 };
 BPF_ARRAY(trials, struct beginning, 2 * TRIALS);
 
+/* What the child has in the registers of the first two arguments, by which it is known in any PID namespace. */
+struct marks {
+	u32 first, second;
+};
+BPF_ARRAY(trial_marks, struct marks, 1);
+
 #define GETPID_64 39
 #define GETPID_32 20
 
-/* Raw tracepoint sys_enter, while the child runs: it calls getpid both ways, with TRIAL_MARK and TRIAL_MARK_TOO in
- * the registers of the first two arguments, by which it is known in any PID namespace, and which try it is. */
+/* Raw tracepoint sys_enter, while the child runs: it calls getpid both ways, with its marks and which try it is. */
 int on_trial(struct bpf_raw_tracepoint_args *ctx)
 {
 	s64 number = ctx->args[1];
-	int compat = number == GETPID_32, which;
+	int compat = number == GETPID_32, which = 0;
 	struct beginning *beginning;
 	struct pt_regs regs;
+	struct marks *marks;
 
 	if (!compat && number != GETPID_64)
 		return 0;
 	if (bpf_probe_read_kernel(&regs, sizeof(regs), (void *)ctx->args[0]))
 		return 0;
-	if ((compat ? regs.bx : regs.di) != TRIAL_MARK || (compat ? regs.cx : regs.si) != TRIAL_MARK_TOO)
+	marks = trial_marks.lookup(&which);
+	if (!marks || (compat ? regs.bx : regs.di) != marks->first || (compat ? regs.cx : regs.si) != marks->second)
 		return 0;
 	which = (regs.dx & (TRIALS - 1)) + (compat ? TRIALS : 0);
 	beginning = trials.lookup(&which);

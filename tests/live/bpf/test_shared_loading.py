@@ -1,4 +1,4 @@
-"""BPF programs that a child process compiles: what we get of it, and what becomes of it."""
+"""BPF programs that a child process compiles: what we get of it, what becomes of it, and what is kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gomem.bpf.bcc_import import RAW_TRACEPOINT
-from gomem.bpf.loading import Wanted, load_in_child
+from gomem.bpf.loading import Wanted, load
 from gomem.tracer.errors import BackendUnavailable
 from tests.support.builds import build
 from tests.support.processes import running, state, wait_until, without_capabilities
@@ -38,11 +38,24 @@ int too_far(struct bpf_raw_tracepoint_args *ctx)
 ON_EXEC, TOO_FAR = Wanted("on_exec", RAW_TRACEPOINT), Wanted("too_far", RAW_TRACEPOINT)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "good.c"
     path.write_text(GOOD)
     return path
+
+
+def never_whole(directory: Path) -> Path:
+    """Return a source that the compiler waits for: it includes a pipe that nobody writes to."""
+    os.mkfifo(directory / "pipe.h")
+    source = directory / "endless.c"
+    source.write_text(f'#include "{directory}/pipe.h"\n')
+    return source
 
 
 def descriptors() -> set[str]:
@@ -51,7 +64,7 @@ def descriptors() -> set[str]:
 
 def test_programs_and_maps_outlive_the_child_that_made_them(source: Path) -> None:
     before = descriptors()
-    loaded = load_in_child(source, {"FIGURE": 3}, [ON_EXEC], ["figures"])
+    loaded = load(source, {"FIGURE": 3}, [ON_EXEC])
     told = Path(f"/proc/self/fdinfo/{loaded.program(ON_EXEC)}").read_text()
     assert "prog_type:\t17" in told
     assert "max_entries:\t4" in Path(f"/proc/self/fdinfo/{loaded.maps['figures']}").read_text()
@@ -62,9 +75,34 @@ def test_programs_and_maps_outlive_the_child_that_made_them(source: Path) -> Non
     assert descriptors() == before
 
 
+def test_what_was_compiled_once_is_loaded_without_the_compiler(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(source, {"FIGURE": 3}, [ON_EXEC]).close()
+    (entry,) = (tmp_path / "cache/gomem/bpf").iterdir()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    loaded = load(source, {"FIGURE": 3}, [ON_EXEC])
+    assert "prog_type:\t17" in Path(f"/proc/self/fdinfo/{loaded.program(ON_EXEC)}").read_text()
+    assert "max_entries:\t4" in Path(f"/proc/self/fdinfo/{loaded.maps['figures']}").read_text()
+    loaded.close()
+    source.write_text(GOOD.replace("= 1;", "= 2;"))
+    for changed, constants, programs, anew in (
+        (GOOD.replace("= 1;", "= 2;"), {"FIGURE": 3}, [ON_EXEC], False),
+        (GOOD, {"FIGURE": 2}, [ON_EXEC], False),
+        (GOOD, {"FIGURE": 3}, [ON_EXEC, TOO_FAR], False),
+        (GOOD, {"FIGURE": 3}, [ON_EXEC], True),
+    ):
+        source.write_text(changed)
+        with pytest.raises(BackendUnavailable, match="cannot be started"):
+            load(source, constants, programs, anew=anew)
+    entry.write_bytes(entry.read_bytes()[:-9])
+    with pytest.raises(BackendUnavailable, match="cannot be started"):
+        load(source, {"FIGURE": 3}, [ON_EXEC])
+
+
 def test_a_program_that_need_not_be_there_is_left_out(source: Path) -> None:
     optional = Wanted("too_far", RAW_TRACEPOINT, required=False)
-    loaded = load_in_child(source, {"FIGURE": 0}, [optional, ON_EXEC], [])
+    loaded = load(source, {"FIGURE": 0}, [optional, ON_EXEC])
     assert loaded.program(optional) is None
     assert loaded.program(ON_EXEC) is not None
     loaded.close()
@@ -73,12 +111,12 @@ def test_a_program_that_need_not_be_there_is_left_out(source: Path) -> None:
 def test_the_words_of_the_compiler_and_of_the_kernel_come_through(source: Path) -> None:
     before = descriptors()
     with pytest.raises(BackendUnavailable, match="does not compile") as refused:
-        load_in_child(source, {}, [ON_EXEC], [])
+        load(source, {}, [ON_EXEC])
     assert "FIGURE" in refused.value.detail
     with pytest.raises(BackendUnavailable, match="kernel refuses the BPF program too_far"):
-        load_in_child(source, {"FIGURE": 0}, [ON_EXEC, TOO_FAR], [])
+        load(source, {"FIGURE": 0}, [ON_EXEC, TOO_FAR])
     with pytest.raises(BackendUnavailable, match=r"missing\.c"):
-        load_in_child(source.parent / "missing.c", {}, [], [])
+        load(source.parent / "missing.c", {}, [])
     assert descriptors() == before
 
 
@@ -89,28 +127,24 @@ def test_a_child_that_dies_at_once_is_told(source: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(sys, "executable", str(dying))
     before = descriptors()
     with pytest.raises(BackendUnavailable, match="out of memory"):
-        load_in_child(source, {}, [ON_EXEC], [])
+        load(source, {}, [ON_EXEC])
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
     with pytest.raises(BackendUnavailable, match="cannot be started"):
-        load_in_child(source, {}, [ON_EXEC], [])
+        load(source, {}, [ON_EXEC])
     assert descriptors() == before
 
 
 def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    endless = tmp_path / "endless.c"
-    os.mkfifo(endless)
+    endless = never_whole(tmp_path)
     with pytest.raises(BackendUnavailable, match="more than 1 s"):
-        load_in_child(endless, {}, [ON_EXEC], [], seconds=1)
+        load(endless, {}, [ON_EXEC], seconds=1)
     # that no process is left is seen by the check after each test
 
 
 def test_a_child_does_not_outlive_the_tracer(tmp_path: Path) -> None:
-    endless = tmp_path / "endless.c"
-    os.mkfifo(endless)
-    program = (
-        f"from pathlib import Path\nfrom gomem.bpf.loading import load_in_child\nload_in_child(Path({str(endless)!r}),"
-    )
-    tracer = subprocess.Popen([sys.executable, "-c", program + "{}, [], [])"], cwd=ROOT)
+    endless = never_whole(tmp_path)
+    program = f"from pathlib import Path\nfrom gomem.bpf.loading import load\nload(Path({str(endless)!r}),"
+    tracer = subprocess.Popen([sys.executable, "-c", program + "{}, [])"], cwd=ROOT)
     try:
         wait_until(lambda: any(map(waits_to_open, children_of(tracer.pid))), "the child that opens the source", 120)
         (child,) = children_of(tracer.pid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gomem.bpf import bcc_import
+from gomem.bpf import refusals
 from gomem.tracer.errors import BackendUnavailable, GomemError
 
 NO_COOKIES = """\
@@ -27,7 +27,7 @@ processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
 
 def told(said: str) -> GomemError:
     with pytest.raises(GomemError) as caught:
-        bcc_import._refused("the kernel refuses the BPF program on_uprobe", said, Exception("Failed to load"))
+        refusals.refused("the kernel refuses the BPF program on_uprobe", said, Exception("Failed to load"))
     return caught.value
 
 
@@ -38,7 +38,7 @@ def told(said: str) -> GomemError:
 def test_what_a_kernel_is_too_old_for_is_named_with_the_release_that_has_it(
     said: str, lacks: str, since: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bcc_import, "newer_kernel", lambda release: f"needs Linux {release[0]}.{release[1]}")
+    monkeypatch.setattr(refusals, "newer_kernel", lambda release: f"needs Linux {release[0]}.{release[1]}")
     error = told(said)
     assert isinstance(error, BackendUnavailable)
     assert error.what == f"this kernel's BPF has no {lacks}"
