@@ -285,7 +285,8 @@ def test_what_a_launched_program_did_before_its_exec_is_told_before_it() -> None
 
 def has_faults_and_pages_of_files(events: list[EventBatch]) -> bool:
     seen = AfterExec().filter(np.concatenate(events))
-    return EventKind.PAGE_FAULTS in seen["kind"] and bool((seen["args"][seen["kind"] == EventKind.RSS, 1] > 0).any())
+    faults, rss = (seen["args"][seen["kind"] == kind] for kind in (EventKind.PAGE_FAULTS, EventKind.RSS))
+    return bool((faults[:, 2] > 0).any() and (rss[:, 1] > 0).any())
 
 
 def test_faults_in_more_regions_than_can_be_told_apart_are_counted_all_the_same(
