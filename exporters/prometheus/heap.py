@@ -104,6 +104,11 @@ METRICS: tuple[ProcessMetric, ...] = (
         _heap(lambda heap: len(heap.arenas)),
     ),
     figure(
+        "gomem_heap_longest_free_run_bytes",
+        "The longest run of free heap pages; what is larger makes the heap grow, however much is free.",
+        _heap(lambda heap: heap.free_runs.longest if heap.free_runs else None),
+    ),
+    figure(
         "gomem_heap_allocated_bytes",
         "Objects in the heap, dead ones that no sweep has freed yet included (HeapAlloc); it swings between the live "
         "heap and the goal.",

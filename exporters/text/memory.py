@@ -1,4 +1,4 @@
-"""Sections on the state: address space, RSS, heap pages, MemStats, spans, cgroup."""
+"""Sections on the state: address space, RSS, heap pages, MemStats, cgroup."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from gomem.exporters.text.bill import headline
 from gomem.exporters.text.page import PageStyle, flowing, section, words
 from gomem.exporters.text.table import Column, table
 from gomem.exporters.units import number, percent, plural, size
-from gomem.tracer.report import RUNTIME_NONE, KindRow, Report, SpanClassRow, Virtual, stat
+from gomem.tracer.report import RUNTIME_NONE, Heap, KindRow, Report, Virtual, stat
 
-_TOP_SPAN_CLASSES = 5
 _TOP_KINDS = 8
-_RUNTIME_PAGE = 8192
+_TOP_RUNS = 3
 
 _STATE_MEANS = {
     "reserved": "set aside, not usable yet",
@@ -50,16 +49,6 @@ _KINDS = (
     Column("mappings", worth=1),
     Column("swap"),
     Column("", left=True, worth=4, wraps=16),
-)
-_SPAN_CLASSES = (
-    Column("class", left=True),
-    Column("object", worth=4),
-    Column("spans", worth=2),
-    Column("pages", worth=5),
-    Column("objects", worth=3),
-    Column("full", worth=6),
-    Column("free slots"),
-    Column("tail", worth=1),
 )
 _PAGE_ROWS = (
     ("in_use", "in use", "spans of objects"),
@@ -209,7 +198,25 @@ def heap_pages(report: Report, look: PageStyle) -> RenderableType | None:
         Column("", left=True, worth=3, wraps=23),
     )
     heading = f"Heap pages in {plural(len(heap.arenas), 'arena')}, by the runtime's state and the kernel's"
-    return section(heading, table(columns, rows, look))
+    return section(heading, table(columns, rows, look), _free_runs(heap, look), _huge_zeros(heap))
+
+
+def _free_runs(heap: Heap, look: PageStyle) -> RenderableType | None:
+    """Say how free pages lie: of the lengths that hold most."""
+    runs = heap.free_runs
+    if runs is None or not runs.runs:
+        return None
+    pairs = [("free pages lie in", plural(runs.runs, "run")), ("longest", size(runs.longest))]
+    most = sorted(runs.by_length, key=lambda row: row.size, reverse=True)[:_TOP_RUNS]
+    pairs += [(f"runs of {size(row.at_least)} and more", f"{number(row.runs)} ({size(row.size)})") for row in most]
+    return flowing(pairs, look)
+
+
+def _huge_zeros(heap: Heap) -> RenderableType | None:
+    use = heap.in_use
+    if use is None or not use.huge_zeros:
+        return None
+    return words((f"about {size(use.huge_zeros)} in use are zeros that huge pages bring along", "dim"))
 
 
 def memstats(report: Report, look: PageStyle) -> RenderableType | None:
@@ -245,38 +252,6 @@ def memstats(report: Report, look: PageStyle) -> RenderableType | None:
 
 def _limit(memory_limit: int | None) -> str:
     return size(memory_limit) if memory_limit is not None and memory_limit < RUNTIME_NONE else "off"
-
-
-def fragmentation(report: Report, look: PageStyle) -> RenderableType | None:
-    """Show the span classes that waste most, and the waste of all."""
-    if not report.spans:
-        return None
-    waste = sum(_wasted(row) for row in report.spans)
-    pages = sum(row.pages for row in report.spans) * _RUNTIME_PAGE
-    worst = sorted(report.spans, key=_wasted, reverse=True)[:_TOP_SPAN_CLASSES]
-    rows = [_span_cells(row) for row in worst if _wasted(row)]
-    spans = sum(row.spans for row in report.spans)
-    heading = f"Spans {number(spans)}, {size(pages)} in use, of which {size(waste)} ({percent(waste, pages)}) are holes"
-    if not rows:
-        return section(heading)
-    return section(heading, table(_SPAN_CLASSES, rows, look))
-
-
-def _wasted(row: SpanClassRow) -> int:
-    return row.free_slots * row.object_size + row.tail_waste
-
-
-def _span_cells(row: SpanClassRow) -> tuple[str, ...]:
-    return (
-        f"{row.size_class} {'noscan' if row.noscan else 'scan'}",
-        f"{row.object_size} B" if row.object_size else "large",
-        number(row.spans),
-        size(row.pages * _RUNTIME_PAGE),
-        number(row.objects),
-        percent(row.objects, row.capacity),
-        size(row.free_slots * row.object_size),
-        size(row.tail_waste),
-    )
 
 
 def cgroup(report: Report, look: PageStyle) -> RenderableType | None:

@@ -13,6 +13,7 @@ from gomem.exporters.text import activity as text_activity
 from gomem.exporters.text import allocations as text_allocations
 from gomem.exporters.text import cycles as text_cycles
 from gomem.exporters.text import ending as text_ending
+from gomem.exporters.text import holders as text_holders
 from gomem.exporters.text import memory as text_memory
 from gomem.exporters.text import rebuilt as text_rebuilt
 from gomem.exporters.text import residency as text_residency
@@ -33,7 +34,8 @@ _SECTIONS = (
     text_memory.address_space,
     text_rebuilt.rebuilt,
     text_memory.memstats,
-    text_memory.fragmentation,
+    text_holders.span_classes,
+    text_holders.large_objects,
     text_residency.live,
     text_activity.activity,
     text_cycles.cycles,

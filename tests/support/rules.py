@@ -204,6 +204,7 @@ def _heap(report: Object, skew: int) -> Iterator[str]:
         yield from _equal("sum of limit_use against its total", sum(parts), use["total"])
         memstats = report["memstats"]
         yield from _equal("limit_use.total", use["total"], memstats["Sys"] - memstats["HeapReleased"])
+    yield from _holders(report, skew)
     bases = [arena["base"] for arena in arenas]
     if len(set(bases)) != len(bases):
         yield "an arena stands twice"
@@ -211,6 +212,38 @@ def _heap(report: Object, skew: int) -> Iterator[str]:
     if row is not None:
         for name in (*REGION_STATES, "resident"):
             yield from _equal(f"sum(arenas.{name}) against kind heap_arena", _total(arenas, name), row[name], skew)
+
+
+def _holders(report: Object, skew: int) -> Iterator[str]:
+    """Large objects are spans of their classes; free runs, what Ps took aside and padding are HeapIdle."""
+    heap, stats = report["heap"], report["memstats"]
+    large, runs, use = (heap.get(name) for name in ("large_objects", "free_runs", "in_use"))
+    if large is not None:
+        rows = [row for row in report["spans"] if row["size_class"] == 0]
+        yield from _equal("large_objects.count", large["count"], _total(rows, "spans"))
+        yield from _equal("large_objects.size", large["size"], _total(rows, "pages") * RUNTIME_PAGE)
+        yield from _at_most("sum of large_objects.largest", _total(large["largest"], "size"), large["size"])
+        for one in large["largest"]:
+            yield from _at_most("a large object's resident and swap", one["resident"] + one["swap"], one["size"])
+            yield from _at_most("a large object's huge pages", one["huge"] or 0, one["resident"])
+    if runs is not None:
+        idle = sum(runs[name] for name in ("size", "page_caches", "padding"))
+        yield from _equal("free_runs with page caches and padding = HeapIdle", idle, stats["HeapIdle"], skew)
+        for name in ("runs", "size"):
+            yield from _equal(f"sum(free_runs.by_length.{name})", _total(runs["by_length"], name), runs[name])
+        yield from _at_most("free_runs.longest", runs["longest"], runs["size"])
+        shorter = 0
+        for row in runs["by_length"]:
+            yield from _equal("free_runs.by_length.too_short", row["too_short"], shorter)
+            yield from _at_most("the shortest runs of a row", row["at_least"] * row["runs"], row["size"])
+            shorter += row["size"]
+    if use is not None:
+        parts = [use[name] for name in ("resident", "swap", "not_resident")]
+        yield from _equal("sum of heap.in_use", sum(parts), use["size"])
+        yield from _equal("heap.in_use.resident", use["resident"], heap["resident"]["in_use"])
+        yield from _at_most("heap.in_use.size", abs(use["size"] - heap["pages"]["in_use"]), 0, skew)
+        yield from _at_most("heap.in_use.huge", use["huge"] or 0, use["resident"])
+        yield from _at_most("heap.in_use.huge_zeros", use["huge_zeros"] or 0, use["huge"] or 0)
 
 
 def _arena(arena: Object, skew: int) -> Iterator[str]:

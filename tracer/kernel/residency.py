@@ -75,6 +75,15 @@ class Residency:
         """
         return bytes_in(self._only((self.rss > 0) & (self.flags & Page.FILE != 0)), starts, ends)
 
+    @property
+    def tells_huge_pages(self) -> bool:
+        """Tell whether it is known which ranges are in huge pages."""
+        return self.method == "pagemap_scan"
+
+    def huge(self) -> Ranges:
+        """Return the ranges that are in RAM in huge pages of anonymous memory, as far as that is known."""
+        return self._only((self.rss > 0) & (self.flags & (Page.HUGE | Page.FILE) == Page.HUGE))
+
     def _only(self, keep: NDArray[np.bool_]) -> Ranges:
         return Ranges(self.ranges.start[keep], self.ranges.end[keep])
 

@@ -23,6 +23,8 @@ from gomem.tracer.recording.encoding import MOST_INT, Encoder, rebuild
 from gomem.tracer.recording.frames import RecordingError, Worth
 from gomem.tracer.report import KINDS, JsonObject
 from gomem.tracer.runtime.caches import MOST_PS
+from gomem.tracer.runtime.free_runs import FreeRuns
+from gomem.tracer.runtime.large_spans import LARGEST, LargeSpan
 from gomem.tracer.runtime.pace import Pace
 from gomem.tracer.runtime.pages import CHUNK_BYTES, CHUNK_PAGES, MOST_CHUNKS, PageState
 from gomem.tracer.runtime.regions import MOST_ARENAS, Region
@@ -175,6 +177,26 @@ def _check_runtime(runtime: RuntimeSnapshot) -> None:
     _check_memstats(runtime.memstats)
     if runtime.pace is not None:
         _check_pace(runtime.pace)
+    if runtime.free_runs is not None:
+        _check_free_runs(runtime.free_runs)
+    _check_largest(runtime.largest or [])
+
+
+def _check_free_runs(found: FreeRuns) -> None:
+    most = MOST_CHUNKS * CHUNK_PAGES
+    _require(_same_length(found.runs, found.pages) and len(found.runs) <= most.bit_length(), "runs of no length")
+    _require(np.all((found.runs >= 0) & (found.pages >= 0) & (found.pages <= most)), "runs that no heap has")
+    _require(
+        all(0 <= one <= most for one in (found.longest, found.cached, found.padding)), "more pages than a heap has"
+    )
+
+
+def _check_largest(found: list[LargeSpan]) -> None:
+    _require(len(found) <= LARGEST, "more large objects than are told")
+    for one in found:
+        _require(0 <= one.start <= one.start + one.size <= _ADDRESS_SPACE and one.size >= 0, "an object that is none")
+        _require(0 <= one.zeros <= one.sampled and one.line >= 0, "an object of which nothing is known")
+        _require(one.type_size is None or one.type_size >= 0, "a type of no size")
 
 
 def _check_pace(pace: Pace) -> None:

@@ -139,6 +139,94 @@ class LiveCourse(Struct, frozen=True):
     thirds: Annotated[list[LiveThird], Meta(min_length=3, max_length=3)]
 
 
+class LargeObject(Struct, frozen=True):
+    """One object of more than 32 KB: the pages of its span, and how many of their bytes are in RAM and in swap.
+
+    `type`: of its elements, as the runtime keeps it (Go 1.22 and later, for objects with pointers), `count` of which
+    have room in it; None: it keeps none, or the type was made at run time. `function`, `file`, `line`: the call that
+    allocated it, where the program's heap profile has a record of it.
+    """
+
+    address: Address
+    size: Bytes
+    resident: Bytes
+    swap: Bytes
+    noscan: bool
+    type: str | None
+    count: Count | None
+    function: str | None
+    file: str | None
+    line: Count | None
+    huge: Annotated[Bytes | None, Meta(description="of `resident`, in huge pages; null: the kernel does not tell")] = (
+        None
+    )
+    zero_share: Annotated[
+        Share | None,
+        Meta(description="of the OS pages of `huge` that were looked at, those with nothing but zeros; null: none was"),
+    ] = None
+
+
+class LargeObjects(Struct, frozen=True):
+    """All objects of more than 32 KB: their number, the bytes of their pages and what of these is in RAM.
+
+    `types_recorded`: the release keeps the types of those that have pointers (Go 1.22 and later).
+    """
+
+    count: Count
+    size: Bytes
+    resident: Bytes
+    types_recorded: bool
+    largest: list[LargeObject]
+
+
+class InUse(Struct, frozen=True):
+    """Heap pages in use and what of them costs RAM: they are `resident`, in `swap`, or `not_resident`: never touched.
+
+    `huge`: of `resident`, in huge pages, which are in RAM as a whole as soon as one byte is touched (None: the kernel
+    does not tell). `huge_zeros`: how much of that has nothing but zeros in it, estimated by samples of the largest
+    objects.
+    """
+
+    size: Bytes
+    resident: Bytes
+    swap: Bytes
+    not_resident: Bytes
+    huge: Bytes | None
+    huge_zeros: Bytes | None
+
+
+class FreeRunRow(Struct, frozen=True):
+    """Runs of free pages of `at_least` bytes and less than twice that. `too_short`: free bytes in all shorter runs.
+
+    No object that takes `at_least` bytes finds room in those.
+    """
+
+    at_least: Bytes
+    runs: Count
+    size: Bytes
+    too_short: Bytes
+
+
+class FreeRuns(Struct, frozen=True):
+    """Free heap pages, retained or released, by how many lie in a row: `size` bytes in `runs`, the `longest` of them.
+
+    `page_caches`: bytes of free pages that Ps took aside, in no run; `padding`: of pages that are never used, so that
+    the heap begins at a random address (Go 1.26 and later). With these two it is HeapIdle. `too_large`: spans in use
+    that are longer than the longest run, with `too_large_size` bytes: the next such object makes the heap grow.
+    `smallest_too_large`: bytes of the smallest of these.
+    """
+
+    size: Bytes
+    runs: Count
+    longest: Bytes
+    page_caches: Bytes
+    padding: Bytes
+    too_large: Count
+    too_large_size: Bytes
+    smallest_too_large: Bytes | None
+    by_length: list[FreeRunRow]
+
+
 class Heap(Struct, frozen=True):
     """The Go heap: arenas, pages by state and residency, and the collector's targets."""
 
@@ -156,6 +244,9 @@ class Heap(Struct, frozen=True):
     live_course: Annotated[
         LiveCourse | None, Meta(description="null: of some third of the time less than two collections are known")
     ] = None
+    large_objects: LargeObjects | None = None
+    free_runs: FreeRuns | None = None
+    in_use: InUse | None = None
 
 
 class MemStats(TypedDict):

@@ -28,6 +28,8 @@ from gomem.tracer.runtime.earlier import (
     rest_of_arena,
     with_rest_of_arena,
 )
+from gomem.tracer.runtime.free_runs import FreeRuns, free_runs
+from gomem.tracer.runtime.large_spans import LargeSpan, read_largest, records_types
 from gomem.tracer.runtime.pace import Pace, read_pace
 from gomem.tracer.runtime.pages import PAGE, Chunks, HeapPages, PageState, page_states, read_chunks
 from gomem.tracer.runtime.regions import Region, Roots, owned_regions
@@ -79,6 +81,9 @@ class RuntimeSnapshot:
     missed: list[str]  # structures that could not be read, and why
     structure: Structure = NOTHING_KNOWN
     pace: Pace | None = None
+    free_runs: FreeRuns | None = None  # None in recordings from before they were counted
+    largest: list[LargeSpan] | None = None  # None in recordings from before they were read
+    types_recorded: bool = False  # the release keeps the types of large objects
     read_at: tuple[int, int] = (0, 0)  # when the attempt that was kept began, and all was read; CLOCK_MONOTONIC ns
 
 
@@ -91,6 +96,7 @@ class _Heap:
     caches: PCaches
     pages: HeapPages
     spans: Spans
+    chunks: Chunks | None  # None: the release has no page bitmaps
     lists_known: bool  # of work buffers
 
     def skew(self) -> int:
@@ -182,6 +188,9 @@ class RuntimeReader:
             missed=missed + unknown,
             structure=structure,
             pace=self._pace(heap),
+            free_runs=self._free_runs(heap),
+            largest=read_largest(self._memory, self._layout, heap.spans),
+            types_recorded=records_types(self._layout),
             read_at=(began, time.monotonic_ns()),
         )
 
@@ -205,7 +214,7 @@ class RuntimeReader:
         stats = heap_stats(records["mstats"], records["mheap"])
         if not self._layout.has("mstats", "heapStats.stats"):
             stats = with_work_bufs(stats, int(spans.pages[work_bufs].sum(dtype=np.uint64)) * PAGE)
-        return _Heap(records, stats, caches, pages, spans, "work" in self._addresses)
+        return _Heap(records, stats, caches, pages, spans, chunks, "work" in self._addresses)
 
     def _chunks(self, mheap: Record) -> Chunks:
         return with_rest_of_arena(read_chunks(self._memory, self._layout, mheap), mheap)
@@ -230,6 +239,9 @@ class RuntimeReader:
         listed = mheap.has("allArenas") or mheap.has("heapArenas")
         arenas = [] if listed else span_arenas(heap.spans, self._layout.constant("heap_arena_bytes"))
         return owned_regions(Roots(self._memory, self._layout, mheap, self._addresses, tuple(arenas)))
+
+    def _free_runs(self, heap: _Heap) -> FreeRuns:
+        return free_runs(heap.pages, heap.chunks, sum(row.free_pages for row in heap.caches.page_rows))
 
     def _collector(self, heap: _Heap) -> Collector:
         controller = heap.records["pacer"]

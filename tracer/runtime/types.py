@@ -36,12 +36,10 @@ class TypeNames:
 
         Raises TargetGone.
         """
-        at = bisect_right(self._modules, (address, 1 << 64)) - 1
-        if at < 0:
+        module = self._module_of(address)
+        if module is None:
             return None
-        start, end = self._modules[at]
-        if not start <= address <= end - TYPE_BYTES:
-            return None
+        start, end = module
         try:
             offset, extra_star = name_offset(self._memory.read(address, TYPE_BYTES))
             if not 0 < offset < end - start:
@@ -50,6 +48,23 @@ class TypeNames:
         except SnapshotError:
             return None
         return decode_name(raw, extra_star=extra_star, counted_in_two=self._counted_in_two)
+
+    def size(self, address: int) -> int | None:
+        """Return the bytes of a value of the type at `address`; None where there is none. Raises TargetGone."""
+        if self._module_of(address) is None:
+            return None
+        try:
+            return self._word(address)
+        except SnapshotError:
+            return None
+
+    def _module_of(self, address: int) -> tuple[int, int] | None:
+        """Return where the types of the module begin and end that has a type at `address`."""
+        at = bisect_right(self._modules, (address, 1 << 64)) - 1
+        if at < 0:
+            return None
+        start, end = self._modules[at]
+        return (start, end) if start <= address <= end - TYPE_BYTES else None
 
     def _word(self, address: int) -> int:
         return int.from_bytes(self._memory.read(address, 8), "little")

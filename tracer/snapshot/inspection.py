@@ -35,9 +35,11 @@ from gomem.tracer.report import Limit, ProcessFacts
 from gomem.tracer.runtime.contiguous import contiguous_heap, has_contiguous_arena, limit_of_figures
 from gomem.tracer.runtime.self_checks import ensure_fits
 from gomem.tracer.runtime.snapshot import ATTEMPTS, RuntimeReader, RuntimeSnapshot
+from gomem.tracer.snapshot.emptiness import with_zeros
 from gomem.tracer.snapshot.freeze import LONGEST, Freeze
 from gomem.tracer.snapshot.join import AddressSpace, join
 from gomem.tracer.snapshot.mapping_names import as_limits, disagreements
+from gomem.tracer.snapshot.naming import Naming
 
 # How often a target is stopped for one look, and for how many seconds it runs in between.
 FREEZES = 8
@@ -80,6 +82,7 @@ class Inspector:
         self.stop_filtered = False  # also when it is under a seccomp filter
         self._frozen_seconds = 0.0
         self._memory: ProcessMemory | None = None
+        self._naming: Naming | None = None
 
     @classmethod
     def open(cls, target: Target) -> Inspector:
@@ -191,6 +194,10 @@ class Inspector:
         # The runtime first: its pages move faster than its mappings, and the kernel's view has its own retries.
         runtime, limits = self._runtime(attempts)
         kernel = read_kernel_view(self.target)
+        if runtime is not None and runtime.largest is not None:
+            with suppress(NotPermitted):
+                largest = with_zeros(runtime.largest, kernel.residency, self.memory())
+                runtime = replace(runtime, largest=largest)
         return _Read(runtime, kernel, self._natives(kernel, runtime), limits)
 
     def _joined(self, read: _Read, limits: Sequence[Limit]) -> Snapshot:
@@ -270,8 +277,17 @@ class Inspector:
             snapshot = self.reader().snapshot(attempts)
         except (SnapshotError, LayoutError, NotPermitted) as error:
             return None, [Limit("go-state", "the Go runtime's state", f"{error.what}; {KERNEL_ONLY}", error.fix)]
+        snapshot = self._named(snapshot)
         what = "part of the runtime's own memory"
         return snapshot, [Limit("runtime-memory-partly", what, missed, "") for missed in snapshot.missed]
+
+    def _named(self, snapshot: RuntimeSnapshot) -> RuntimeSnapshot:
+        """Return a snapshot with the names of what it found. Raises TargetGone, NotPermitted."""
+        if snapshot.largest is None or self.bias is None:
+            return snapshot
+        if self._naming is None:
+            self._naming = Naming(self.program, self.bias, self.memory)
+        return replace(snapshot, largest=[self._naming.named(one) for one in snapshot.largest])
 
     def prove_layout(self) -> None:
         """Let a layout that was never measured for this build prove itself now: probes read by it, unchecked."""

@@ -21,16 +21,15 @@ from gomem.tracer.events.source import ProbeStatus
 from gomem.tracer.layout.roles import resolve_roles
 from gomem.tracer.machine.rights import newer_kernel
 from gomem.tracer.model.allocations import AllocationSums, Watch
-from gomem.tracer.process.memory import Memory
 from gomem.tracer.profile.call_sites import CallSites
 from gomem.tracer.profile.stacks import RUNTIME, Symbols
-from gomem.tracer.program.file_memory import FileMemory
 from gomem.tracer.program.go_program import GoProgram
 from gomem.tracer.report import Allocations, Limit
 from gomem.tracer.runtime.allocated import Allocated
 from gomem.tracer.runtime.size_classes import SizeClasses
 from gomem.tracer.runtime.types import TypeNames
 from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.snapshot.naming import type_finders
 from gomem.tracer.watch.allocated import AllocatedReader
 from gomem.tracer.watch.span_probes import layout_for_probes
 
@@ -188,21 +187,8 @@ class AllocationWatch:
 
     def _finders(self) -> Sequence[TypeNames]:
         """Return what finds the names of types: in the file, and those that a plugin has in the process."""
-        program, inspector = self._program, self._inspector
-        exe, functions, layout = program.executable, program.functions, program.layout
-        if exe is None or functions is None or functions.moduledata is None or layout is None:
-            return []
-        bias = inspector.bias if inspector is not None else None
-        if bias is None:
-            return []
-        finders: list[TypeNames] = []
-        own = self._runtime.memory if self._runtime is not None else None
-        memories: tuple[Memory | None, ...] = (FileMemory(exe, bias), own)
-        for memory in memories:
-            if memory is not None:
-                with suppress(GomemError):
-                    finders.append(TypeNames(memory, layout, functions.moduledata + bias))
-        return finders
+        bias = self._inspector.bias if self._inspector is not None else None
+        return type_finders(self._program, bias, self._runtime.memory if self._runtime is not None else None)
 
 
 def _name_by(finders: Sequence[TypeNames]) -> Callable[[int], str | None]:

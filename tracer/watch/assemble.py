@@ -30,6 +30,7 @@ from gomem.tracer.runtime.metadata import metadata_rows
 from gomem.tracer.runtime.snapshot import RuntimeSnapshot
 from gomem.tracer.runtime.spans import class_rows, state_rows
 from gomem.tracer.snapshot import join
+from gomem.tracer.snapshot.holders import free_runs, in_use, large_objects
 from gomem.tracer.snapshot.inspection import Snapshot
 from gomem.tracer.snapshot.join import Addresses, AddressSpace
 from gomem.tracer.snapshot.page_kinds import page_kinds
@@ -190,4 +191,7 @@ def _heap(look: Snapshot, runtime: RuntimeSnapshot, report: Report) -> Heap:
             (report.scavenged_by or {}).get("background"),
             report.duration_seconds,
         ),
+        large_objects=large_objects(runtime, look.kernel.residency),
+        free_runs=free_runs(runtime),
+        in_use=in_use(runtime, look.space, look.kernel.residency),
     )

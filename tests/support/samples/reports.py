@@ -24,11 +24,16 @@ from gomem.tracer.report import (
     FailedCall,
     FaultRow,
     FileIo,
+    FreeRunRow,
+    FreeRuns,
     GcCycleRow,
     GcCycleSpans,
     Heap,
+    InUse,
     JsonObject,
     KindRow,
+    LargeObject,
+    LargeObjects,
     Limit,
     LiveResident,
     LoggedEvent,
@@ -158,6 +163,19 @@ def large_spans(in_use: int, others: list[SpanClassRow], noscan: bool, spans: in
     )
 
 
+def large_objects_of(row: SpanClassRow) -> LargeObjects:
+    """Three of the objects in the spans of a class, by the record that a release keeps of them."""
+    at, map_of = 0xC6A0_0400_0000, "map.group[string]*orders.Order"
+    largest = [
+        LargeObject(at, 8 * MB, 8 * MB, 0, False, map_of, 60_787, "example.com/shop/orders.(*Index).Add",
+                    "/src/orders/index.go", 114, 6 * MB, 0.03125),
+        LargeObject(at + 8 * MB, 4 * MB, 3 * MB, 0, False, "orders.Order", 37_449, None, None, None, 0, None),
+        LargeObject(at + 12 * MB, 2 * MB, 2 * MB, 0, True, None, None, "bufio.NewReaderSize",
+                    "/go/src/bufio/bufio.go", 57, 0, None),
+    ]  # fmt: skip
+    return LargeObjects(row.spans, row.pages * PAGE, row.pages * PAGE - 1 * MB, True, largest)
+
+
 def span_states(heap: Heap, in_use: int, manual: int, dead: int) -> dict[str, SpanState]:
     pages = heap.pages
     return {
@@ -252,6 +270,15 @@ def grown_and_scavenged() -> Report:
         span_class(53, 2_048, 1, 330, 1_210),
     ]
     spans = [*small, large_spans(heap.pages.in_use, small, noscan=True, spans=41, tail_waste=93_112)]
+    heap = replace(
+        heap,
+        large_objects=large_objects_of(spans[-1]),
+        free_runs=FreeRuns(
+            heap.pages.free + heap.pages.scavenged - 2 * MB - 64 * KB, 5, ARENA - 38 * MB - 512 * KB + ARENA, 64 * KB,
+            2 * MB, 0, 0, None, [FreeRunRow(8 * KB, 2, 24 * KB, 0), FreeRunRow(
+                16 * MB, 3, heap.pages.free + heap.pages.scavenged - 2 * MB - 88 * KB, 24 * KB)]),
+        in_use=InUse(41 * MB, 41 * MB - 256 * KB, 0, 256 * KB, 6 * MB, 0),
+    )  # fmt: skip
     return _with_findings(Report(
         taken_at="2026-03-02T09:14:27.512Z", duration_seconds=10.0, backend="bpf",
         backend_reason="auto: BPF works here", limits=[], consistency=Consistency(True, 1, 0),

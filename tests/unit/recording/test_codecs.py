@@ -296,6 +296,14 @@ SPOILT: dict[str, Callable[[], tuple[str, Any]]] = {
     "a cycle before all time": lambda: ("look.runtime.pace.since_last_cycle", 1e300),
     "a pace of the past": lambda: ("look.runtime.pace.last_mark", -1.0),
     "a phase that is none": lambda: ("look.runtime.collector.phase", "lunch"),
+    "runs of free pages that no heap has": lambda: (
+        "look.runtime.free_runs.pages", raised("look.runtime.free_runs.pages", 1 << 40)),
+    "runs of a length that no heap has": lambda: (
+        "look.runtime.free_runs.runs", np.zeros(60, np.int64)),
+    "a run that is longer than a heap": lambda: ("look.runtime.free_runs.longest", 1 << 50),
+    "a large object outside": lambda: ("look.runtime.largest.size", raised("look.runtime.largest.size", 1 << 60)),
+    "more empty pages than were looked at": lambda: (
+        "look.runtime.largest.zeros", raised("look.runtime.largest.zeros", 1)),
     "no size classes": lambda: ("look.runtime.class_to_size", []),
     "a time that is none": lambda: ("ended", 1 << 63),
 }  # fmt: skip

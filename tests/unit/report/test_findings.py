@@ -20,9 +20,12 @@ from gomem.tracer.report import (
     CollectorWork,
     Consistency,
     CpuLimiter,
+    EventCount,
     EventLoss,
     FileIo,
     Finding,
+    FreeRuns,
+    InUse,
     Limit,
     LimitUse,
     LiveCourse,
@@ -121,6 +124,27 @@ def charged(current: int = 200 * MB, **parts: Any) -> Change:
     return lambda report: replace(report, cgroup_bills=[bill(current, **parts)], file_io=FileIo(0, 150 * MB))
 
 
+def large(report: Report, size: int, **figures: Any) -> Report:
+    """The report with its largest object so large."""
+    assert report.heap is not None
+    assert report.heap.large_objects is not None
+    found = report.heap.large_objects
+    one = replace(found.largest[0], size=size, resident=size, **figures)
+    return heap(report, large_objects=replace(found, largest=[one, *found.largest[1:]]))
+
+
+def gaps(report: Report, *, in_ram: int, longest: int = 3 * MB, needed: int = 4 * MB, free: int = 120 * MB) -> Report:
+    """The report with free pages in runs, and 20 objects that are longer than the longest of them."""
+    runs = FreeRuns(free, 40, longest, 0, 0, 20, 20 * needed, needed, [])
+    return stats(heap(report, resident={"free": in_ram, "scavenged": 0}, free_runs=runs), HeapSys=400 * MB)
+
+
+def empty(report: Report, zeros: int) -> Report:
+    """The report with an object in huge pages, of which so much is zeros."""
+    use = InUse(200 * MB, 200 * MB, 0, 0, 180 * MB, zeros)
+    return heap(large(report, 20 * MB, huge=20 * MB, zero_share=0.98), in_use=use)
+
+
 def ids(report: Report) -> dict[str, str]:
     return {finding.id: finding.severity for finding in find(report)}
 
@@ -191,6 +215,11 @@ CASES: list[tuple[str, str, Change]] = [
         report, overcommit=2, commit_limit=10 * GB, committed=9 * GB)),
     ("huge-pages", "info", lambda report: part(
         heap(report, resident={"free": 65 * MB}), "resident", huge_pages=70 * MB)),
+    ("large-objects", "info", lambda report: stats(large(report, 70 * MB), HeapInuse=100 * MB)),
+    ("fragmented-free-heap", "warning", lambda report: gaps(report, in_ram=80 * MB)),
+    ("fragmented-free-heap", "info", lambda report: gaps(report, in_ram=10 * MB)),
+    ("barely-used-huge-pages", "warning", lambda report: empty(report, 100 * MB)),
+    ("barely-used-huge-pages", "info", lambda report: part(empty(report, 100 * MB), "resident", total=GB)),
     ("ready-not-resident", "info", lambda report: kind(report, "runtime_other", ready=900 * MB)),
     ("near-cgroup-limit", "warning", anonymous(40 * MB)),
     ("near-cgroup-limit", "critical", anonymous(98 * MB)),
@@ -597,3 +626,26 @@ def test_a_remedy_that_another_command_answers_names_it(name: str, change: Chang
     command = "goroutines {}" if name == "goroutine-stacks" else "profile {} --kind resident"
     assert f"`gomem {command.format(report.process.pid)}`" in finding(report, name).action
     assert "`gomem" not in finding(replace(report, backend="replay"), name).action
+
+
+def test_free_pages_that_a_large_object_would_fit_into_are_no_gaps() -> None:
+    name = "fragmented-free-heap"
+    assert name not in ids(gaps(grown_and_scavenged(), in_ram=80 * MB, longest=100 * MB, needed=101 * MB))
+    assert name not in ids(gaps(grown_and_scavenged(), in_ram=80 * MB, needed=121 * MB))
+    assert name not in ids(gaps(grown_and_scavenged(), in_ram=80 * MB, free=60 * MB))
+
+
+def test_a_heap_that_was_seen_to_grow_is_said_to_have_grown() -> None:
+    report = gaps(grown_and_scavenged(), in_ram=80 * MB)
+    assert report.events is not None
+    still = replace(report, events={**report.events, "grow": EventCount(0, 0)})
+    assert "makes it grow" in finding(still, "fragmented-free-heap").title
+    growing = replace(report, events={**report.events, "grow": EventCount(40, 160 * MB)})
+    title = finding(growing, "fragmented-free-heap").title
+    assert title == "HeapSys grew by 160 MiB although 120 MiB of the heap are free: the longest free run is 3.0 MiB"
+
+
+def test_free_heap_in_pieces_is_not_said_to_be_kept_for_the_next_peak() -> None:
+    assert "in pieces" in finding(gaps(grown_and_scavenged(), in_ram=80 * MB), "retained-idle-heap").title
+    whole = gaps(grown_and_scavenged(), in_ram=80 * MB, longest=100 * MB)
+    assert "for the next peak" in finding(whole, "retained-idle-heap").title

@@ -94,3 +94,9 @@ def test_modules_that_go_round_are_an_error(image: Image) -> None:
     module(image, PLUGIN, MORE, MORE + 0x8000, MODULE)
     with pytest.raises(SnapshotError, match="does not end"):
         names(image)
+
+
+def test_a_type_tells_the_size_of_its_values(image: Image) -> None:
+    write_type(image, TYPES + 0x100, 0x40)
+    assert names(image).size(TYPES + 0x100) == 24
+    assert names(image).size(TYPES + 0x8000) is None

@@ -6,6 +6,7 @@ from typing import Final
 
 from gomem.tracer.report import Finding, Report, stat
 from gomem.tracer.report.findings.base import LARGE, NOTEWORTHY, goroutines_command, lazy_free, mib, resident_of
+from gomem.tracer.report.findings.holders import fragmented_free_heap
 from gomem.tracer.report.findings.scavenger import fate_of_free_heap
 
 RUNTIME_PAGE: Final = 8192
@@ -102,10 +103,11 @@ def retained_idle_heap(report: Report) -> Finding | None:
         return None
     scavenger = report.heap.scavenger
     explanation, action = fate_of_free_heap(report.heap)
+    purpose = " for the next peak" if fragmented_free_heap(report) is None else ", in pieces"
     return Finding(
         id="retained-idle-heap",
         severity="info",
-        title=f"{mib(resident)} of RSS is free heap that Go keeps for the next peak",
+        title=f"{mib(resident)} of RSS is free heap that Go keeps{purpose}",
         explanation=f"No object is in these pages. {explanation}",
         evidence={
             "retained": retained,

@@ -15,6 +15,7 @@ from gomem.tracer.report.findings import cgroup as finding_cgroup
 from gomem.tracer.report.findings import files as finding_files
 from gomem.tracer.report.findings import gomemlimit as finding_gomemlimit
 from gomem.tracer.report.findings import growth as finding_growth
+from gomem.tracer.report.findings import holders as finding_holders
 from gomem.tracer.report.findings import limits as finding_limits
 from gomem.tracer.report.findings import log as finding_log
 from gomem.tracer.report.findings import memory as finding_memory
@@ -44,6 +45,9 @@ RULES: Final[dict[str, Rule]] = {
     "ended-goroutines": finding_memory.ended_goroutines,
     "metadata": finding_memory.runtime_metadata,
     "fragmentation": finding_memory.fragmentation,
+    "fragmented-free-heap": finding_holders.fragmented_free_heap,
+    "barely-used-huge-pages": finding_holders.barely_used_huge_pages,
+    "large-objects": finding_holders.large_objects,
     "retained": finding_memory.retained_idle_heap,
     "huge-pages": finding_memory.huge_pages,
     "cgroup-tmpfs": finding_cgroup.cgroup_tmpfs,

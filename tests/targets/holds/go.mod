@@ -1,0 +1,3 @@
+module holds
+
+go 1.19
