@@ -8,10 +8,11 @@ TESTS ?= tests
 
 ISSUE_FORMS := $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 
+# qemu and busybox are for the machines with other kernels.
+KERNEL_TOOLS := qemu-system-x86 busybox-static
 # util-linux has setpriv, which tests use to drop permissions; gcc links Go programs with cgo; chromium shows pages.
 TOOLS := python3-venv python3-bpfcc strace
-KERNEL_TOOLS := qemu-system-x86 busybox-static
-TEST_TOOLS := $(TOOLS) chromium chromium-driver golang-1.19-go gcc libc6-dev musl-tools util-linux
+TEST_TOOLS := $(TOOLS) $(KERNEL_TOOLS) chromium chromium-driver golang-1.19-go gcc libc6-dev musl-tools util-linux
 
 .PHONY: help venv test-tools demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile dashboards protobuf clean
 
@@ -26,6 +27,7 @@ test-tools: venv
 	@bash deploy/setup.sh packages $(TEST_TOOLS)
 	@$(PYTHON) -m tests.support.toolchains
 	@$(PYTHON) -m tests.support.debian prometheus etcd-server prometheus-node-exporter
+	@$(PYTHON) -m tests.kernels.debian 6.1
 	@$(PYTHON) -m tests.support.builds
 
 dashboards: venv  ## Write the Grafana dashboards anew
@@ -50,7 +52,6 @@ test-unit: venv  ## Run the tests that need no process
 	$(PYTHON) -m pytest -n auto tests/unit
 
 test-kernels: test-tools  ## Try gomem on Debian's other kernels, and write docs/support.md (KERNELS="5.10 6.1" for some of them)
-	@bash deploy/setup.sh packages $(KERNEL_TOOLS)
 	$(PYTHON) -m tests.kernels $(KERNEL_OPTIONS) $(KERNELS)
 
 lint: venv  ## Check code, scripts, workflows and issue forms; run mypy

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gomem.bpf.refusals import EVENTS_SINCE
 from gomem.tracer.errors import BackendUnavailable, TargetGone
 from gomem.tracer.events.record import EVENT, EventKind
 from gomem.tracer.machine.rights import newer_kernel
@@ -82,7 +83,7 @@ def ensure_pidfds() -> None:
     except OSError as error:
         raise BackendUnavailable(
             f"there are no pidfds here, by which the end of a process is known: {error.strerror}",
-            f"{newer_kernel((5, 3))}; or allow pidfd_open in gomem's seccomp profile",
+            f"{newer_kernel(EVENTS_SINCE)}; or allow pidfd_open in gomem's seccomp profile",
         ) from error
 
 

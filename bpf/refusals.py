@@ -8,6 +8,8 @@ from typing import NoReturn
 from gomem.tracer.errors import BackendUnavailable, NotPermitted
 from gomem.tracer.machine.rights import Right, newer_kernel, remedy
 
+EVENTS_SINCE = (5, 8)  # the first Linux that has all that events by BPF need: ring buffers came last
+
 # The helper functions of our programs that came last: enum bpf_func_id, name, and the release that has it.
 _HELPERS = {
     120: ("bpf_get_ns_current_pid_tgid", (5, 7)),
@@ -18,7 +20,7 @@ _HELPERS = {
 }
 
 # The maps of our programs of a kind that came last.
-_MAPS = {"events": ("ring buffers", (5, 8)), "targets": ("arrays that can be mapped", (5, 5))}
+_MAPS = {"events": ("ring buffers", EVENTS_SINCE), "targets": ("arrays that can be mapped", (5, 5))}
 
 
 def refused(what: str, said: str, error: Exception) -> NoReturn:

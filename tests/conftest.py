@@ -27,7 +27,7 @@ _LEFT_BEHIND = "left behind"
 # `alone`: it counts what the machine does, follows all of its processes, or needs the target and gomem in step.
 _IN_COMPANY = (
     "unit/", "live/binary/", "live/deploy/test_configurations.py", "live/ending/",
-    "live/exporters/", "live/kernel/", "live/layout/", "live/profile/", "live/runtime/",
+    "live/exporters/", "live/kernel/", "live/kernels/", "live/layout/", "live/profile/", "live/runtime/",
     "e2e/test_profile_of_refills.py",
     "live/test_matrix.py", "live/test_rights.py", "live/test_target.py", "live/test_thread_stacks.py",
     "e2e/test_broken_executables.py", "e2e/test_hostile_names.py", "e2e/test_machines_that_lack_something.py",

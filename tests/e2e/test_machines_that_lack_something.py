@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,14 @@ WITHOUT_PIDFDS = """
 import errno, os, pyseccomp, sys
 made = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
 made.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "pidfd_open")
+made.load()
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+# As before Linux 6.6 without CAP_NET_ADMIN.
+WITHOUT_LISTENING = """
+import errno, os, pyseccomp, sys
+made = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+made.add_rule(pyseccomp.ERRNO(errno.EPERM), "bind")
 made.load()
 os.execv(sys.argv[1], sys.argv[1:])
 """
@@ -115,12 +124,21 @@ def test_processes_are_followed_also_there(what: str, pid: int) -> None:
 
 
 def test_a_kernel_without_pidfds_is_told_in_a_sentence_and_states_are_seen(pid: int) -> None:
-    under = (sys.executable, "-c", WITHOUT_PIDFDS)
+    old = ("setarch", "--uname-2.6")  # by which the kernel says that it is an old one
+    under = (*old, sys.executable, "-c", WITHOUT_PIDFDS)
     said = gomem("trace", "--pid", pid, "--duration", "0.3", "--backend", "bpf", under=under).refusal(1)
     assert "no pidfds" in said
-    assert "pidfd_open" in said
+    assert re.search(r"needs Linux 5\.8; this is 2\.6; .*pidfd_open", said), said
     assert len(said.splitlines()) == 2
     report = gomem("trace", "--pid", pid, "--duration", "0.3", "--format", "json", under=under).report()
     assert report["backend"] == "procfs"
     checks = json.loads(gomem("doctor", "--format", "json", under=under).stdout)["checks"]
     assert [check["ok"] for check in checks if check["name"] == "BPF programs"] == [False]
+
+
+def test_a_kernel_that_lets_nobody_hear_of_processes_is_told_in_a_sentence() -> None:
+    done = gomem("doctor", "--format", "json", under=(sys.executable, "-c", WITHOUT_LISTENING))
+    (check,) = (one for one in json.loads(done.stdout)["checks"] if one["name"] == "process events")
+    assert check["ok"] is None
+    assert check["detail"] == "the process connector is refused: Operation not permitted"
+    assert "scans /proc instead" in check["fix"]

@@ -1,18 +1,22 @@
 """The kernels of Debian's suites, out of their packages, unpacked into the cache: nothing is installed.
 
-Each suite has lists of apt's own beside the machine's, from the mirror that the machine uses.
+Each suite has lists of apt's own beside the machine's, from the mirror that the machine uses. Run as a script, it
+fetches some ahead of the tests: `python -m tests.kernels.debian 6.1`.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.cache import cache_dir, made_once
 
+_WAITS = (5, 30)  # seconds before it is tried again
 _META = "linux-image-amd64"  # depends on the suite's newest kernel
 # Since 6.18 the image is in one package, and the modules in another.
 _PARTS = re.compile(r"^[ |]*Depends: (linux-(?:image|binary|modules)-[\w.+-]+)$", re.MULTILINE)
@@ -53,6 +57,17 @@ def fetched(kernel: Kernel) -> Files:
 
 
 def _fetch(kernel: Kernel, into: Path) -> None:
+    """Fill a directory with the kernel; a mirror that fails is asked again after a while."""
+    for wait in _WAITS:
+        try:
+            return _downloaded(kernel, into)
+        except KernelMissing as error:
+            print(f"Linux {kernel.name}: {error}; once more in {wait} s", file=sys.stderr)
+            time.sleep(wait)
+    _downloaded(kernel, into)
+
+
+def _downloaded(kernel: Kernel, into: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="gomem-") as directory:
         work = Path(directory)
         work.chmod(0o777)  # apt's own user must be able to write there, or it warns
@@ -77,7 +92,7 @@ def _options(work: Path, suite: str) -> list[str]:
     sources.write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {suite} main\n")
     where = {
         "Dir::Etc::sourcelist": sources, "Dir::Etc::sourceparts": "/dev/null", "Dir::State::lists": work / "lists",
-        "Dir::Cache": work / "cache",
+        "Dir::Cache": work / "cache", "Acquire::Retries": 3,
     }  # fmt: skip
     return [word for name, value in where.items() for word in ("-o", f"{name}={value}")]
 
@@ -100,3 +115,19 @@ def _run(work: Path, *command: str) -> str:
     if done.returncode != 0:
         raise KernelMissing(f"{' '.join(command[:1] + command[-2:])}: {done.stderr.strip()[-300:]}")
     return done.stdout
+
+
+def main(names: list[str]) -> int:
+    """Make sure that kernels are there; return an exit status."""
+    try:
+        for kernel in KERNELS:
+            if kernel.name in names:
+                print(fetched(kernel).image)
+    except KernelMissing as missing:
+        print(f"Linux {kernel.name} cannot be had, which tests need: {missing}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -86,7 +86,7 @@ FEATURES = (
     Feature(
         "serve: several processes, each exact",
         (f"{_INSIDE}/exact.py::test_several_processes_are_followed_each_with_its_own_events",),
-        "process events", "tells of new processes", always=True,
+        "process events", "tells of new processes",
     ),
     Feature(
         "profiles",
@@ -95,7 +95,13 @@ FEATURES = (
             f"{_E2E}/test_profile_of_resident_memory.py::test_go_tool_pprof_reads_a_profile_whose_total_is_rss",
         ),
     ),
-    Feature("exact capability sets", (f"{_INSIDE}/rights.py",)),
+    Feature(
+        "exact capability sets",
+        (
+            f"{_INSIDE}/rights.py::test_each_right_of_the_smallest_set_is_named_where_it_is_missing",
+            f"{_INSIDE}/rights.py::test_a_process_of_ones_own_user_takes_no_right_at_all_to_be_read",
+        ),
+    ),
     Feature(
         "PID namespaces",
         (f"{_LIVE}/bpf/test_shared_namespaces.py::test_processes_of_its_own_and_of_nested_namespaces_have_its_numbers",),
@@ -121,4 +127,9 @@ FEATURES = (
     Feature("huge pages (THP)", (f"{_HUGE}[pagemap]",)),
     Feature("swap", (f"{_INSIDE}/memory.py::test_what_is_in_swap_is_not_in_ram",)),
     Feature("names of mappings (Go 1.25)", (_NAMES,)),
+    # The last: from there on the machine is locked down.
+    Feature(
+        "no_new_privs, seccomp, read-only root, hidepid, lockdown",
+        (f"{_INSIDE}/rights.py::test_a_surrounding_that_forbids_something_is_no_hindrance_or_is_named",),
+    ),
 )  # fmt: skip

@@ -6,6 +6,7 @@ python -m tests.kernels.guest RESULTS TEST...
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -17,14 +18,29 @@ from tests.kernels.local_builds import copied
 from tests.kernels.recorder import FILE, Tried, note
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_COLLAPSING = Path("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs")
+_MOUNTED = {"tracefs": "/sys/kernel/tracing", "securityfs": "/sys/kernel/security"}  # as systemd does
 DISK = Path("/dev/vda")  # for swap
+IN_MACHINE = "GOMEM_IN_MACHINE"  # in the environment of what runs in one
 ANSWERS, TESTS, RELEASE = "doctor.json", "tests.jsonl", "release"  # what is written into the results
+
+
+def entered(directory: Path) -> str:
+    """Return the words of a shell that make a machine's environment ours, in this directory."""
+    names = ("PATH", "HOME", "XDG_CACHE_HOME")
+    ours = [f"{name}={shlex.quote(os.environ[name])}" for name in names if name in os.environ]
+    fixed = ("LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1", "GOMEM_TEST_PATIENCE=5", f"{IN_MACHINE}=1")
+    return f"cd {shlex.quote(str(directory))}\nexport {' '.join([*ours, *fixed])}"
 
 
 def main(results: Path, tests: Sequence[str]) -> int:
     """Do all of it; return the status of pytest."""
     (results / RELEASE).write_text(f"{os.uname().release} {os.uname().version}\n")
     (_CGROUPS / "cgroup.subtree_control").write_text("+memory +pids")
+    # Debian has huge pages everywhere, and one that is made while a process stands still changes its RSS.
+    _COLLAPSING.write_text("4000000000")
+    for kind, at in _MOUNTED.items():
+        subprocess.run(["mount", "-t", kind, kind, at], check=False)
     cat = "/usr/bin/cat"  # upon which gomem doctor tries its probes
     subprocess.run(["mount", "--bind", copied(Path(cat)), cat], check=True)
     gomem = Path(sys.executable).parent / "gomem"
@@ -38,7 +54,7 @@ def main(results: Path, tests: Sequence[str]) -> int:
         "-p", "tests.kernels.local_builds",
         "--timeout", "1500", *tests,
     ]  # fmt: skip
-    environment = {**os.environ, FILE: str(results / TESTS), "GOMEM_CI": "0", "GOMEM_TEST_PATIENCE": "5"}
+    environment = {**os.environ, FILE: str(results / TESTS), "GOMEM_CI": "0"}
     with (results / "pytest.log").open("wb") as file:
         return subprocess.run(command, env=environment, stdout=file, stderr=file, check=False).returncode
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import zstandard
 
+DONE = "done"  # where the machine writes the script's exit status, when that has ended
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 # Of those that are no modules of a kernel, it is taken that they are built in.
 _WANTED = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_blk")
@@ -39,6 +40,8 @@ $b mkdir /new/run/results
 $b mount -t 9p -o trans=virtio,version=9p2000.L,cache=none results /new/run/results
 $b ip link set lo up
 $b chroot /new /bin/sh /run/results/run
+echo $? >/new/run/results/{done}
+$b sync
 $b poweroff -f
 """
 
@@ -46,7 +49,7 @@ $b poweroff -f
 def initramfs(busybox: Path, modules: Path) -> bytes:
     """Return the archive. `busybox`: linked statically; `modules`: the directory of a kernel's."""
     found = in_order(modules, _WANTED)
-    init = _INIT.format(modules=" ".join(name for name, _ in found)).encode()
+    init = _INIT.format(modules=" ".join(name for name, _ in found), done=DONE).encode()
     return archive(
         [
             ("bin", _DIRECTORY, b""),

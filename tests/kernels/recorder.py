@@ -31,6 +31,13 @@ def note(file: Path, ended: Tried) -> None:
         lines.write(json.dumps(asdict(ended)) + "\n")
 
 
+def failure(text: str) -> str:
+    """Return what was wrong, of pytest's words about a failure: the lines that it marks, else the last one."""
+    lines = text.strip().splitlines()
+    marked = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")]
+    return " ".join(marked or lines[-1:])[:300]
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note a test that was called or skipped, or failed before or after that."""
     if report.when != "call" and report.passed:
@@ -39,5 +46,5 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2].removeprefix("Skipped: ")
     elif report.failed:
-        reason = report.longreprtext.strip().splitlines()[-1][:300]
+        reason = failure(report.longreprtext)
     note(Path(os.environ[FILE]), Tried(report.nodeid, report.outcome, reason, round(report.duration, 1)))

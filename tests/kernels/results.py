@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tests.kernels.debian import KERNELS
 from tests.kernels.features import FEATURES, Feature
 from tests.kernels.guest import ANSWERS, RELEASE, TESTS
+from tests.kernels.least import FILE as RIGHTS
+from tests.kernels.least import Confined, Need, Rights, blocks, replaced
 from tests.kernels.recorder import Tried
 
 KEPT = Path(__file__).parent / "results"
-PAGE = Path(__file__).parents[2] / "docs" / "support.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, SECURITY = DOCS / "support.md", DOCS / "security.md"
+_HERE = "here"
+_OLDER = (
+    "What is between two of them does what the older one does, or better: gomem asks for no release, it tries.",
+    "Debian's mirrors have no older kernels. Before Linux 5.8, as RHEL 8's 4.18 is where Red Hat did not bring ring",
+    "buffers of BPF to it, `--backend bpf` and `gomem doctor` say \"this kernel's BPF has no ring buffers: needs Linux",
+    '5.8; this is 4.18", and `auto` tells states without events. The words are tested; such a kernel was not.',
+)
+One = TypeVar("One")
 WORKS, FALLS_BACK, NOT, FAILS, UNTRIED = "works", "falls back", "not", "**fails**", "not tried"
 
 
@@ -25,6 +37,7 @@ class Results:
     release: str
     checks: Mapping[str, str]
     tests: Sequence[Tried]
+    rights: Rights = field(default_factory=Rights)
 
 
 def read(kernel: str, directory: Path) -> Results:
@@ -36,7 +49,25 @@ def read(kernel: str, directory: Path) -> Results:
         _text(directory / RELEASE).strip(),
         {check["name"]: check["detail"] for check in checks},
         [Tried(**json.loads(line)) for line in lines],
+        _rights([json.loads(line) for line in _text(directory / RIGHTS).splitlines()]),
     )
+
+
+def _rights(raw: Iterable[dict[str, Any]]) -> Rights:
+    needs, confined = [], []
+    for one in raw:
+        if "surrounding" in one:
+            confined.append(Confined(**one))
+        else:
+            needs.append(Need(**one))
+    return Rights(needs, confined)
+
+
+def write() -> None:
+    """Write the pages, or what is generated of them, anew."""
+    found = kept()
+    PAGE.write_text(page(found))
+    SECURITY.write_text(replaced(SECURITY.read_text(), blocks([*found, *kept_here()])))
 
 
 def _text(path: Path) -> str:
@@ -63,18 +94,44 @@ def merged(earlier: Results, later: Results) -> Results:
     """Return the later ones, and the earlier ones of tests that were not run again."""
     again = {test.test for test in later.tests}
     rest = [test for test in earlier.tests if test.test not in again]
-    return replace(later, tests=[*rest, *later.tests], checks=later.checks or earlier.checks)
+    rights = Rights(
+        _newer(earlier.rights.needs, later.rights.needs, lambda one: one.mode),
+        _newer(earlier.rights.confined, later.rights.confined, lambda one: (one.surrounding, one.mode)),
+    )
+    return replace(later, tests=[*rest, *later.tests], checks=later.checks or earlier.checks, rights=rights)
+
+
+def _newer(earlier: Sequence[One], later: Sequence[One], key: Callable[[One], object]) -> list[One]:
+    """Return all of both, those of the later where both have one; the order of the earlier stays."""
+    both = {key(one): one for one in earlier} | {key(one): one for one in later}
+    return list(both.values())
+
+
+def keep_here(results: Results) -> None:
+    """Write what was found on this machine's own kernel to where it is committed."""
+    raw = {"kernel": results.kernel, "release": results.release, "rights": asdict(results.rights)}
+    (KEPT / f"{_HERE}.json").write_text(json.dumps({**raw, "checks": {}, "tests": []}, indent=2) + "\n")
 
 
 def kept() -> list[Results]:
-    """Return what is committed, the oldest kernel first."""
+    """Return what is committed of Debian's kernels, the oldest first."""
+    return _kept([kernel.name for kernel in KERNELS])
+
+
+def kept_here() -> list[Results]:
+    """Return what is committed of the kernel of the machine on which gomem is made."""
+    return _kept([_HERE])
+
+
+def _kept(names: Iterable[str]) -> list[Results]:
     found = []
-    for kernel in KERNELS:
-        text = _text(KEPT / f"{kernel.name}.json")
+    for name in names:
+        text = _text(KEPT / f"{name}.json")
         if text:
             raw = json.loads(text)
             tests = [Tried(**test, seconds=0.0) for test in raw.pop("tests")]
-            found.append(Results(**raw, tests=tests))
+            rights = raw.pop("rights", {"needs": [], "confined": []})
+            found.append(Results(**raw, tests=tests, rights=_rights([*rights["needs"], *rights["confined"]])))
     return found
 
 
@@ -112,6 +169,7 @@ def page(all_results: Sequence[Results]) -> str:
     lines += _table([["", *(one.kernel for one in all_results)], *_rows(all_results)])
     lines += ["", "The kernels were:", ""]
     lines += [f"- {one.kernel}: `{one.release}`" for one in all_results]
+    lines += ["", *_OLDER]
     notes = _notes(all_results)
     if notes:
         lines += ["", "## In what way, and why not", "", *notes]

@@ -144,6 +144,16 @@ def limits(outcome: Outcome, what: str) -> list[dict[str, str]]:
     return [limit for limit in outcome.report()["limits"] if limit["what"] == what]
 
 
+@pytest.mark.parametrize("rights", ["all", "no DAC_READ_SEARCH"])
+def test_the_runtimes_own_counts_are_missing_without_the_right_to_read_them_which_is_named(
+    rights: str, pid: int
+) -> None:
+    done = gomem("profile", pid, "--source", "refill", "--duration", "0.3", under=RIGHTS[rights]())
+    assert done.status == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("objects that no refill stands for")]
+    assert [named(line) for line in told] == ([] if rights == "all" else [{"CAP_DAC_READ_SEARCH"}])
+
+
 PERF = """
 import json, os, sys
 from gomem.bpf.source import BpfSource

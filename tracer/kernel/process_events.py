@@ -28,6 +28,7 @@ from gomem.tracer.machine.rights import INITIAL_NAMESPACES, Right, remedy
 
 # include/linux/proc_ns.h: the inode numbers of the namespaces that the kernel starts with
 _NLMSG_DONE = 3
+_NETLINK_CONNECTOR, _CN_IDX_PROC = 11, 1  # include/uapi/linux/netlink.h, connector.h
 _LISTEN, _IGNORE = 1, 2
 _PROC_EVENT_NONE, _PROC_EVENT_EXEC, _PROC_EVENT_EXIT = 0, 0x2, 0x8000_0000
 # nlmsghdr, cn_msg (idx, val, seq, ack, len, flags), the operation
@@ -248,11 +249,21 @@ def _connector() -> _Connector:
     try:
         connector = ProcEventSocket()
         connector.bind()
-    except OSError as error:
+    except (OSError, KeyError) as error:
         if connector is not None:
             connector.close()
-        raise _refused(error) from None
+        raise _refused(error if isinstance(error, OSError) else _why_not_bound()) from None
     return connector
+
+
+def _why_not_bound() -> OSError:
+    """Return why a socket of the connector cannot be bound: pyroute2 says of any reason that there is no address."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_CONNECTOR) as tried:
+            tried.bind((0, _CN_IDX_PROC))
+    except OSError as error:
+        return error
+    return OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def _refused(error: OSError) -> BackendUnavailable:

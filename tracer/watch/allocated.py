@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from gomem.tracer.errors import GomemError
 from gomem.tracer.process.memory import ProcessMemory
 from gomem.tracer.runtime.allocated import Allocated
@@ -17,10 +15,13 @@ class AllocatedReader:
     def __init__(self, inspector: Inspector) -> None:
         """Take the process; where nothing can be read, nothing will be told."""
         self.memory: ProcessMemory | None = None
+        self.failure: GomemError | None = None  # why the last try failed
         self._inspector = inspector
-        with suppress(GomemError):
+        try:
             inspector.prepare()
             self.memory = inspector.own_memory()
+        except GomemError as error:
+            self.failure = error
 
     def read(self) -> Allocated | None:
         """Return what the runtime has counted; None where that cannot be read, for now or at all."""
@@ -35,7 +36,8 @@ class AllocatedReader:
             memory.start_budget()
             found = Allocated.of(read_counters(memory, program.layout, addresses))
             inspector.target.check_same_program()  # else it was another one's
-        except GomemError:
+        except GomemError as error:
+            self.failure = error
             return None
         return found
 

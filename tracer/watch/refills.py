@@ -190,8 +190,9 @@ class RefillWatch:
                 "refill-rhythm", "calls that take turns", why, "gomem trace --allocs sees each allocation", "note"
             )
         if seen.runtime is None:
-            why = "the runtime's own counts could not be read"
-            yield Limit("refill-no-counts", "objects that no refill stands for", why, "")
+            failure = self._runtime.failure
+            why = f"the runtime's own counts could not be read{f': {failure.what}' if failure else ''}"
+            yield Limit("refill-no-counts", "objects that no refill stands for", why, failure.fix if failure else "")
 
     @property
     def waits(self) -> str:

@@ -47,7 +47,8 @@ def test_several_processes_are_followed_each_with_its_own_events() -> None:
         releases = ("1.19", "1.25.5", "1.27.3", "1.27.3")
         pids = [str(stack.enter_context(running(build("churn", one), *CHURN)).pid) for one in releases]
         words = [word for pid in pids for word in ("--pid", pid)]
-        served = stack.enter_context(serving(*words, "--interval", "0.5"))
+        # Looks at four processes take more than a twentieth of a CPU where that is interpreted.
+        served = stack.enter_context(serving(*words, "--interval", "0.5", "--cpu-budget", "2"))
         for pid in pids:
 
             def compared(pid: str = pid) -> bool:

@@ -68,7 +68,7 @@ def test_the_names_that_go_gives_its_mappings_are_what_gomem_takes_them_for() ->
         maps = Path(f"/proc/{target.pid}/maps").read_text()
         report = report_of("snapshot", "--pid", target.pid)
     if "[anon: Go: " not in maps:
-        pytest.skip("the kernel keeps no names of anonymous mappings (Linux 5.17 with CONFIG_ANON_VMA_NAME)")
+        pytest.skip("the kernel keeps no names of anonymous mappings (CONFIG_ANON_VMA_NAME, since Linux 5.17)")
     assert "[anon: Go: heap]" in maps
     assert "mapping-names-disagree" not in {limit["id"] for limit in report["limits"]}
     obeys_the_rules(report)

@@ -6,6 +6,8 @@ import pytest
 
 from gomem.bpf import refusals
 from gomem.tracer.errors import BackendUnavailable, GomemError
+from gomem.tracer.machine import rights
+from gomem.tracer.machine.rights import Own
 
 NO_COOKIES = """\
 bpf: Failed to load program: Invalid argument
@@ -43,6 +45,12 @@ def test_what_a_kernel_is_too_old_for_is_named_with_the_release_that_has_it(
     assert isinstance(error, BackendUnavailable)
     assert error.what == f"this kernel's BPF has no {lacks}"
     assert error.fix == f"needs Linux {since}"
+
+
+def test_a_kernel_of_red_hats_eighth_is_told_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rights, "own", lambda: Own(0, 0, frozenset(), frozenset(), release=(4, 18)))
+    error = told(NO_RING)
+    assert (error.what, error.fix) == ("this kernel's BPF has no ring buffers", "needs Linux 5.8; this is 4.18")
 
 
 @pytest.mark.parametrize("said", [NO_COOKIES, NO_RING, REFUSED])
