@@ -14,7 +14,7 @@ KERNEL_TOOLS := qemu-system-x86 busybox-static
 TOOLS := python3-venv python3-bpfcc strace
 TEST_TOOLS := $(TOOLS) $(KERNEL_TOOLS) chromium chromium-driver golang-1.19-go gcc libc6-dev musl-tools util-linux
 
-.PHONY: help venv test-tools demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile dashboards protobuf clean
+.PHONY: help venv test-tools examples demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile dashboards protobuf clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -35,6 +35,9 @@ dashboards: venv  ## Write the Grafana dashboards anew
 
 protobuf: venv  ## Write what is generated from exporters/pprof/profile.proto anew
 	$(PYTHON) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. gomem/exporters/pprof/profile.proto
+
+examples: test-tools  ## Write the example pages of docs/examples, and the README's picture, anew
+	$(PYTHON) -m tests.support.examples
 
 demo: venv  ## Trace a Go program that grows, frees and scavenges
 	@bash deploy/demo.sh $(PYTHON)

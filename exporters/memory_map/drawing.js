@@ -3,9 +3,13 @@
 const FONT = '12px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif';
 
 // A function that gives the colour of a page under a filter: [red, green, blue], from a table that is made once.
-function shadesOf(map, filter, marks) {
+function shadesOf(map, filter, marks, changes) {
   const colours = pageColours(map.residencyKnown);
   const dim = colours.map((colour) => mixed(colour, 0.12));
+  if (changes) {
+    const shades = [mixed(palette.scavenged, 0.12), palette.contradiction, palette.in_use, palette.free];
+    return (byte, page) => shades[changes.codes[page]];
+  }
   if (marks) return (byte, page) => (marks[page] ? colours : dim)[byte];
   if (filter === "resident") return (byte) => (byte & RESIDENT || isContradiction(byte) ? colours : dim)[byte];
   if (filter === "holes") {
@@ -21,11 +25,11 @@ function shadesOf(map, filter, marks) {
 }
 
 class Painter {
-  constructor(canvas, map, filter, marks) {
+  constructor(canvas, map, filter, marks, changes) {
     this.context = canvas.getContext("2d");
     this.map = map;
-    this.filtered = filter !== "all" || marks !== null;
-    this.shade = shadesOf(map, filter, marks);
+    this.changes = changes;
+    this.shade = shadesOf(map, filter, marks, changes);
     this.tile = document.createElement("canvas");
   }
 
@@ -80,10 +84,11 @@ class Painter {
     }
   }
 
-  arena({ at, x, y, w, h }) {
+  arena({ at, x, y, w, h, rows }) {
     const { map, context } = this;
     if (at < map.shown) {
-      this.pixels(map.arena_first[at], map.arena_first[at + 1] - map.arena_first[at], TILE, x, y, w, h);
+      const pages = Math.min(map.arena_first[at + 1] - map.arena_first[at], rows * TILE);
+      this.pixels(map.arena_first[at], pages, TILE, x, y, w, h);
     } else {
       const share = map.arena_resident[at] / map.arena_size[at];
       context.fillStyle = css(mixed(palette.in_use, PALE + (1 - PALE) * share));
@@ -160,7 +165,7 @@ class Painter {
       const middle = Math.round(w / 2);
       context.fillRect(half ? x + middle : x, y, half ? w - middle : middle, h);
     }
-    if (isContradiction(byte) && w >= 14) {
+    if (isContradiction(byte) && w >= 14 && !this.changes) {
       context.strokeStyle = css(palette.ground);
       context.lineWidth = 1.5;
       context.beginPath();

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from gomem.exporters.units import seconds
 from gomem.tracer.report import JsonObject, Report
-from gomem.tracer.report.memory_map import PAGE
+from gomem.tracer.report.memory_map import PAGE, CoursePoint, Picture
 
+_MOST_ROWS = 60
 _STATES = (
     ("in use", "in_use", "in_use"),
     ("goroutine stacks", "stacks", "stack"),
@@ -86,6 +87,13 @@ def class_rows(report: Report) -> list[ClassRow]:
         for at, row in enumerate(report.spans or ())
     ]  # fmt: skip
     return sorted(rows, key=lambda row: (-row.holes, -row.bytes))
+
+
+def course_rows(picture: Picture) -> list[tuple[float, CoursePoint]]:
+    """Return the moments of the course that a table has room for, the first and the last among them."""
+    course = picture.course
+    count = min(len(course), _MOST_ROWS)
+    return [course[round(at * (len(course) - 1) / max(count - 1, 1))] for at in range(count)]
 
 
 def figure(body: JsonObject, path: str) -> object:

@@ -26,19 +26,27 @@ class SpaceLayout {
       bytes += map.arena_size[at];
       resident += map.arena_resident[at];
     }
-    const told = `Go heap: ${plural(count, "arena")} from ${address(map.arena_base[from])}, ${size(bytes)}, ${size(resident)} in RAM`;
+    const folded = this._rows(map, from, to) < map.arena_size[from] / PAGE / TILE ? "; where none has been grown into is folded" : "";
+    const told = `Go heap: ${plural(count, "arena")} from ${address(map.arena_base[from])}, ${size(bytes)}, ${size(resident)} in RAM${folded}`;
     this.labels.push({ x: 0, y: top, text: told });
     top += LABEL;
-    const rows = Math.ceil(map.arena_size[from] / PAGE / TILE);
+    const rows = this._rows(map, from, to);
     const { each, scale } = this._tiles(count, rows);
     const [w, h] = [TILE * scale, rows * scale];
     for (let at = from; at < to; at++) {
       const nth = at - from;
       const x = (nth % each) * (w + SPACING);
       const y = top + Math.floor(nth / each) * (h + SPACING);
-      this.items.push({ kind: "arena", at, x, y, w, h });
+      this.items.push({ kind: "arena", at, x, y, w, h, rows });
     }
     return top + Math.ceil(count / each) * (h + SPACING) + SPACING;
+  }
+
+  // How many rows of pages the pictures have: those behind have not been grown into in any of these arenas.
+  _rows(map, from, to) {
+    let pages = 1;
+    for (let at = from; at < to; at++) pages = Math.max(pages, at < map.shown ? map.grownPages(at) : map.arena_size[at] / PAGE);
+    return Math.min(Math.ceil(pages / TILE) + 1, Math.ceil(map.arena_size[from] / PAGE / TILE));
   }
 
   // How many arenas stand in a row, and how large a page is: as large as all can be seen at a time, if that is enough.
@@ -46,7 +54,7 @@ class SpaceLayout {
     let found = null;
     for (let each = 1; each <= Math.max(count, 1) + 1; each++) {
       const room = (this.width - (each - 1) * SPACING) / each / TILE;
-      const scale = room >= 1 ? Math.min(6, Math.floor(2 * room) / 2) : room;
+      const scale = room >= 1 ? Math.min(9, Math.floor(2 * room) / 2) : room;
       if (scale < 0.125) break;
       found = { each, scale };
       const height = Math.ceil(count / each) * (rows * scale + SPACING);

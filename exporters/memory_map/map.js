@@ -9,16 +9,25 @@ class MapView {
     this.place = { level: "space" };
     this.filter = "all";
     this.marks = null;
+    this.changes = null;
     this.cursor = null;
     this._listen();
     this.refresh();
   }
 
-  show(map) {
+  // Show another map at the same place, as far as that is there; `changes`: since another moment.
+  show(map, changes) {
+    const { level, arena, chunk } = this.place;
+    const base = arena === undefined ? null : this.map.arena_base[arena];
+    const offset = chunk === undefined ? 0 : chunk - this.map.arena_first[arena];
     this.map = map;
+    this.changes = changes;
     this.marks = null;
-    this.place = { level: "space" };
     this.cursor = null;
+    const there = base === null ? -1 : map.arena_base.indexOf(base);
+    if (there < 0 || there >= map.shown) this.place = { level: "space" };
+    else if (level === "arena") this.place = { level, arena: there };
+    else if (level !== "space") this.place = { level: "chunk", arena: there, chunk: map.arena_first[there] + offset };
     this.refresh();
   }
 
@@ -171,7 +180,7 @@ class MapView {
     canvas.style.height = `${layout.height + 2 * pad}px`;
     canvas.width = Math.round(layout.width * ratio);
     canvas.height = Math.round((layout.height + 2 * pad) * ratio);
-    const painter = new Painter(canvas, this.map, this.filter, this.marks);
+    const painter = new Painter(canvas, this.map, this.filter, this.marks, this.changes);
     painter.context.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (layout instanceof SpaceLayout) painter.space(layout);
     if (layout instanceof GridLayout) painter.grid(layout);

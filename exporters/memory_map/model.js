@@ -41,6 +41,14 @@ class MemoryMap {
     return this.arena_base[arena] + PAGE * (page - this.arena_first[arena]);
   }
 
+  // How many pages of an arena there are up to the last one that has been grown into, or is in RAM.
+  grownPages(arena) {
+    const first = this.arena_first[arena];
+    let end = this.arena_first[arena + 1];
+    while (end > first && this.pages[end - 1] === 5) end--;
+    return end - first;
+  }
+
   // Which span holds a page; -1 for none.
   spanAt(page) {
     const at = lastUpTo(this.span_first, page, this.spans);

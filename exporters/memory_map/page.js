@@ -1,6 +1,8 @@
 // The page: puts its parts together, and listens to the person.
 
 let view = null;
+let timeline = null;
+let moments = null;
 
 function fillLegend() {
   const shown = [...USES, "contradiction", "runtime", "c", "file", "thread", "unknown"];
@@ -94,7 +96,8 @@ function listen() {
 function redraw() {
   readColours();
   drawTreemap();
-  if (view) view.draw();
+  timeline?.draw();
+  view?.draw();
 }
 
 function save() {
@@ -114,6 +117,10 @@ async function begin() {
   drawTreemap();
   const last = content.maps.length - 1;
   view = new MapView(new MemoryMap(content.maps[last], await columnsOf(last)));
+  if (document.getElementById("course")) {
+    timeline = new Timeline(document.getElementById("course"), (at) => moments.go(at));
+  }
+  moments = new Moments(view, timeline);
   listen();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   for (const event of ["beforeprint", "afterprint"]) window.addEventListener(event, redraw);
@@ -122,6 +129,7 @@ async function begin() {
     if (Math.abs(entry.contentRect.width - width) < 1) return;
     width = entry.contentRect.width;
     drawTreemap();
+    timeline?.draw();
   }).observe(document.getElementById("tree"));
   document.documentElement.dataset.ready = performance.now().toFixed(0);
 }

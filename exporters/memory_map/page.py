@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import astuple
 from functools import cache
 from importlib.resources import files
 
@@ -12,7 +13,7 @@ from markupsafe import Markup
 
 from gomem.exporters.json.report import plain_json, report_object
 from gomem.exporters.memory_map.encoding import Encoded, encode_map
-from gomem.exporters.memory_map.figures import class_rows, facts, figure, page_rows, tiles
+from gomem.exporters.memory_map.figures import class_rows, course_rows, facts, figure, page_rows, tiles
 from gomem.exporters.printing import printing
 from gomem.exporters.self_contained import data_element, policy, vendored
 from gomem.exporters.units import clean
@@ -22,7 +23,8 @@ from gomem.tracer.report.goroutines import GoroutineReport
 from gomem.tracer.report.memory_map import HeldBytes, Picture
 
 _SCRIPTS = (
-    "data.js", "colours.js", "model.js", "layouts.js", "drawing.js", "map.js", "treemap.js", "page.js",
+    "data.js", "colours.js", "model.js", "layouts.js", "drawing.js", "map.js", "treemap.js",
+    "timeline.js", "moments.js", "page.js",
 )  # fmt: skip
 _MOST_GROUPS = 100
 _LEAST_PART = 4000  # of RSS: what is smaller cannot be seen
@@ -50,6 +52,9 @@ def map_page(report: Report, picture: Picture) -> str:
         gaps=[limit for limit in report.limits if limit.kind == "gap"],
         notes=[limit for limit in report.limits if limit.kind != "gap"],
         has_map=bool(maps),
+        course=course_rows(picture),
+        watched=bool(len(picture.course) > 1 or report.gc_cycles),
+        moments=len(maps),
         maps=[Markup(one.text) for one in maps],  # base64
         data=data_element(plain_json(_content(picture, maps))),
         report_json=data_element(plain_json(body)),
@@ -63,10 +68,12 @@ def _content(picture: Picture, maps: Sequence[Encoded]) -> JsonObject:
             [[clean(name, _LONGEST_NAME) for name in held.path], held.resident, held.estimated]
             for held in _largest(picture.holders)
         ],
+        "course": [[round(seconds, 3), *astuple(point)] for seconds, point in picture.course],
         "maps": [
             {
                 "columns": encoded.columns,
                 "seconds": moment.seconds,
+                "rss": int(moment.map.areas.resident.sum()) + int(moment.map.arenas.resident.sum()),
                 "taken_at": moment.map.taken_at,
                 "page_residency": moment.map.page_residency,
                 "pages_left_out": moment.map.pages_left_out,

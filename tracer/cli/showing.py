@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gomem.exporters.output import check_output, goes_to_stdout
 from gomem.tracer.cli.options import Format
-from gomem.tracer.errors import GomemError, TargetExecuted, TargetGone, UsageError
+from gomem.tracer.errors import GomemError, NotPermitted, TargetError, TargetExecuted, TargetGone, UsageError
+from gomem.tracer.profile.beside import Beside
 from gomem.tracer.profile.goroutine_looks import GoroutineLooks
 from gomem.tracer.report.goroutines import GoroutineReport
 from gomem.tracer.report.memory_map import Picture
+from gomem.tracer.snapshot.glance import glance
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.album import Album
 from gomem.tracer.watch.live import LiveSession
@@ -46,22 +49,41 @@ class Audience:
         self._wanted = wanted
         self._album: Album | None = None
         self._session: LiveSession | None = None
+        self._picture: Picture | None = None
 
     def begins(self, session: LiveSession) -> None:
         """Take the looks of a session that begins; what was seen of the program before is forgotten."""
         if self._wanted:
-            self._album, self._session = Album(), session
+            self._album, self._session, self._picture = Album(), session, None
             session.on_look = self._album.see
+
+    def glance(self, inspector: Inspector) -> None:
+        """Take the main figures of now between two looks; a watch has a few glances in a second."""
+        if self._album is not None:
+            try:
+                self._album.glance(time.monotonic_ns(), glance(inspector))
+            except (TargetError, NotPermitted):  # the watch will say so
+                return
 
     @contextmanager
     def until_its_end(self, inspector: Inspector) -> Iterator[None]:
         """Read at the end of the block what only the live process tells."""
+        beside = self._beside(inspector) if self._album is not None else None
         yield
-        if self._album is not None:
+        if self._album is not None and self._session is not None:
             self._album.goroutines = goroutines_by_creator(inspector)
+            self._picture = self._album.picture(self._session.activity.start, beside)
+
+    def _beside(self, inspector: Inspector) -> Beside | None:
+        try:
+            beside = Beside(inspector)
+        except TargetError:  # it has ended; the watch will say so
+            return None
+        inspector.beside_last = beside.read
+        return beside
 
     def picture(self) -> Picture:
         """Return what was seen."""
         if self._album is None or self._session is None:
             return Picture()
-        return self._album.picture(self._session.activity.start)
+        return self._picture or self._album.picture(self._session.activity.start)

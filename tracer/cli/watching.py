@@ -70,7 +70,12 @@ def watch(request: TraceRequest, next_recorder: NextRecorder | None = None, audi
     @contextmanager
     def beside(inspector: Inspector) -> Iterator[Tick]:
         with watching.until_its_end(inspector), countdown(inspector) as tick:
-            yield tick
+
+            def both(watched: float, left: float | None) -> None:
+                watching.glance(inspector)
+                tick(watched, left)
+
+            yield both
 
     return trace(request, Person(say, stop_signals, beside, check, watching.begins), next_recorder)
 

@@ -56,6 +56,10 @@ class Beside:
         if (pages is None or pages.dirty or pages.locked) and len(kernel.mappings) <= MOST_MAPPINGS:
             self.smaps = self._attempt(_files, lambda: read_smaps(self._target))
 
+    def is_of(self, kernel: KernelView) -> bool:
+        """Tell whether what was read is of the look that has this kernel's view."""
+        return self._kernel is kernel
+
     @cached_property
     def locations(self) -> Locations | None:
         """The code that the stacks of calls are in; None where that is not known."""

@@ -131,14 +131,15 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class CoursePoint:
-    """The main figures of one look in bytes, as the report has them; None: not known."""
+    """The main figures of one moment in bytes, as the report has them; None: not known, or not looked at then."""
 
     rss: int
-    reserved: int | None
-    prepared: int | None
-    ready: int | None
-    in_use: int | None
-    live: int | None
+    reserved: int | None = None
+    prepared: int | None = None
+    ready: int | None = None
+    in_use: int | None = None
+    live: int | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ class Inspector:
         self.bias: int | None = 0 if program.executable is not None and not program.executable.pie else None
         self.freeze_last = False  # stop the target for `last_look`
         self.stop_filtered = False  # also when it is under a seccomp filter
+        self.beside_last: Callable[[KernelView], None] | None = None  # what `last_look` reads of the same moment
         self._frozen_seconds = 0.0
         self._memory: ProcessMemory | None = None
         self._naming: Naming | None = None
@@ -180,13 +181,13 @@ class Inspector:
         Raises as `look`.
         """
         if not self.freeze_last:
-            return self.look()
+            return self.look(self.beside_last)
         try:
-            return self.look_frozen()
+            return self.look_frozen(beside=self.beside_last)
         except TargetGone:
             raise
         except (TargetError, NotPermitted) as error:
-            look = self.look()
+            look = self.look(self.beside_last)
             moving = Limit("freeze-failed", "the target standing still", error.what, error.fix)
             return replace(look, limits=(*look.limits, moving))
 

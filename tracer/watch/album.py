@@ -9,6 +9,7 @@ from gomem.tracer.profile.beside import Beside
 from gomem.tracer.profile.held import held_bytes
 from gomem.tracer.report.goroutines import GoroutineReport
 from gomem.tracer.report.memory_map import CoursePoint, MemoryMap, Moment, Picture
+from gomem.tracer.snapshot.glance import Glance
 from gomem.tracer.snapshot.inspection import Snapshot
 from gomem.tracer.snapshot.join import virtual
 from gomem.tracer.snapshot.memory_map import memory_map
@@ -49,7 +50,14 @@ class Album:
         if self._last is not None and self._most > 1:
             self._keep(*self._last)
         self._last = look, ended
-        self._course.append((ended, _point(look)))
+        self._note(ended, _point(look))
+
+    def glance(self, at: int, seen: Glance) -> None:
+        """Take the figures of a glance, of the moment `at`, CLOCK_MONOTONIC ns."""
+        self._note(at, CoursePoint(rss=seen.rss, in_use=seen.in_use, live=seen.live))
+
+    def _note(self, at: int, point: CoursePoint) -> None:
+        self._course.append((at, point))
         if len(self._course) > _MOST_POINTS:
             del self._course[1:-1:2]
 
@@ -58,16 +66,19 @@ class Album:
         return self._last is not None and self._last[1] >= ended
 
     def picture(self, start: int, beside: Beside | None = None) -> Picture:
-        """Return what was seen, with moments counted from `start`, CLOCK_MONOTONIC ns."""
+        """Return what was seen, with moments counted from `start`, CLOCK_MONOTONIC ns.
+
+        `beside`: what was read with the last look, while its process can still be asked for names.
+        """
         if self._last is None:
             return Picture(goroutines=self.goroutines)
         look, ended = self._last
         kept = [*self._before, _Kept(ended, 0, memory_map(look))]
         return Picture(
             [Moment(_seconds(one.ended, start), one.map) for one in kept],
-            held_bytes(look) if beside is None else held_bytes(look, beside),
+            held_bytes(look, beside) if beside is not None and beside.is_of(look.kernel) else held_bytes(look),
             self.goroutines,
-            [(_seconds(at, start), point) for at, point in self._course],
+            [(_seconds(at, start), point) for at, point in sorted(self._course, key=lambda noted: noted[0])],
         )
 
     def _keep(self, look: Snapshot, ended: int) -> None:
@@ -101,4 +112,5 @@ def _point(look: Snapshot) -> CoursePoint:
         ready=space.ready,
         in_use=in_use if isinstance(in_use, int) else None,
         live=runtime.collector.live if runtime is not None else None,
+        threads=look.kernel.status.threads,
     )

@@ -11,17 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gomem.exporters.memory_map.page import map_page
 from gomem.exporters.units import size
-from gomem.tracer.report import Report
+from gomem.tracer.kernel.residency import Page
+from gomem.tracer.report import GcCycleRow, LoggedEvent, Report
 from gomem.tracer.report.memory_map import Picture
+from tests.support import looks
 from tests.support.browser import Browser, browser
 from tests.support.builds import build
+from tests.support.cache import cache_dir, made_once
 from tests.support.command import gomem, report_of
 from tests.support.npm import packed_file
 from tests.support.parked import parked
-from tests.support.samples.maps import HEAP, hostile, large, seen
+from tests.support.recordings import recorded
+from tests.support.samples.maps import HEAP, hostile, large, seen, with_residency
 
 pytestmark = pytest.mark.live
 
@@ -35,6 +40,8 @@ const colour = (at) => {
   return [...view.canvas.getContext("2d").getImageData(x, y, 1, 1).data].slice(0, 3);
 };
 """
+AXE = "4.14.1"
+OS_PAGE, PRESENT = looks.OS_PAGE, int(Page.PRESENT)
 WIDE, PHONE = (1200, 900), (390, 844)
 
 
@@ -51,8 +58,14 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     shape = {"live": 40, "garbage": 0.5, "goroutines": 100, "big": 12, "bigdrop": 5, "dirty": 700, "release": True}
     with parked(build("parked", "1.27.3"), {**shape, "regrow": 8}) as target:
         assert gomem("snapshot", target.pid, "--format", "html", "-o", page).status == 0
+        watching = ("trace", target.pid, "-d", 1, "--backend", "procfs", "--format", "html", "-o", watched(page))
+        assert gomem(*watching).status == 0
         report = report_of("snapshot", target.pid)
         return page, report, {name: value for name, value in target.memstats().items() if isinstance(value, int)}
+
+
+def watched(page: Path) -> Path:
+    return page.with_name("watched.html")
 
 
 def opened(window: Browser, page: Path, *, dark: bool = False, width: tuple[int, int] = WIDE) -> None:
@@ -275,9 +288,122 @@ def test_the_report_can_be_saved_as_it_is(window: Browser, real: tuple[Path, dic
         assert saved[still] == report[still]
 
 
+def moments() -> tuple[Report, Picture]:
+    """Three looks: at first little is in RAM, then much, at the end something between."""
+    few, many = [(0, 6, PRESENT)], [(0, 30, PRESENT), (40, 10, PRESENT)]
+    return seen(*(with_residency(looks.look(), ranges) for ranges in (few, many, [(0, 20, PRESENT)])))
+
+
+def settled(window: Browser, script: str, wanted: object) -> None:
+    for _ in range(200):
+        if (found := window.run(script)) == wanted:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{script}: {found!r} is not {wanted!r}")
+
+
+def test_the_slider_replays_the_map_and_the_peak_is_found(window: Browser, tmp_path: Path) -> None:
+    report, picture = moments()
+    shown(window, (report, picture), tmp_path)
+    assert report.resident is not None
+    resident = [6, 40, 20]
+    assert window.run("return [moments.at, view.map.totals().resident]") == [2, 20 * OS_PAGE]
+    assert report.resident.total == 20 * OS_PAGE
+    for at, pages in enumerate(resident):
+        window.run(
+            "const slider = document.getElementById('moment'); slider.value = arguments[0];"
+            "slider.dispatchEvent(new Event('input'))",
+            at,
+        )
+        settled(window, "return view.map.totals().resident", pages * OS_PAGE)
+        assert f"{at + 1} of 3: {at + 1}.00 s, RSS {size(pages * OS_PAGE)}" in window.text("#moment-told")
+    window.element("#peak").click()
+    settled(window, "return view.map.totals().resident", 40 * OS_PAGE)
+    assert window.complaints() == window.requests() == []
+
+
+def test_a_difference_of_two_moments_has_every_page_that_changed(window: Browser, tmp_path: Path) -> None:
+    shown(window, moments(), tmp_path)
+    click(window, "view.layout.items.find((item) => item.kind === 'arena')")
+    before = picture(window)
+    window.choose("#against", f"2.00 s, RSS {size(40 * OS_PAGE)}")
+    settled(window, "return view.changes && view.changes.sums", {"grew": 0, "shrank": 20 * OS_PAGE, "otherwise": 0})
+    assert window.run("return view.place.level") == "arena"
+    assert f"{size(20 * OS_PAGE)} less" in window.text("#moment-told")
+    assert window.run(COLOUR + "return [colour(2), colour(12), palette.in_use]")[1:] == [
+        window.run("return palette.in_use")] * 2  # fmt: skip
+    window.choose("#against", "nothing")
+    settled(window, "return view.changes", None)
+    assert picture(window) == before
+
+
+def test_the_time_line_has_every_figure_where_it_belongs(window: Browser, tmp_path: Path) -> None:
+    report, pictured = moments()
+    cycles = [GcCycleRow(0.5, 0.75, 50 * OS_PAGE, 20 * OS_PAGE, 10 * OS_PAGE, 0.2)]
+    shown(window, (replace(report, gc_cycles=cycles), pictured), tmp_path)
+    drawn = window.run(
+        "const dots = (n) => [...document.querySelectorAll(`#course > div:nth-child(${n}) circle.look`)]"
+        ".map((dot) => [dot.cx.baseVal.value, dot.cy.baseVal.value]);"
+        "const band = document.querySelector('#course .cycle');"
+        "return {rss: dots(1).slice(0, 3), band: [band.x.baseVal.value, band.width.baseVal.value],"
+        " space: dots(2).length}"
+    )
+    (first, low), (second, high), (third, middle) = drawn["rss"]
+    assert second - first == pytest.approx(third - second, abs=0.5)
+    assert (low - middle) / (low - high) == pytest.approx((20 - 6) / (40 - 6), abs=0.02)
+    left, width = drawn["band"]
+    assert (left - first) / (second - first) == pytest.approx(-0.5, abs=0.02)
+    assert width / (second - first) == pytest.approx(0.25, abs=0.02)
+    assert drawn["space"] == 9
+    rows = window.run("return document.querySelectorAll('[aria-label=\"Memory over time\"] tbody tr').length")
+    assert rows == 3
+    window.run("document.querySelector('#course svg').dispatchEvent(new MouseEvent('click', {clientX: 0, clientY: 0}))")
+    settled(window, "return moments.at", 0)
+    assert window.complaints() == []
+
+
+def test_what_was_watched_has_who_made_it(window: Browser, real: tuple[Path, dict[str, Any], Any]) -> None:
+    page, report, _ = real
+    opened(window, watched(page))
+    assert window.run("return content.maps.length") >= 2
+    assert window.run("return content.course.length") > window.run("return content.maps.length")
+    assert window.run("return view.map.totals().resident === report.resident.total")
+    holders = window.run("return content.holders")
+    total = report["resident"]["total"]
+    assert sum(resident for _, resident, _ in holders) == window.run("return report.resident.total")
+    assert abs(sum(resident for _, resident, _ in holders) - total) < total / 50
+    assert any(path[-1].startswith("main.") for path, _, _ in holders)
+    assert "main." in window.text("section[aria-labelledby=goroutines-title] tbody tr")
+    assert window.complaints() == window.requests() == []
+
+
+def test_a_recording_is_shown_as_it_was(window: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "map.html"
+    assert gomem("replay", recorded(tmp_path / "r"), "--format", "html", "-o", page).status == 0
+    opened(window, page)
+    report, map_of = window.run("return [report, view.map.totals()]")
+    assert map_of["resident"] == report["resident"]["total"]
+
+
+def test_the_last_event_at_an_address_is_told(window: Browser, tmp_path: Path) -> None:
+    report, pictured = seen()
+    log = [LoggedEvent(at, name, HEAP, 4 << 20, by, []) for at, name, by in ((1.0, "map", "a.b"), (2.5, "grow", "c.d"))]
+    shown(window, (replace(report, event_log=log), pictured), tmp_path)
+    window.element("#search").send_keys(f"{HEAP + 8192 * 100:#x}")
+    assert window.text("#told").endswith("Last event: grow of 4.00 MiB at 2.500 s by c.d.")
+    window.element("#search").clear()
+    window.element("#search").send_keys(f"{HEAP + 8192 * 600:#x}")
+    assert "Last event" not in window.text("#told")
+
+
 @cache
 def axe() -> str:
-    return packed_file("axe-core@4.14.1", "package/axe.min.js").decode()
+    """axe-core, kept in the cache: it is a tool of the tests alone."""
+
+    def fetch(directory: Path) -> None:
+        (directory / "axe.min.js").write_bytes(packed_file(f"axe-core@{AXE}", "package/axe.min.js"))
+
+    return (made_once(cache_dir() / "npm" / f"axe-core-{AXE}", fetch) / "axe.min.js").read_text()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 
 import numpy as np
 from msgspec.structs import replace
 
+from gomem.tracer.addresses.ranges import Ranges
+from gomem.tracer.kernel.residency import Page, Residency
 from gomem.tracer.report import Report
 from gomem.tracer.report.memory_map import (
     Areas,
@@ -20,12 +23,14 @@ from gomem.tracer.report.memory_map import (
     Picture,
 )
 from gomem.tracer.snapshot.inspection import Snapshot
+from gomem.tracer.snapshot.join import join
 from gomem.tracer.watch.album import Album
 from gomem.tracer.watch.session import NO_OVERHEAD, Origin, TargetSession
-from tests.support import looks
+from tests.support import looks, runtime_image
 from tests.support.samples.profiles import MARKUP
 from tests.support.samples.reports import SAMPLES
 
+HEAP_OF_LOOKS = runtime_image.ARENA
 ARENA, PAGE = 64 << 20, 8192
 ARENA_PAGES = ARENA // PAGE
 HEAP = 0xC000000000
@@ -42,6 +47,20 @@ def seen(*moments: Snapshot) -> tuple[Report, Picture]:
         session.see(look, (at + 1) * 1_000_000_000)
     report = session.report(looks.facts(), looks.look().kernel.taken_at, float(len(taken)), NO_OVERHEAD, [])
     return report, album.picture(0)
+
+
+def with_residency(look: Snapshot, ranges: list[tuple[int, int, int]]) -> Snapshot:
+    """The look with OS pages (first, count, flags) of its arena in RAM or in swap, and nothing else."""
+    start = np.array([HEAP_OF_LOOKS + first * looks.OS_PAGE for first, _, _ in ranges], np.uint64)
+    size = np.array([count * looks.OS_PAGE for _, count, _ in ranges], np.uint64)
+    flags = np.array([flags for _, _, flags in ranges], np.uint8)
+    rss = np.where(flags & Page.PRESENT, size, 0).astype(np.uint64)
+    swap = np.where(flags & Page.SWAPPED, size, 0).astype(np.uint64)
+    residency = Residency(Ranges(start, start + size), flags, rss, swap, "pagemap_scan", True)
+    assert look.runtime is not None
+    space = join(look.kernel.mappings, residency, look.runtime, None)
+    kernel = dataclasses.replace(look.kernel, residency=residency)
+    return dataclasses.replace(look, kernel=kernel, space=space)
 
 
 @cache

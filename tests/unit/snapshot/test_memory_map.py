@@ -8,33 +8,18 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gomem.tracer.addresses.ranges import Ranges
-from gomem.tracer.kernel.residency import Page, Residency
+from gomem.tracer.kernel.residency import Page
 from gomem.tracer.report.memory_map import MemoryMap, PageBits, PageUse
 from gomem.tracer.runtime.pages import PageState
-from gomem.tracer.snapshot.inspection import Snapshot
 from gomem.tracer.snapshot.join import NOT_GROWN, join
 from gomem.tracer.snapshot.memory_map import memory_map
 from tests.support import looks
 from tests.support.looks import OS_PAGE
-from tests.support.runtime_image import ARENA, PAGE
-from tests.support.samples.maps import seen
+from tests.support.runtime_image import PAGE
+from tests.support.samples.maps import seen, with_residency
 
 PAGES = looks.ARENA_BYTES // PAGE
 RESIDENT = PageBits.FIRST_RESIDENT | PageBits.SECOND_RESIDENT
-
-
-def with_residency(look: Snapshot, ranges: list[tuple[int, int, int]]) -> Snapshot:
-    """The look with OS pages (first, count, flags) of its arena in RAM or in swap, and nothing else."""
-    start = np.array([ARENA + first * OS_PAGE for first, _, _ in ranges], np.uint64)
-    size = np.array([count * OS_PAGE for _, count, _ in ranges], np.uint64)
-    flags = np.array([flags for _, _, flags in ranges], np.uint8)
-    rss = np.where(flags & Page.PRESENT, size, 0).astype(np.uint64)
-    swap = np.where(flags & Page.SWAPPED, size, 0).astype(np.uint64)
-    residency = Residency(Ranges(start, start + size), flags, rss, swap, "pagemap_scan", True)
-    assert look.runtime is not None
-    space = join(look.kernel.mappings, residency, look.runtime, None)
-    return replace(look, kernel=replace(look.kernel, residency=residency), space=space)
 
 
 def resident_by_use(shown: MemoryMap) -> list[int]:
