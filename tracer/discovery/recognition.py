@@ -1,9 +1,7 @@
 """Whether an executable is a Go program, told from a few reads of its file and remembered.
 
-What decides is what cmd/link leaves in every program: the section .go.buildinfo (Go 1.13 and later), .gopclntab or the
-note of the Go build id (all releases); in a file without section headers the note, or the build information's magic
-in the data segment (debug/buildinfo/buildinfo.go). That decides of 32-bit programs, too: gomem does not read them, and
-whoever looks for one shall find that out.
+What decides is what cmd/link leaves in every program (tracer/binary/go_marks.py). That decides of 32-bit programs, too:
+gomem does not read them, and whoever looks for one shall find that out.
 
 The answer is remembered by the file's identity, also "no", and by its build id: one image on many layers or nodes of
 a file system is many files and one program.
@@ -18,18 +16,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
-from gomem.tracer.binary.buildinfo import MAGIC
-from gomem.tracer.binary.elf import PF_W, SHT_NOBITS
 from gomem.tracer.binary.elf32 import ThirtyTwoBit
 from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.go_marks import go_mark
 from gomem.tracer.errors import BinaryError, NoAnswer, NotPermitted
 from gomem.tracer.proc.unasked import FileStatus, status
 
 MOST_FILES = 4096
-_SECTIONS = frozenset((".go.buildinfo", ".gopclntab", ".note.go.buildid"))
-# The linker puts the build information first into the data segment, gcc's linker not far behind other data.
-_SEARCHED = 4 << 20
-_ALIGN = 16
 _LONGEST_ID = 256
 
 
@@ -186,27 +179,7 @@ def examine(exe: Executable, build_id: str | None) -> Recognized:
     plain = build_id.partition(":")[2] if build_id else None
     if build_id is not None and build_id.startswith("go:"):
         return Recognized(ProgramKind.GO, "it has a Go build id", plain)
-    for section in exe.sections:
-        if section.name in _SECTIONS and section.type != SHT_NOBITS and section.size:
-            return Recognized(ProgramKind.GO, f"it has a section {section.name}", plain)
-    if not exe.sections and _has_magic(exe):
-        return Recognized(ProgramKind.GO, "its data holds Go build information", plain)
+    mark = go_mark(exe)
+    if mark is not None:
+        return Recognized(ProgramKind.GO, mark, plain)
     return Recognized(ProgramKind.NOT_GO, "it has neither Go sections nor build information", plain)
-
-
-def _has_magic(exe: Executable) -> bool:
-    left = _SEARCHED
-    for segment in exe.segments:
-        if not segment.flags & PF_W:
-            continue
-        try:
-            raw = exe.read_up_to(segment.address, min(left, segment.file_size)) if segment.file_size else b""
-        except BinaryError:
-            continue
-        at = raw.find(MAGIC)
-        while at >= 0:
-            if (segment.address + at) % _ALIGN == 0:
-                return True
-            at = raw.find(MAGIC, at + 1)
-        left -= len(raw)
-    return False

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gomem.tracer.errors import BinaryError
 from gomem.tracer.process.target import Target
 from gomem.tracer.program.go_program import GoProgram, load_program
-from gomem.tracer.watch.plugins import shares_packages
+from gomem.tracer.binary.go_marks import shares_packages
 from gomem.tracer.watch.probes import PlannedProbes, plan_probes
 
 IDLE = 30.0  # seconds

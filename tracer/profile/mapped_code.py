@@ -39,7 +39,7 @@ class _BuildIds:
     def __init__(self, inspector: Inspector) -> None:
         self._pid = inspector.target.pid
         own = inspector.program.executable
-        identity = inspector.target.exe_identity.inode
+        identity = inspector.file.inode
         self._known = {identity: own.gnu_build_id or ""} if own is not None else {}
 
     def of(self, mappings: Mappings, row: int) -> str:

@@ -37,10 +37,29 @@ WITHOUT_GO = frozenset(("not-go", "go-executable", "go-build-info", "go-function
 
 
 @dataclass(frozen=True, slots=True)
-class GoProgram:
-    """One executable, as far as it could be understood; addresses are link-time addresses.
+class ModuleFile:
+    """A file with a Go runtime that a process has mapped beside its executable; device and inode as its maps have them.
 
-    `others` are the same with other layouts: where it takes the live process to tell which one it is.
+    `path` is its name in the process's mount namespace.
+    """
+
+    path: str
+    device: int
+    inode: int
+
+    @property
+    def identity(self) -> ExeIdentity:
+        """The file, as what tells where an executable is mapped wants it."""
+        return ExeIdentity(self.device, self.inode, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class GoProgram:
+    """One executable, or one Go library, as far as it could be understood; addresses are link-time addresses.
+
+    `others` are the same with other layouts: where it takes the live process to tell which one it is. Of a library,
+    `module` says which file of the process it is, and `host` is the process's executable. `beside` are other Go
+    runtimes of the same process.
     """
 
     executable: Executable | None
@@ -51,6 +70,9 @@ class GoProgram:
     limits: tuple[Limit, ...] = ()
     others: tuple[GoProgram, ...] = ()
     foreign_goarch: str = ""  # of an executable for another machine, which is not read
+    module: ModuleFile | None = None
+    host: Executable | None = None
+    beside: tuple[GoProgram, ...] = ()
     # Globals that only some ask for, by name; None: not found.
     _further: dict[str, int | None] = field(default_factory=dict, repr=False, compare=False)
     _encoding: list[Encoding] = field(default_factory=list, repr=False, compare=False)  # once it was asked for
@@ -73,7 +95,13 @@ class GoProgram:
     def proven(self) -> GoProgram:
         """Return the program with the layout that has proven itself on some process of it; as it is if none has."""
         known = (one for one in (self, *self.others) if one.layout is not None and one.layout.confirmed)
-        return next(known, self)
+        return self.placed_as(next(known, self))
+
+    def placed_as(self, other: GoProgram) -> GoProgram:
+        """Return the same file read by another layout, `other`, where this one is in the process."""
+        if other is self:
+            return self
+        return replace(other, module=self.module, host=self.host, beside=self.beside)
 
     def find(self, names: Iterable[str]) -> dict[str, int]:
         """Return the addresses of these globals, as far as they can be found.
@@ -115,7 +143,8 @@ class GoProgram:
 
     def may_make_compat_calls(self) -> bool:
         """Tell whether its own code makes 32-bit system calls, as far as can be told. Reads all of it."""
-        return bool(self.foreign_goarch) or (self.executable is not None and has_int_0x80(self.executable))
+        files = (exe for exe in (self.host, self.executable) if exe is not None)
+        return bool(self.foreign_goarch) or any(has_int_0x80(exe) for exe in files)
 
     def describe(self, facts: ProcessFacts) -> ProcessFacts:
         """Return the facts of a process with what its executable tells."""
@@ -132,12 +161,16 @@ class GoProgram:
             stripped=exe.stripped,
             cgo=_uses_cgo(build, self.functions),
             layout=self.layout.source if self.layout else None,
+            module=self.module.path if self.module else None,
         )
 
     def close(self) -> None:
-        """Close the executable's file."""
-        if self.executable is not None:
-            self.executable.close()
+        """Close the executable's file, and those of all that is beside it."""
+        for exe in (self.executable, self.host):
+            if exe is not None:
+                exe.close()
+        for program in self.beside:
+            program.close()
 
 
 def _uses_cgo(build: BuildInfo | None, functions: FunctionTable | None) -> bool | None:
@@ -165,6 +198,11 @@ def _load(path: str) -> GoProgram:
         return GoProgram(None, build, None, None, limits=(limit,), foreign_goarch=error.goarch)
     except BinaryError as error:
         return GoProgram(None, None, None, None, limits=(_limit("go-executable", "the Go runtime", error),))
+    return understand(exe)
+
+
+def understand(exe: Executable) -> GoProgram:
+    """Return what an open file is; it is the result's from now on, which closes it."""
     build, limits = _build_info(exe)
     try:
         functions = FunctionTable.find(exe)

@@ -38,6 +38,9 @@ class ProcessFacts(Struct, frozen=True):
     cgroup: Cgroup | None = None
     container_id: str | None = None
     pod: str | None = None
+    module: Annotated[
+        str | None, Meta(description="the file that holds the Go runtime, where that is not the executable")
+    ] = None
 
 
 class OomKill(Struct, frozen=True):

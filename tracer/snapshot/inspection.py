@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 from msgspec import structs
 
 from gomem.tracer.addresses.ranges import Ranges, normalise, union
+from gomem.tracer.binary.executable import Executable
 from gomem.tracer.errors import GomemError, LayoutError, NotPermitted, SnapshotError, TargetError, TargetGone
 from gomem.tracer.kernel.mapping_kinds import Program
 from gomem.tracer.kernel.maps import read_mappings
@@ -20,17 +22,17 @@ from gomem.tracer.kernel.pagemap import own_pages
 from gomem.tracer.kernel.view import KernelView, read_kernel_view
 from gomem.tracer.native.c_memory import NativeRange, native_ranges, stack_pointers
 from gomem.tracer.process.memory import ProcessMemory
-from gomem.tracer.process.target import Target
+from gomem.tracer.process.target import ExeIdentity, Target
 from gomem.tracer.program.go_program import (
     KERNEL_ONLY,
     GoProgram,
     anonymous,
     load_bias,
-    load_program,
     placed,
     safe_to_read,
     writable_pages_of,
 )
+from gomem.tracer.program.modules import load_target
 from gomem.tracer.report import Limit, ProcessFacts
 from gomem.tracer.runtime.contiguous import contiguous_heap, has_contiguous_arena, limit_of_figures
 from gomem.tracer.runtime.self_checks import ensure_fits
@@ -86,9 +88,12 @@ class Inspector:
         self._naming: Naming | None = None
 
     @classmethod
-    def open(cls, target: Target) -> Inspector:
-        """Read the target's executable. Raises NotPermitted, TargetGone."""
-        program = load_program(target.exe_file)
+    def open(cls, target: Target, module: str = "") -> Inspector:
+        """Read the target's executable, or the library that has its Go runtime; `module` as for load_target.
+
+        Raises NotPermitted, TargetGone, and TargetError where the module is no Go.
+        """
+        program = load_target(target, module)
         try:
             target.check_alive()
         except GomemError:
@@ -118,7 +123,12 @@ class Inspector:
         """Learn where the program is loaded, so that addresses have names. Raises TargetGone, NotPermitted."""
         if self.bias is None and self.program.executable is not None:
             mappings = read_mappings(self.target).mappings
-            self.bias = load_bias(self.program.executable, self.target.exe_identity, mappings)
+            self.bias = load_bias(self.program.executable, self.file, mappings)
+
+    @property
+    def file(self) -> ExeIdentity:
+        """The file that the runtime is in: the executable, or a library."""
+        return self.program.module.identity if self.program.module is not None else self.target.exe_identity
 
     def target_cpu_seconds(self) -> float | None:
         """Return the CPU time that the target has used, None when it is gone."""
@@ -213,11 +223,16 @@ class Inspector:
         return self.program.symbolize(address, self.bias)
 
     def _where(self, kernel: KernelView) -> Program | None:
-        exe = self.program.executable
+        exe = self._host
         if exe is None:
             return None
         bias = load_bias(exe, self.target.exe_identity, kernel.mappings)
         return placed(exe, self.target.exe_identity, kernel.mappings, bias) if bias is not None else None
+
+    @property
+    def _host(self) -> Executable | None:
+        """The process's executable, which is the program's unless that is a library."""
+        return self.program.host if self.program.module is not None else self.program.executable
 
     def _natives(self, kernel: KernelView, runtime: RuntimeSnapshot | None) -> list[NativeRange]:
         regions = runtime.regions if runtime else []
@@ -263,6 +278,12 @@ class Inspector:
 
     def _safe_to_read(self) -> Ranges:
         mappings = read_mappings(self.target, attempts=1).mappings
+        library = self.program.module
+        if library is not None:
+            # It was opened, so that its file system is none that others serve; of the host nothing need be read.
+            own = (mappings.inode == np.uint64(library.inode)) & (mappings.device == np.uint64(library.device))
+            own &= ~mappings.shared
+            return union(anonymous(mappings), normalise(mappings.start[own], mappings.end[own]))
         exe = self.program.executable
         if exe is not None and exe.served is not None:
             written = own_pages(self.target, writable_pages_of(self.target.exe_identity, mappings))
@@ -312,7 +333,7 @@ class Inspector:
         memory.start_budget()
         self.prepare()
         if self.bias is None:
-            raise SnapshotError("the process does not map its own executable")
+            raise SnapshotError("the process does not map the file that its Go runtime is in")
         if not self.program.layout.confirmed:
             self.program = self._proven(memory, self.bias)
             memory.start_budget()
@@ -335,7 +356,7 @@ class Inspector:
                 refusals.append(error)
                 continue
             program.layout.confirmed = True
-            return program
+            return self.program.placed_as(program)
         raise refusals[0]
 
 

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gomem.tracer.binary.executable import Executable
+from gomem.tracer.binary.go_marks import shares_packages
 from gomem.tracer.binary.pclntab import FunctionTable
 from gomem.tracer.errors import GomemError
 from gomem.tracer.events.probes import SkippedUprobe, UprobeSpec
@@ -32,11 +32,7 @@ from gomem.tracer.snapshot.inspection import Inspector
 
 _MOST_FILES = 256  # that are looked into
 _MOST_PLUGINS = 16
-_MOST_NAMES = 64 << 20  # bytes of .dynstr
 _PROT_EXEC, _MAP_ANONYMOUS = 4, 0x20
-# cmd/link (data.go, lib.go) gives one of these for each package to what may share packages: hosts and their plugins. A
-# C shared library has none, and a runtime that is its own.
-_SHARES_PACKAGES = b"link.pkghash"
 
 # The uprobes that a copy of the runtime gets, and limits for those that it cannot have.
 ProbePlanner = Callable[[GoProgram], tuple[Sequence[UprobeSpec], Sequence[Limit]]]
@@ -186,20 +182,6 @@ def maps_code(batch: EventBatch) -> NDArray[np.bool_]:
     executable = (batch["kind"] == EventKind.MMAP) & (args[:, 2] & np.uint64(_PROT_EXEC) != 0)
     mapped: NDArray[np.bool_] = executable & (args[:, 3] & np.uint64(_MAP_ANONYMOUS) == 0) & (batch["result"] >= 0)
     return mapped
-
-
-def shares_packages(exe: Executable) -> bool:
-    """Tell whether a file is a plugin, or the host of some. Raises BinaryError for a corrupt one."""
-    names = exe.section(".dynstr")
-    if exe.go_build_id is None or names is None:
-        return False
-    edges = range(0, min(names.size, _MOST_NAMES) + (1 << 20), 1 << 20)
-    overlap = len(_SHARES_PACKAGES)
-    return any(
-        _SHARES_PACKAGES in exe.read_at(names.offset + low, min(high - low + overlap, names.size - low))
-        for low, high in pairwise(edges)
-        if low < names.size
-    )
 
 
 def _unseen(plugin: Plugin, seconds: float) -> Limit:
