@@ -63,7 +63,8 @@ def goroutines_text(report: GoroutineReport, most: int, sheet: Sheet) -> str:
 def _parts(report: GoroutineReport, most: int, look: PageStyle) -> Iterator[RenderableType]:
     process = report.process
     name = process.exe.rpartition("/")[2] or process.exe
-    yield words((name, "heading"), f"  {process.go_version or 'Go'}, pid {process.pid}")
+    where = f" in {process.module.rpartition('/')[2]}" if process.module else ""
+    yield words((name, "heading"), f"  {process.go_version or 'Go'}{where}, pid {process.pid}")
     yield from (words(line) for line in _summary(report))
     if report.groups:
         yield section(_title(report, most), table(_columns(report), _rows(report, most), look))

@@ -96,6 +96,7 @@ def _shares(report: Report) -> list[Share]:
         Share(of(_RUNTIME_KINDS) + pages.work_bufs + pages.outside, "the Go runtime's own records"),
         Share(of(("thread_stack",)), _stacks_words(report)),
         Share(of(_C_KINDS), "memory outside the Go runtime (C malloc, mmap)"),
+        Share(of(("other_runtime",)), "the memory of other Go runtimes in the process"),
         Share(_anonymous(report, _IMAGE_KINDS), "variables of the program and its libraries (data, bss)"),
         *_file_shares(report, resident),
     ]

@@ -39,6 +39,7 @@ _KIND_MEANS = {
     "file": "mapped files",
     "vdso": "the kernel's",
     "other": "anything else",
+    "other_runtime": "other Go runtimes",
 }
 _KINDS = (
     Column("by kind", left=True),

@@ -17,6 +17,7 @@ from gomem.exporters.text import holders as text_holders
 from gomem.exporters.text import memory as text_memory
 from gomem.exporters.text import rebuilt as text_rebuilt
 from gomem.exporters.text import residency as text_residency
+from gomem.exporters.text import runtimes as text_runtimes
 from gomem.exporters.text import spans as text_spans
 from gomem.exporters.text import trust as text_trust
 from gomem.exporters.text.console import PIPE_WIDTH, set_page, sheet_of
@@ -29,6 +30,7 @@ from gomem.tracer.report import Report
 _WIDTHS = (40, 160)  # narrower than the first is unreadable, wider than the second is harder to read
 
 _SECTIONS = (
+    text_runtimes.runtimes,
     text_memory.rss,
     text_memory.heap_pages,
     text_memory.address_space,
@@ -83,7 +85,7 @@ def _header(report: Report, width: int) -> Text:
     process = report.process
     name = clean(os.path.basename(process.exe) or (process.cmdline[0] if process.cmdline else "?"), 40)
     pid = f"pid {process.pid}" + (f" (inside {process.ns_pid})" if process.ns_pid != process.pid else "")
-    release = release_of(process)
+    release = release_of(process) + (f" in {clean(os.path.basename(process.module), 40)}" if process.module else "")
     at_once = "ended unseen" if report.ending is not None else "snapshot"
     watched = f"watched {seconds(report.duration_seconds)}" if report.duration_seconds else at_once
     backend = f"{watched} by {report.backend}" + (f" ({clean(report.backend_reason)})" if report.backend_reason else "")

@@ -10,7 +10,7 @@ HEAP_INDEX = 32 << 20  # the L2 table of mheap.arenas on 64-bit Linux
 MB = 1 << 20
 KINDS = {
     "heap_arena", "heap_metadata", "page_summary", "runtime_other", "thread_stack", "c_heap",
-    "binary", "shared_library", "file", "vdso", "other",
+    "binary", "shared_library", "file", "vdso", "other", "other_runtime",
 }  # fmt: skip
 PAGE_STATES = ("in_use", "stacks", "work_bufs", "free", "scavenged")
 REGION_STATES = ("reserved", "prepared", "ready")

@@ -95,7 +95,7 @@ def goroutines(
         ProfileOutput("pprof", output, None, top, False).check()
     pid = whom.find()
     assert pid is not None
-    with Target.open(pid) as target, Inspector.open(target) as inspector:
+    with Target.open(pid) as target, Inspector.open(target, whom.module) as inspector:
         if not inspector.program.is_go:
             raise TargetError(f"process {pid} ({target.exe}) is not a Go program, and has no goroutines")
         if form == "pprof":

@@ -161,7 +161,7 @@ def profile(
     asked.check(kind)
     pid = whom.find()
     assert pid is not None
-    with Target.open(pid) as target, Inspector.open(target) as inspector:
+    with Target.open(pid) as target, Inspector.open(target, whom.module) as inspector:
         inspector.stop_filtered = stop_filtered
         who = f"process {pid} ({target.exe})"
         if kind not in _ANY_PROGRAM and not inspector.program.is_go:

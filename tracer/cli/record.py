@@ -57,6 +57,7 @@ def record(
         budget=budget,
         stop_filtered=stop_filtered,
         look_every=look_every,
+        module=whom.module,
     )
     path = output or _default_path(pid, whom.command)
     recordings = Recordings(path, force=force, look_seconds=LOOK_SECONDS if look_every is None else look_every)

@@ -36,7 +36,7 @@ def snapshot(whom: Whom, freeze: bool, stop_filtered: bool, require_go: bool, fo
     check_shown(form, output)
     pid = whom.find()
     assert pid is not None
-    with Target.open(pid) as target, Inspector.open(target) as inspector:
+    with Target.open(pid) as target, Inspector.open(target, whom.module) as inspector:
         inspector.stop_filtered = stop_filtered
         check_go(inspector.program, f"process {pid} ({target.exe})", required=require_go)
         if form != "html":

@@ -76,6 +76,7 @@ def trace(
         follow_children,
         aside,
         stop_filtered,
+        module=whom.module,
     )
     if aside:
         say("the command's standard output goes to standard error: the report has standard output (else: -o FILE)")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -29,6 +29,7 @@ class Whom:
     pid: int | None = None
     exe: str | None = None
     command: tuple[str, ...] = ()
+    module: str = ""  # the file whose Go runtime is meant; "": whichever there is
 
     def find(self) -> int | None:
         """Return the pid, None where a command is to be started.
@@ -53,9 +54,12 @@ class WhomCommand(click.Command):
         if not ctx.resilient_parsing:
             self._refuse_a_command(ctx, ours)
         rest = super().parse_args(ctx, ours)
-        words, pid, exe = (ctx.params.pop(name, None) for name in ("words", "pid", "exe"))
+        words, pid, exe, module = (ctx.params.pop(name, None) for name in ("words", "pid", "exe", "module"))
         if not ctx.resilient_parsing:
-            ctx.params["whom"] = self._whom(ctx, words or (), pid, exe, command)
+            whom = self._whom(ctx, words or (), pid, exe, command)
+            if module and command:
+                raise UsageError("--module is for a process that runs", "leave it out, or give the pid")
+            ctx.params["whom"] = replace(whom, module=module or "")
         return rest
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -110,11 +114,14 @@ class StartingCommand(WhomCommand):
 
 
 def whom_options(command: Command) -> Command:
-    """Add [PID], -p/--pid and --exe. The command's class is WhomCommand or StartingCommand."""
+    """Add [PID], -p/--pid, --exe and --module. The command's class is WhomCommand or StartingCommand."""
     adders: tuple[Callable[[Command], Command], ...] = (
         click.argument("words", nargs=-1, metavar="PID"),
         click.option("--exe", metavar="NAME", help="The one Go process that runs whose program has this name (glob; a "
                      "path if it has a slash)."),
+        click.option("--module", metavar="FILE", help="The file (path or name) whose Go runtime is meant, in a process "
+                     "that has loaded Go libraries (-buildmode=c-shared). [default: the program's own, else the first "
+                     "library's]"),
         click.option("-p", "--pid", type=click.IntRange(min=1), metavar="PID",
                      help="The process; its pid alone says the same."),
     )  # fmt: skip

@@ -5,7 +5,7 @@ Everything is tried, nothing is demanded: what a program lacks becomes a Limit, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -295,6 +295,14 @@ def safe_to_read(identity: ExeIdentity, start_code: int, mappings: Mappings) -> 
         if code >= 0 and named[code]:
             own = named & (mappings.device == mappings.device[code])
     return union(anonymous(mappings), normalise(mappings.start[own], mappings.end[own]))
+
+
+def mapped_from(files: Collection[tuple[int, int]], mappings: Mappings) -> Ranges:
+    """Return where the process has mapped these files (device, inode), and does not share them."""
+    own = np.zeros(len(mappings), np.bool_)
+    for device, inode in files:
+        own |= (mappings.inode == np.uint64(inode)) & (mappings.device == np.uint64(device)) & ~mappings.shared
+    return normalise(mappings.start[own], mappings.end[own])
 
 
 def writable_pages_of(identity: ExeIdentity, mappings: Mappings) -> Ranges:

@@ -92,6 +92,7 @@ from gomem.tracer.report.limit import (
 from gomem.tracer.report.process import (
     Cgroup,
     FailedCall,
+    GoRuntime,
     OomKill,
     ProcessEnding,
     ProcessFacts,
@@ -155,6 +156,7 @@ __all__ = [
     "FreeRuns",
     "GcCycleRow",
     "GcCycleSpans",
+    "GoRuntime",
     "Heap",
     "IllegalTransition",
     "InUse",

@@ -29,6 +29,7 @@ KINDS = (
     "file",
     "vdso",
     "other",
+    "other_runtime",  # recordings have the places in this list
 )
 
 

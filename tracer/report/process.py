@@ -43,6 +43,25 @@ class ProcessFacts(Struct, frozen=True):
     ] = None
 
 
+class GoRuntime(Struct, frozen=True):
+    """One of several Go runtimes in a process: of its executable, or of a library (-buildmode=c-shared).
+
+    `module` is the file that it is in; the report is of the one that is `reported`. The figures are its MemStats, and
+    how much of its memory is in RAM; null where it could not be read: `why_not` says why.
+    """
+
+    module: str
+    go_version: str | None
+    reported: bool
+    heap_in_use: Bytes | None
+    heap_sys: Bytes | None
+    heap_released: Bytes | None
+    stack_in_use: Bytes | None
+    sys: Bytes | None
+    resident: Bytes | None
+    why_not: str | None = None
+
+
 class OomKill(Struct, frozen=True):
     """That the OOM killer ended the process. `by`: what had run out, a memory cgroup at its limit, or the machine.
 

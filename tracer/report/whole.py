@@ -25,7 +25,7 @@ from gomem.tracer.report.figures import Count, JsonObject, Seconds
 from gomem.tracer.report.finding import Finding
 from gomem.tracer.report.heap import MEMSTATS, Caches, Heap, SpanClassRow, SpanState
 from gomem.tracer.report.limit import Limit
-from gomem.tracer.report.process import ProcessEnding, ProcessFacts
+from gomem.tracer.report.process import GoRuntime, ProcessEnding, ProcessFacts
 from gomem.tracer.report.structure import RuntimeStructure
 from gomem.tracer.report.trust import Consistency, Drift, EventLoss, Overhead
 
@@ -90,6 +90,10 @@ class Report(Struct, frozen=True, tag_field="schema", tag=SCHEMA):
     ] = None
     children: Annotated[
         list[Report] | None, Meta(description="of child processes that were followed; null: none were to be")
+    ] = None
+
+    runtimes: Annotated[
+        list[GoRuntime] | None, Meta(description="the Go runtimes of the process, where there are several")
     ] = None
 
     def to_dict(self) -> JsonObject:

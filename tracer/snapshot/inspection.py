@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 from msgspec import structs
 
 from gomem.tracer.addresses.ranges import Ranges, normalise, union
@@ -28,26 +27,26 @@ from gomem.tracer.program.go_program import (
     GoProgram,
     anonymous,
     load_bias,
+    mapped_from,
     placed,
     safe_to_read,
     writable_pages_of,
 )
 from gomem.tracer.program.modules import load_target
-from gomem.tracer.report import Limit, ProcessFacts
+from gomem.tracer.report import GoRuntime, Limit, ProcessFacts
 from gomem.tracer.runtime.contiguous import contiguous_heap, has_contiguous_arena, limit_of_figures
-from gomem.tracer.runtime.self_checks import ensure_fits
 from gomem.tracer.runtime.snapshot import ATTEMPTS, RuntimeReader, RuntimeSnapshot
+from gomem.tracer.snapshot.beside import RuntimesBeside, SeenBeside, natives_of
 from gomem.tracer.snapshot.emptiness import with_zeros
 from gomem.tracer.snapshot.freeze import LONGEST, Freeze
 from gomem.tracer.snapshot.join import AddressSpace, join
 from gomem.tracer.snapshot.mapping_names import as_limits, disagreements
 from gomem.tracer.snapshot.naming import Naming
+from gomem.tracer.snapshot.reading import proven, reader_of
 
 # How often a target is stopped for one look, and for how many seconds it runs in between.
 FREEZES = 8
 _BETWEEN_FREEZES = 0.003
-# Tries for each of the snapshots that a doubtful layout is checked with.
-_TAKES_TO_CHECK = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,7 @@ class Snapshot:
     space: AddressSpace
     limits: tuple[Limit, ...]
     frozen_seconds: float | None = None  # for how long it was stopped, for this and all looks before; None: it was not
+    beside: tuple[GoRuntime, ...] = ()  # the other Go runtimes of the process
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class _Read:
     kernel: KernelView
     natives: list[NativeRange]
     limits: list[Limit]  # of the runtime
+    beside: list[SeenBeside]
 
 
 class Inspector:
@@ -86,6 +87,7 @@ class Inspector:
         self._frozen_seconds = 0.0
         self._memory: ProcessMemory | None = None
         self._naming: Naming | None = None
+        self._beside = RuntimesBeside(target, program.beside)
 
     @classmethod
     def open(cls, target: Target, module: str = "") -> Inspector:
@@ -209,14 +211,24 @@ class Inspector:
             with suppress(NotPermitted):
                 largest = with_zeros(runtime.largest, kernel.residency, self.memory())
                 runtime = replace(runtime, largest=largest)
-        return _Read(runtime, kernel, self._natives(kernel, runtime), limits)
+        beside = self._seen_beside(kernel)
+        return _Read(runtime, kernel, self._natives(kernel, runtime, beside), limits, beside)
+
+    def _seen_beside(self, kernel: KernelView) -> list[SeenBeside]:
+        if not self._beside:
+            return []
+        try:
+            return self._beside.see(self.memory(), kernel.mappings, kernel.residency)
+        except NotPermitted:
+            return []
 
     def _joined(self, read: _Read, limits: Sequence[Limit]) -> Snapshot:
         runtime, kernel = read.runtime, read.kernel
         space = join(kernel.mappings, kernel.residency, runtime, self._where(kernel), read.natives)
         disagree = as_limits(disagreements(kernel.mappings, space)) if runtime is not None else []
         self.target.check_same_program()
-        return Snapshot(kernel, runtime, space, (*limits, *read.limits, *kernel.limits, *disagree))
+        beside = tuple(one.runtime for one in read.beside)
+        return Snapshot(kernel, runtime, space, (*limits, *read.limits, *kernel.limits, *disagree), beside=beside)
 
     def symbolize(self, address: int) -> str | None:
         """Return the name of the Go function at an address in the process, None outside Go's code."""
@@ -234,9 +246,13 @@ class Inspector:
         """The process's executable, which is the program's unless that is a library."""
         return self.program.host if self.program.module is not None else self.program.executable
 
-    def _natives(self, kernel: KernelView, runtime: RuntimeSnapshot | None) -> list[NativeRange]:
+    def _natives(
+        self, kernel: KernelView, runtime: RuntimeSnapshot | None, beside: list[SeenBeside]
+    ) -> list[NativeRange]:
         regions = runtime.regions if runtime else []
         owned = normalise([region.start for region in regions], [region.end for region in regions])
+        others = list(natives_of(beside, owned))
+        owned = union(owned, normalise([one.start for one in others], [one.end for one in others]))
         try:
             contiguous = self._contiguous(kernel) if runtime is None else []
             heap = normalise([one.start for one in contiguous], [one.end for one in contiguous])
@@ -244,8 +260,8 @@ class Inspector:
                 kernel.mappings, kernel.residency, union(owned, heap), stack_pointers(self.target), self.memory()
             )
         except NotPermitted:
-            return []
-        return [*contiguous, *natives]
+            return others
+        return [*contiguous, *natives, *others]
 
     def _contiguous(self, kernel: KernelView) -> list[NativeRange]:
         """Return where the heap of Go 1.10 and older is: nothing else of that runtime can be read."""
@@ -279,16 +295,14 @@ class Inspector:
     def _safe_to_read(self) -> Ranges:
         mappings = read_mappings(self.target, attempts=1).mappings
         library = self.program.module
-        if library is not None:
-            # It was opened, so that its file system is none that others serve; of the host nothing need be read.
-            own = (mappings.inode == np.uint64(library.inode)) & (mappings.device == np.uint64(library.device))
-            own &= ~mappings.shared
-            return union(anonymous(mappings), normalise(mappings.start[own], mappings.end[own]))
-        exe = self.program.executable
+        # Libraries were opened: no file system that others serve has them.
+        files = [*self._beside.files, *([(library.device, library.inode)] if library is not None else [])]
+        libraries = mapped_from(files, mappings)
+        exe = self._host
         if exe is not None and exe.served is not None:
             written = own_pages(self.target, writable_pages_of(self.target.exe_identity, mappings))
-            return union(anonymous(mappings), written)
-        return safe_to_read(self.target.exe_identity, self.target.stat().start_code, mappings)
+            return union(union(anonymous(mappings), written), libraries)
+        return union(safe_to_read(self.target.exe_identity, self.target.stat().start_code, mappings), libraries)
 
     def _runtime(self, attempts: int) -> tuple[RuntimeSnapshot | None, list[Limit]]:
         """Return the runtime's snapshot and what is not in it; None and why, if anything was to be had."""
@@ -335,36 +349,9 @@ class Inspector:
         if self.bias is None:
             raise SnapshotError("the process does not map the file that its Go runtime is in")
         if not self.program.layout.confirmed:
-            self.program = self._proven(memory, self.bias)
+            self.program = proven(self.program, memory, self.bias)
             memory.start_budget()
-        return _reader(self.program, memory, self.bias)[0]
-
-    def _proven(self, memory: ProcessMemory, bias: int) -> GoProgram:
-        """Return the program with a layout that has proven itself on this process; raises LayoutError if none does."""
-        refusals = []
-        for program in (self.program, *self.program.others):
-            reader, addresses = _reader(program, memory, bias)
-
-            def take(reader: RuntimeReader = reader) -> RuntimeSnapshot:
-                memory.start_budget()
-                return reader.snapshot(_TAKES_TO_CHECK)
-
-            assert program.layout is not None
-            try:
-                ensure_fits(take, memory, program.layout, addresses)
-            except LayoutError as error:
-                refusals.append(error)
-                continue
-            program.layout.confirmed = True
-            return self.program.placed_as(program)
-        raise refusals[0]
-
-
-def _reader(program: GoProgram, memory: ProcessMemory, bias: int) -> tuple[RuntimeReader, dict[str, int]]:
-    """Return what reads the runtime of a program that is loaded at `bias`, and where its globals are."""
-    assert program.layout is not None
-    addresses = {name: address + bias for name, address in program.globals.items()}
-    return RuntimeReader(memory, program.layout, addresses), addresses
+        return reader_of(self.program, memory, self.bias)[0]
 
 
 def _ran_on(longest: float) -> Limit:

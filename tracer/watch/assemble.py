@@ -16,6 +16,7 @@ from gomem.tracer.report import (
     AddressRange,
     Caches,
     EventLoss,
+    GoRuntime,
     Heap,
     Limit,
     LiveCourse,
@@ -36,6 +37,9 @@ from gomem.tracer.snapshot.join import Addresses, AddressSpace
 from gomem.tracer.snapshot.page_kinds import page_kinds
 from gomem.tracer.snapshot.pressure import collector_work, limit_use, scavenger
 from gomem.tracer.watch import model_sections as sections
+
+
+_OF_RUNTIME = ("heap_arena", "heap_metadata", "page_summary", "runtime_other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,32 @@ def _with_kernel(report: Report, look: Snapshot) -> Report:
         address_limits=look.kernel.address_limits,
         cgroup_bills=list(look.kernel.cgroup_bills) or None,
         file_io=look.kernel.file_io,
+        runtimes=_runtimes(report.process, look) if look.beside else None,
     )
+
+
+def _runtimes(process: ProcessFacts, look: Snapshot) -> list[GoRuntime]:
+    """Return the runtimes of the process, that which the report is of first."""
+    told = look.runtime.memstats if look.runtime is not None else {}
+    own = sum(row.resident or 0 for row in join.kind_rows(look.space) if row.kind in _OF_RUNTIME)
+
+    def figure(name: str) -> int | None:
+        value = told.get(name)
+        return value if isinstance(value, int) else None
+
+    reported = GoRuntime(
+        module=process.module or process.exe,
+        go_version=process.go_version,
+        reported=True,
+        heap_in_use=figure("HeapInuse"),
+        heap_sys=figure("HeapSys"),
+        heap_released=figure("HeapReleased"),
+        stack_in_use=figure("StackInuse"),
+        sys=figure("Sys"),
+        resident=own if told else None,
+        why_not=None if told else "see the limits",
+    )
+    return [reported, *look.beside]
 
 
 def kinds_of_pages(space: AddressSpace, kernel: KernelView) -> tuple[Addresses | None, Addresses | None]:

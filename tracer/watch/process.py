@@ -119,7 +119,7 @@ class _Process:
         """Watch a process that runs."""
         self._pid = pid
         target = self._stack.enter_context(Target.open(pid))
-        inspector = self._stack.enter_context(Inspector.open(target))
+        inspector = self._stack.enter_context(Inspector.open(target, self._request.module))
         self._stop = self._stack.enter_context(self._person.stopping())
         self._person.check(inspector.program, f"process {pid} ({target.exe})")
         inspector.prove_layout()
@@ -161,8 +161,9 @@ class _Process:
             # strace follows children, too: nobody else can trace them.
             name = "procfs" if backend.name == "strace" else self._request.backend
             request = replace(
-                self._request, pid=pid, command=(), seconds=None, backend=name, require_go=False, follow_children=False
-            )
+                self._request, pid=pid, command=(), seconds=None, backend=name, require_go=False, follow_children=False,
+                module="",
+            )  # fmt: skip
             person = Person(
                 say=self._person.say,
                 stopping=lambda: nullcontext(over),
