@@ -27,4 +27,5 @@ def _line(one: GoRuntime) -> str:
     which = "this report" if one.reported else "not reported"
     if one.heap_in_use is None or one.heap_sys is None or one.resident is None:
         return f"{name}, {which}: it could not be read: {clean(one.why_not or 'nobody knows why', 200)}"
-    return f"{name}, {which}: HeapInuse {size(one.heap_in_use)} of HeapSys {size(one.heap_sys)}, {size(one.resident)} in RAM"
+    heap = f"HeapInuse {size(one.heap_in_use)} of HeapSys {size(one.heap_sys)}"
+    return f"{name}, {which}: {heap}, {size(one.resident)} in RAM"

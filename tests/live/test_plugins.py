@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gomem.tracer.binary.executable import Executable
-from gomem.tracer.watch.backend import TraceRequest
 from gomem.tracer.binary.go_marks import shares_packages
+from gomem.tracer.watch.backend import TraceRequest
 from gomem.tracer.watch.plugins import Plugin, Plugins
 from tests.live.recording.test_recording_live import both, differences
 from tests.support.builds import build

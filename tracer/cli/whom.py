@@ -120,8 +120,8 @@ def whom_options(command: Command) -> Command:
         click.option("--exe", metavar="NAME", help="The one Go process that runs whose program has this name (glob; a "
                      "path if it has a slash)."),
         click.option("--module", metavar="FILE", help="The file (path or name) whose Go runtime is meant, in a process "
-                     "that has loaded Go libraries (-buildmode=c-shared). [default: the program's own, else the first "
-                     "library's]"),
+                     "that has loaded Go libraries (-buildmode=c-shared). [default: the program's own, else that "
+                     "of the largest heap]"),
         click.option("-p", "--pid", type=click.IntRange(min=1), metavar="PID",
                      help="The process; its pid alone says the same."),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from gomem.tracer.errors import GomemError, TargetError
 from gomem.tracer.kernel.cgroup import read_memory_cgroup
 from gomem.tracer.process.target import ExeIdentity, Target
 from gomem.tracer.program.go_program import GoProgram, load_program
+from gomem.tracer.program.modules import load_target, loads_libraries
 from gomem.tracer.report import Limit
 from gomem.tracer.runtime.contiguous import has_contiguous_arena, limit_of_figures
 from gomem.tracer.runtime.earlier import first_number
@@ -122,4 +123,8 @@ def _program(target: Target, programs: _Programs, stack: ExitStack) -> GoProgram
         stack.callback(program.close)
         target.check_same_program()
         programs[key] = program
-    return programs[key]
+    if programs[key].is_go or not loads_libraries(programs[key]):
+        return programs[key]
+    in_library = load_target(target)
+    stack.callback(in_library.close)
+    return in_library

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from gomem.tracer.discovery.libraries import Libraries
 from gomem.tracer.discovery.process_info import ProcessInfo, Unavailable, look
 from gomem.tracer.discovery.recognition import FileKey, ProgramKind, Recognition, Recognized
 from gomem.tracer.discovery.scan import executable_key
@@ -30,12 +31,14 @@ class ProbeResult:
     seen: ProcessInfo | Unavailable | None
 
 
-def look_at(pid: int, recognition: Recognition, asked: bool) -> ProbeResult:
-    """Look at the program that `pid` runs, and at the process if that is a Go program or it was asked for."""
+def look_at(pid: int, recognition: Recognition, libraries: Libraries, asked: bool) -> ProbeResult:
+    """Look at the program that `pid` runs, and at the process if Go is in it or it was asked for."""
     key: FileKey | None = None
     try:
         key = executable_key(pid)
         recognized = recognition.of_process(pid, key) if key else None
+        if key is not None and recognized is not None and recognized.kind is ProgramKind.NOT_GO:
+            recognized = libraries.of_process(pid, key) or recognized
     except PermissionError:
         recognized = _DENIED
     if not asked and (recognized is None or recognized.kind in (ProgramKind.NOT_GO, ProgramKind.SILENT)):
@@ -63,6 +66,7 @@ class Prober:
     ) -> None:
         """`device_of` tells of a process on which file system its executable lies, where that is known."""
         self._recognition = recognition
+        self._libraries = Libraries()
         self._patience = patience
         self._device_of = device_of
         self._worker: AbandonableWorker | None = None
@@ -116,7 +120,7 @@ class Prober:
 
         def look_at_all() -> None:
             for pid in pids:
-                found = look_at(pid, self._recognition, pid in asked)
+                found = look_at(pid, self._recognition, self._libraries, pid in asked)
                 if worker.left:
                     return
                 done.append(found)

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from gomem.tracer.binary.go_marks import shares_packages
 from gomem.tracer.errors import BinaryError
 from gomem.tracer.process.target import Target
 from gomem.tracer.program.go_program import GoProgram, load_program
-from gomem.tracer.binary.go_marks import shares_packages
+from gomem.tracer.program.modules import library_files, load_target, loads_libraries
 from gomem.tracer.watch.probes import PlannedProbes, plan_probes
 
 IDLE = 30.0  # seconds
 MOST_IDLE = 16
 
-_Key = tuple[int, int, int]
+_File = tuple[int, int, int]  # device, inode, mtime in ns
+_Key = tuple[_File, ...]  # the executable, and the Go libraries beside it
 
 
 @dataclass(slots=True)
 class Shared:
-    """One executable and the default uprobes in it.
+    """One executable, or a Go library in it, and the default uprobes in that.
 
     The uprobes lie in the file that `program` holds open.
     """
@@ -46,13 +49,27 @@ class Programs:
         self._lock = threading.Lock()
 
     def take(self, target: Target) -> Shared:
-        """Return the executable that `target` runs. Raises NotPermitted, or TargetGone when the process has ended."""
+        """Return what `target` runs: its executable, or the Go library that it has loaded.
+
+        Raises NotPermitted, or TargetGone when the process has ended.
+        """
         identity = target.exe_identity
-        key = (identity.device, identity.inode, identity.mtime_ns)
+        key = ((identity.device, identity.inode, identity.mtime_ns),)
+        shared = self._take(key, target, lambda: load_program(target.exe_file))
+        if not loads_libraries(shared.program):
+            return shared
+        try:
+            libraries = library_files(target)
+            with_libraries = self._take((*key, *libraries), target, lambda: load_target(target))
+        finally:
+            self.give_back(shared)
+        return with_libraries
+
+    def _take(self, key: _Key, target: Target, load: Callable[[], GoProgram]) -> Shared:
         shared = self._taken(key)
         if shared is not None:
             return shared
-        read = self._read(key, target)
+        read = self._read(key, target, load)
         shared = self._taken(key, read)
         assert shared is not None
         if shared is not read:
@@ -95,15 +112,16 @@ class Programs:
         """Close all that are not in use."""
         self.close_idle(after=float("-inf"))
 
-    def _read(self, key: _Key, target: Target) -> Shared:
-        program = load_program(target.exe_file)
+    def _read(self, key: _Key, target: Target, load: Callable[[], GoProgram]) -> Shared:
+        program = load()
         try:
             target.check_same_program()
         except BaseException:
             program.close()
             raise
         planned = plan_probes(program)
-        slim(program)
+        for one in (program, *program.beside):
+            slim(one)
         loads_plugins = bool(planned.specs) and _loads_plugins(program)
         return Shared(key, program, planned, loads_plugins, program.may_make_compat_calls())
 

@@ -8,19 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from gomem.tracer.addresses.ranges import union
 from gomem.tracer.binary.executable import Executable
 from gomem.tracer.binary.go_marks import go_mark, shares_packages
-from gomem.tracer.errors import BinaryError, GomemError, NotPermitted, TargetError
+from gomem.tracer.errors import BinaryError, GomemError, LayoutError, NotPermitted, SnapshotError, TargetError
 from gomem.tracer.kernel.maps import Mappings, read_mappings
 from gomem.tracer.proc.beneath import NotAsked
+from gomem.tracer.process.memory import ProcessMemory
 from gomem.tracer.process.target import Target
-from gomem.tracer.program.go_program import GoProgram, ModuleFile, load_program, understand
+from gomem.tracer.program.go_program import (
+    GoProgram,
+    ModuleFile,
+    anonymous,
+    load_bias,
+    load_program,
+    mapped_from,
+    understand,
+)
 from gomem.tracer.program.mapped_files import open_executable
 from gomem.tracer.report import Limit
+from gomem.tracer.runtime.counters import read_counters
 
 _DELETED = " (deleted)"
 _MOST_FILES = 256  # that are looked into
@@ -31,7 +42,7 @@ def load_target(target: Target, module: str = "") -> GoProgram:
     """Return the Go program that a process runs, in its executable or in a library; with what else is Go's in it.
 
     `module`: the path, or the name, of the file whose runtime is meant; without it the executable's, else that of the
-    first library in order of address. Raises NotPermitted, NoAnswer, TargetGone, and TargetError where that file has
+    library with the largest heap. Raises NotPermitted, NoAnswer, TargetGone, and TargetError where that file has
     no Go runtime.
     """
     with ExitStack() as stack:
@@ -40,6 +51,9 @@ def load_target(target: Target, module: str = "") -> GoProgram:
         libraries, limits = load_libraries(target, host)
         for library in libraries:
             stack.callback(library.close)
+        if len(libraries) > 1 and not host.is_go and not module:
+            in_use = {id(library): _heap_in_use(target, library) for library in libraries}
+            libraries.sort(key=lambda library: -in_use[id(library)])
         program = _chosen(target, host, libraries, module)
         stack.pop_all()
     return program if program.is_go else replace(program, limits=(*program.limits, *limits))
@@ -49,14 +63,32 @@ def load_libraries(target: Target, host: GoProgram) -> tuple[list[GoProgram], li
     """Return the Go libraries that the process has mapped beside its executable, and what was not looked into."""
     found: list[GoProgram] = []
     limits: list[Limit] = []
-    if host.executable is not None and host.executable.interpreter is None and not host.executable.pie:
-        return found, limits  # static: it loads nothing
-    mappings = read_mappings(target, attempts=1).mappings
-    for exe, file in _go_files(target, mappings, limits):
-        found.append(replace(understand(exe), module=file, host=host.executable))
+    if loads_libraries(host):
+        mappings = read_mappings(target, attempts=1).mappings
+        for exe, file in _go_files(target, mappings, limits):
+            found.append(replace(understand(exe), module=file, host=host.executable))
+            if len(found) == _MOST_RUNTIMES:
+                break
+    return found, limits
+
+
+def loads_libraries(host: GoProgram) -> bool:
+    """Tell whether an executable can have libraries: no static one has."""
+    return host.executable is None or host.executable.interpreter is not None or host.executable.pie
+
+
+def library_files(target: Target) -> tuple[tuple[int, int, int], ...]:
+    """Return the device, inode and mtime (ns) of each file with a Go runtime of its own, beside the executable.
+
+    Raises TargetGone, NotPermitted.
+    """
+    found = []
+    for exe, file in _go_files(target, read_mappings(target, attempts=1).mappings, []):
+        with exe:
+            found.append((file.device, file.inode, exe.status.st_mtime_ns))
         if len(found) == _MOST_RUNTIMES:
             break
-    return found, limits
+    return tuple(found)
 
 
 def _chosen(target: Target, host: GoProgram, libraries: list[GoProgram], module: str) -> GoProgram:
@@ -74,6 +106,25 @@ def _chosen(target: Target, host: GoProgram, libraries: list[GoProgram], module:
         chosen = fitting[0]
     others = tuple(one for one in everything if one is not chosen)
     return replace(chosen, beside=others)
+
+
+def _heap_in_use(target: Target, program: GoProgram) -> int:
+    """Return the HeapInuse of a library's runtime now, 0 where it cannot be read."""
+    exe, layout, file = program.executable, program.layout, program.module
+    if exe is None or layout is None or file is None or not program.readable:
+        return 0
+    mappings = read_mappings(target, attempts=1).mappings
+    bias = load_bias(exe, file.identity, mappings)
+    if bias is None:
+        return 0
+    addresses = {name: address + bias for name, address in program.globals.items()}
+    safe = union(anonymous(mappings), mapped_from([(file.device, file.inode)], mappings))
+    try:
+        with ProcessMemory(target.pid, lambda: safe) as memory:
+            in_use = read_counters(memory, layout, addresses, 1).memstats.get("HeapInuse")
+    except (SnapshotError, LayoutError, NotPermitted):
+        return 0
+    return in_use if isinstance(in_use, int) else 0
 
 
 def _is_called(program: GoProgram, target: Target, module: str) -> bool:

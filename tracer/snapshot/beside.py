@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gomem.tracer.addresses.ranges import Ranges, normalise, subtract, union
-from gomem.tracer.errors import LayoutError, NotPermitted, SnapshotError
+from gomem.tracer.errors import LayoutError, SnapshotError
 from gomem.tracer.kernel.maps import Mappings
 from gomem.tracer.kernel.residency import Residency
 from gomem.tracer.native.c_memory import NativeRange

@@ -38,7 +38,6 @@ from gomem.tracer.snapshot.page_kinds import page_kinds
 from gomem.tracer.snapshot.pressure import collector_work, limit_use, scavenger
 from gomem.tracer.watch import model_sections as sections
 
-
 _OF_RUNTIME = ("heap_arena", "heap_metadata", "page_summary", "runtime_other")
 
 

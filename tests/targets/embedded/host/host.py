@@ -7,11 +7,11 @@ import ctypes
 import json
 import sys
 
-libraries = {}
+libraries: dict[str, ctypes.CDLL] = {}
 for line in sys.stdin:
     path, name, *arguments = json.loads(line)
-    library = libraries.setdefault(path, None) or ctypes.CDLL(path)
-    libraries[path] = library
-    function = getattr(library, name)
+    if path not in libraries:
+        libraries[path] = ctypes.CDLL(path)
+    function = getattr(libraries[path], name)
     function.restype = ctypes.c_ulonglong
     print(function(*arguments), flush=True)
