@@ -26,7 +26,7 @@ _LEFT_BEHIND = "left behind"
 # Where tests look at processes of their own only, and wait for nothing that others could hold up. The rest is marked
 # `alone`: it counts what the machine does, follows all of its processes, or needs the target and gomem in step.
 _IN_COMPANY = (
-    "unit/", "live/binary/", "live/deploy/test_configurations.py", "live/ending/",
+    "unit/", "live/binary/", "live/deploy/test_configurations.py", "live/ending/", "live/program/",
     "live/exporters/", "live/kernel/", "live/kernels/", "live/layout/", "live/profile/", "live/runtime/",
     "e2e/test_profile_of_refills.py",
     "live/test_matrix.py", "live/test_rights.py", "live/test_target.py", "live/test_thread_stacks.py",

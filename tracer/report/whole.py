@@ -84,16 +84,15 @@ class Report(Struct, frozen=True, tag_field="schema", tag=SCHEMA):
     file_io: Annotated[FileIo | None, Meta(description="of the process; null: it may not be read")] = None
     between_looks: Annotated[BetweenLooks | None, Meta(description="null: all is of taken_at")] = None
     ending: Annotated[ProcessEnding | None, Meta(description="null: it was not seen to end")] = None
+    runtimes: Annotated[
+        list[GoRuntime] | None, Meta(description="the Go runtimes of the process, where there are several")
+    ] = None
     chapters: Annotated[
         list[Report] | None,
         Meta(description="of the programs that the process ran before this one, in the order of time; null: of none"),
     ] = None
     children: Annotated[
         list[Report] | None, Meta(description="of child processes that were followed; null: none were to be")
-    ] = None
-
-    runtimes: Annotated[
-        list[GoRuntime] | None, Meta(description="the Go runtimes of the process, where there are several")
     ] = None
 
     def to_dict(self) -> JsonObject:
