@@ -31,13 +31,18 @@ def place(
     Fields of structs are read where the `layout` has them; without them, probes of SPAN_ROLES are left out.
     `path` is what the kernel opens; by default the descriptor that `exe` holds, which also finds a deleted file or
     one of another mount namespace, and must stay open until the source has started. Raises BackendUnavailable for
-    an architecture without a decoder and for a file that others serve, BinaryError for a corrupt file.
+    an architecture without a decoder, for a file that others serve and for code of no file, BinaryError for a corrupt file.
     """
     if exe.served is not None:
         raise BackendUnavailable(
             f"its executable is on a file system ({exe.served}) that others serve: to place a probe the kernel reads "
             "the file, and would wait for them, perhaps for ever",
             "run the program from a disk of its machine, or from tmpfs",
+        )
+    if exe.in_memory:
+        raise BackendUnavailable(
+            "its code is in anonymous memory, since its executable is packed, and the kernel places probes in files only",
+            "run the program unpacked",
         )
     if exe.machine != "amd64":
         raise BackendUnavailable(f"probes cannot be placed in {exe.machine} code yet")

@@ -60,6 +60,7 @@ class Executable:
         self.path = path
         self.fd = fd
         self.served = served
+        self.in_memory = False  # it is our copy of what a process has in its memory, and no file of the process
         self.no_answer: NoAnswer | None = None  # when a read had to be given up
         try:
             self.status = status_of(fd)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from msgspec import structs
+from numpy.typing import NDArray
 
 from gomem.tracer.addresses.ranges import Ranges, addresses, normalise, union
 from gomem.tracer.binary.build_version import read_build_version
@@ -81,6 +82,11 @@ class GoProgram:
     def is_go(self) -> bool:
         """Tell whether this is a Go program: it has build information or a function table."""
         return self.build is not None or self.functions is not None
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Tell whether no file holds it: its executable has unpacked it into memory."""
+        return self.executable is not None and self.executable.in_memory
 
     @property
     def readable(self) -> bool:
@@ -279,6 +285,15 @@ def anonymous(mappings: Mappings) -> Ranges:
     """Return where the process has private memory that belongs to no file."""
     found = (mappings.inode == 0) & (mappings.device == 0) & ~mappings.shared
     return normalise(mappings.start[found], mappings.end[found])
+
+
+def unpacked_files(mappings: Mappings) -> NDArray[np.bool_]:
+    """Tell which mappings are memory that no file of a file system backs: anonymous, or of memfd_create(2)."""
+    memory = np.array([name.startswith("/memfd:") for name in mappings.name], np.bool_)
+    own = np.array(
+        [name in ("[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]") for name in mappings.name], np.bool_
+    )
+    return ((mappings.inode == 0) & (mappings.device == 0) & ~mappings.shared & ~own) | memory
 
 
 def safe_to_read(identity: ExeIdentity, start_code: int, mappings: Mappings) -> Ranges:

@@ -30,6 +30,7 @@ from gomem.tracer.program.go_program import (
     understand,
 )
 from gomem.tracer.program.mapped_files import open_executable
+from gomem.tracer.program.memory_image import search_memory
 from gomem.tracer.report import Limit
 from gomem.tracer.runtime.counters import read_counters
 
@@ -56,7 +57,23 @@ def load_target(target: Target, module: str = "") -> GoProgram:
             libraries.sort(key=lambda library: -in_use[id(library)])
         program = _chosen(target, host, libraries, module)
         stack.pop_all()
-    return program if program.is_go else replace(program, limits=(*program.limits, *limits))
+    return program if program.is_go else _in_memory(target, replace(program, limits=(*program.limits, *limits)))
+
+
+def _in_memory(target: Target, host: GoProgram) -> GoProgram:
+    """Return the Go program that an executable has unpacked into memory, else what is known of the executable."""
+    if host.executable is None:
+        return host
+    search = search_memory(target, host.executable.machine)
+    limit = search.limit()
+    if search.found is None:
+        return host if limit is None else replace(host, limits=(*host.limits, limit))
+    program = understand(search.found)
+    if not program.is_go:
+        program.close()
+        return host
+    assert limit is not None
+    return replace(program, host=host.executable, limits=(*program.limits, limit))
 
 
 def load_libraries(target: Target, host: GoProgram) -> tuple[list[GoProgram], list[Limit]]:

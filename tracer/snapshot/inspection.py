@@ -30,6 +30,7 @@ from gomem.tracer.program.go_program import (
     mapped_from,
     placed,
     safe_to_read,
+    unpacked_files,
     writable_pages_of,
 )
 from gomem.tracer.program.modules import load_target
@@ -244,7 +245,8 @@ class Inspector:
     @property
     def _host(self) -> Executable | None:
         """The process's executable, which is the program's unless that is a library."""
-        return self.program.host if self.program.module is not None else self.program.executable
+        elsewhere = self.program.module is not None or self.program.is_in_memory
+        return self.program.host if elsewhere else self.program.executable
 
     def _natives(
         self, kernel: KernelView, runtime: RuntimeSnapshot | None, beside: list[SeenBeside]
@@ -298,6 +300,9 @@ class Inspector:
         # Libraries were opened: no file system that others serve has them.
         files = [*self._beside.files, *([(library.device, library.inode)] if library is not None else [])]
         libraries = mapped_from(files, mappings)
+        if self.program.is_in_memory:
+            own = unpacked_files(mappings)
+            libraries = union(libraries, normalise(mappings.start[own], mappings.end[own]))
         exe = self._host
         if exe is not None and exe.served is not None:
             written = own_pages(self.target, writable_pages_of(self.target.exe_identity, mappings))
