@@ -63,13 +63,22 @@ def _between_looks(report: Report, between: BetweenLooks) -> str:
 
 def _live(report: Report) -> str:
     if report.heap is None:
-        return "; the Go runtime could not be read" if report.process.go_version else "; no Go runtime was found in it"
+        return f"; {without_go(report)}" + ("" if _is_go(report) else " in it")
     if report.heap.live:
         # Objects that were allocated and never written to hold no RAM: without a word this looks wrong.
         absent = " (not all of it in RAM)" if report.heap.live > report.heap.resident.in_use else ""
         return f"; the live heap is {size(report.heap.live)}{absent}"
     alloc = (report.memstats or {}).get("HeapAlloc")
     return f"; heap objects take {size(alloc)}" if isinstance(alloc, int) else ""
+
+
+def without_go(report: Report) -> str:
+    """Say why a report has no Go heap."""
+    return "the Go runtime could not be read" if _is_go(report) else "no Go runtime was found"
+
+
+def _is_go(report: Report) -> bool:
+    return bool(report.process.go_version) or any(limit.id == "other-go-compiler" for limit in report.limits)
 
 
 def _shares(report: Report) -> list[Share]:

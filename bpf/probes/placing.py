@@ -31,7 +31,8 @@ def place(
     Fields of structs are read where the `layout` has them; without them, probes of SPAN_ROLES are left out.
     `path` is what the kernel opens; by default the descriptor that `exe` holds, which also finds a deleted file or
     one of another mount namespace, and must stay open until the source has started. Raises BackendUnavailable for
-    an architecture without a decoder, for a file that others serve and for code of no file, BinaryError for a corrupt file.
+    an architecture without a decoder, for a file that others serve and for code of no file, BinaryError for a corrupt
+    file.
     """
     if exe.served is not None:
         raise BackendUnavailable(
@@ -41,7 +42,7 @@ def place(
         )
     if exe.in_memory:
         raise BackendUnavailable(
-            "its code is in anonymous memory, since its executable is packed, and the kernel places probes in files only",
+            "its executable is packed: its code is in anonymous memory, and the kernel puts probes on files only",
             "run the program unpacked",
         )
     if exe.machine != "amd64":

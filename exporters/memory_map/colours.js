@@ -9,7 +9,7 @@ const USE_WORDS = {
 const KIND_COLOURS = {
   heap_arena: "in_use", heap_metadata: "runtime", page_summary: "runtime", runtime_other: "runtime",
   thread_stack: "thread", c_heap: "c", binary: "file", shared_library: "file", file: "file", vdso: "thread",
-  other: "unknown",
+  other: "unknown", other_runtime: "runtime",
 };
 const RESIDENT = 24;
 const SWAPPED = 96;

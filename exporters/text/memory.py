@@ -9,6 +9,7 @@ from gomem.exporters.text.bill import headline
 from gomem.exporters.text.page import PageStyle, flowing, section, words
 from gomem.exporters.text.table import Column, table
 from gomem.exporters.units import number, percent, plural, size
+from gomem.exporters.verdict import without_go
 from gomem.tracer.report import RUNTIME_NONE, Heap, KindRow, Report, Virtual, stat
 
 _TOP_KINDS = 8
@@ -86,7 +87,7 @@ def address_space(report: Report, look: PageStyle) -> RenderableType | None:
 def _why_not_split(report: Report) -> str:
     if report.rebuilt is not None:
         return "a log of system calls does not tell them"
-    return "the Go runtime could not be read" if report.process.go_version else "no Go runtime was found"
+    return without_go(report)
 
 
 def _state_holds(virtual: Virtual, state: str) -> str:

@@ -1,4 +1,4 @@
-"""Programs packed as UPX and the like pack them: the file holds a scrambled program, which unpacks itself into memory."""
+"""Programs packed as UPX packs them: the file holds a scrambled program, which unpacks itself into memory."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ _SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
 # The size of the smallest instruction, where it is known: it stands in the header behind the magic.
 _QUANTUM = {"amd64": (1,), "arm64": (4,)}
 _MAX_CANDIDATES = 32
+_SINCE_1_20 = "runtime.(*mspan).setUserArenaChunkToFault"
 # The largest Go programs have less than a hundred megabytes of it.
 _MAX_TABLE = 1 << 28
 
@@ -73,6 +74,7 @@ class FunctionTable:
             if functions.moduledata is not None:
                 return functions
             fallback = fallback or functions
+        fallback = fallback or _disguised(exe)
         if fallback is None:
             raise exe.error(reason)
         return fallback
@@ -155,12 +157,34 @@ class FunctionTable:
         return self._exe.read(self._names_at, self._names_size)
 
 
-def _candidates(exe: Executable) -> Iterator[int]:
-    """Yield the addresses at which a pclntab header stands, the likeliest first."""
+def _disguised(exe: Executable) -> FunctionTable | None:
+    """Return the table in a program whose magic is another (garble draws one for each program), where one fits.
+
+    Which version it has is told by the moduledata, which says where the table's parts are; of the two that have them in
+    the same places, by a function.
+    """
+    for address in _in_sections(exe):
+        for version in MAGICS.values():
+            try:
+                functions = _load(exe, address, version)
+            except Malformed:
+                continue
+            is_newer = version == "1.18" and functions.lookup(_SINCE_1_20)
+            if functions.moduledata is not None and not is_newer:
+                return functions
+    return None
+
+
+def _in_sections(exe: Executable) -> Iterator[int]:
     for name in _SECTIONS:
         section = exe.section(name)
         if section is not None and section.type != SHT_NOBITS:
             yield section.address
+
+
+def _candidates(exe: Executable) -> Iterator[int]:
+    """Yield the addresses at which a pclntab header stands, the likeliest first."""
+    yield from _in_sections(exe)
     patterns = [
         struct.pack("<IHBB", magic, 0, quantum, 8)
         for magic in sorted(MAGICS, reverse=True)
@@ -171,19 +195,19 @@ def _candidates(exe: Executable) -> Iterator[int]:
             yield from itertools.islice(exe.occurrences(pattern, segment, align=8), _MAX_CANDIDATES)
 
 
-def _load(exe: Executable, address: int) -> FunctionTable:
+def _load(exe: Executable, address: int, version: str | None = None) -> FunctionTable:
     """Decode the table at the address and find the text start; Malformed when they make no sense."""
     section = next((section for section in exe.sections if section.address == address and section.size), None)
     try:
         size = section.size if section else exe.file_size
-        header = read_header(exe.read_up_to(address, 128))
+        header = read_header(exe.read_up_to(address, 128), version)
         # Before Go 1.18 the table holds addresses, which PIE files leave to the loader.
         raw = exe.read_up_to(address, min(size, _MAX_TABLE))
         if not header.relative:
             raw = exe.read_relocated(address, len(raw))
     except BinaryError as why:
         raise Malformed(why.what) from why
-    table = decode(raw)
+    table = decode(raw, version)
     if table.header.pointer_size != 8:
         raise Malformed("written for a 32-bit machine")
     module = find_moduledata(exe, address, table)

@@ -47,12 +47,12 @@ class Header:
         return self.version in ("1.18", "1.20")
 
 
-def read_header(raw: bytes) -> Header:
-    """Decode the pcHeader at the start of `raw`; Malformed if it is none."""
+def read_header(raw: bytes, version: str | None = None) -> Header:
+    """Decode the pcHeader at the start of `raw`, of this `version` whatever its magic says; Malformed if it is none."""
     if len(raw) < 16:
         raise Malformed("truncated in the header")
     magic, pad, quantum, pointer_size = struct.unpack_from("<IHBB", raw)
-    version = MAGICS.get(magic)
+    version = version or MAGICS.get(magic)
     if version is None or pad or quantum not in QUANTA or pointer_size not in _POINTER_SIZES:
         raise Malformed("no known header")
     fields = {"1.2": 1, "1.16": 7}.get(version, 8)
@@ -79,9 +79,12 @@ class Table:
     names: bytes
 
 
-def decode(raw: bytes) -> Table:
-    """Decode a whole pclntab (`raw` may go on behind it); Malformed when it contradicts itself."""
-    header = read_header(raw)
+def decode(raw: bytes, version: str | None = None) -> Table:
+    """Decode a whole pclntab (`raw` may go on behind it); Malformed when it contradicts itself.
+
+    `version` as for `read_header`.
+    """
+    header = read_header(raw, version)
     field = 4 if header.relative else header.pointer_size
     if not 0 < header.count <= min(MAX_FUNCTIONS, len(raw) // _MIN_FUNC_SIZE):
         raise Malformed(f"it counts {header.count} functions in {len(raw)} bytes")

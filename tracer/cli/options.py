@@ -155,6 +155,9 @@ def budget_option(command: Command) -> Command:
 def check_go(program: GoProgram, who: str, *, required: bool) -> None:
     """Raise TargetError if a Go program is required and this is none."""
     if required and not program.is_go:
+        other = next((limit for limit in program.limits if limit.id == "other-go-compiler"), None)
+        if other is not None:
+            raise TargetError(f"{who} has no Go runtime that gomem reads: {other.why}", other.fix)
         raise TargetError(
             f"{who} is not a Go program: its executable has neither build information nor a function table",
             "without --require-go the kernel's view of it is reported",

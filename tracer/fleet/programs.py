@@ -55,15 +55,11 @@ class Programs:
         """
         identity = target.exe_identity
         key = ((identity.device, identity.inode, identity.mtime_ns),)
-        shared = self._take(key, target, lambda: load_program(target.exe_file))
-        if not loads_libraries(shared.program):
-            return shared
+        executable = self._take(key, target, lambda: load_program(target.exe_file))
         try:
-            libraries = library_files(target)
-            with_libraries = self._take((*key, *libraries), target, lambda: load_target(target))
+            return self._take((*key, *_beside(executable.program, target)), target, lambda: load_target(target))
         finally:
-            self.give_back(shared)
-        return with_libraries
+            self.give_back(executable)
 
     def _take(self, key: _Key, target: Target, load: Callable[[], GoProgram]) -> Shared:
         shared = self._taken(key)
@@ -124,6 +120,15 @@ class Programs:
             slim(one)
         loads_plugins = bool(planned.specs) and _loads_plugins(program)
         return Shared(key, program, planned, loads_plugins, program.may_make_compat_calls())
+
+
+def _beside(host: GoProgram, target: Target) -> tuple[_File, ...]:
+    """Return what makes a process another program than others that execute the same file. Raises as `Programs.take`."""
+    libraries = library_files(target) if loads_libraries(host) else ()
+    if libraries or host.is_go:
+        return libraries
+    # It was asked for. It may be packed: what it has in memory is its own.
+    return ((target.pid, target.start_ticks, 0),)
 
 
 def slim(program: GoProgram) -> None:

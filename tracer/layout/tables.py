@@ -30,6 +30,12 @@ def minor_of(go_version: str) -> Minor | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
+# From which release on, and until before which, a version of the function table was written.
+_WRITES: Mapping[str, tuple[Minor, Minor]] = {
+    "1.2": ((1, 2), (1, 16)), "1.16": ((1, 16), (1, 18)), "1.18": ((1, 18), (1, 20)), "1.20": ((1, 20), (2, 0)),
+}  # fmt: skip
+
+
 def table_for(go_version: str, goarch: str) -> Layout | None:
     """Return the layout of the release's own minor, source "table"; None when there is no table for it.
 
@@ -72,6 +78,16 @@ def nearest_table(go_version: str, goarch: str) -> Layout:
     clamped = min(max(minor, known[0]), known[-1])
     closest = min(known, key=lambda other: (abs(other[0] - clamped[0]), abs(other[1] - clamped[1]), other))
     return Layout(_load(closest, goarch), "nearest", go_version, confirmed=False)
+
+
+def tables_of_format(pclntab: str, goarch: str) -> list[Layout]:
+    """Return the layouts of the releases that write this version of function table, the newest first: guesses.
+
+    For programs that do not say their release.
+    """
+    since, until = _WRITES[pclntab]
+    minors = [minor for minor in sorted(known_minors(goarch), reverse=True) if since <= minor < until]
+    return [Layout(_load(minor, goarch), "nearest", f"go{minor[0]}.{minor[1]}", confirmed=False) for minor in minors]
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ Everything is tried, nothing is demanded: what a program lacks becomes a Limit, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,7 @@ from gomem.tracer.binary.elf32 import ThirtyTwoBit
 from gomem.tracer.binary.encodings import Encoding, encoding_of
 from gomem.tracer.binary.executable import Executable
 from gomem.tracer.binary.int80 import has_int_0x80
+from gomem.tracer.binary.other_go import other_compiler
 from gomem.tracer.binary.pclntab import FunctionTable
 from gomem.tracer.binary.symbols import Symbolizer
 from gomem.tracer.errors import BinaryError, GomemError
@@ -32,9 +34,11 @@ from gomem.tracer.report import Limit, ProcessFacts
 from gomem.tracer.runtime.earlier import optional_globals, required_globals
 
 _OS_PAGE = 4096
+_RELEASE = re.compile(r"(?:go|devel)")
+_KERNELS = ("[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]")
 KERNEL_ONLY = "only the kernel's view is reported"  # of limits behind which there is no more
 # The kinds of limits that say why there is no more than the kernel's view.
-WITHOUT_GO = frozenset(("not-go", "go-executable", "go-build-info", "go-functions", "go-state"))
+WITHOUT_GO = frozenset(("not-go", "other-go-compiler", "go-executable", "go-build-info", "go-functions", "go-state"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,10 @@ class GoProgram:
 
     @property
     def release(self) -> str:
-        """Return the Go release as the build information spells it, or ""."""
-        return self.build.go_version if self.build else ""
+        """Return the Go release as the build information spells it, or as its structs let guess it, or ""."""
+        said = self.build.go_version if self.build else ""
+        guessed = self.layout is not None and self.layout.source == "nearest" and not _RELEASE.match(said)
+        return f"{self.layout.go_version} (guessed)" if self.layout is not None and guessed else said
 
     def proven(self) -> GoProgram:
         """Return the program with the layout that has proven itself on some process of it; as it is if none has."""
@@ -159,7 +165,7 @@ class GoProgram:
             return structs.replace(facts, go_version=build.go_version, goarch=self.foreign_goarch) if build else facts
         return structs.replace(
             facts,
-            go_version=build.go_version if build else None,
+            go_version=self.release or None,
             goarch=exe.machine if self.is_go else None,
             build_id=exe.go_build_id or exe.gnu_build_id,
             main_module=(build.main_module or build.main_path or None) if build else None,
@@ -213,12 +219,12 @@ def understand(exe: Executable) -> GoProgram:
     try:
         functions = FunctionTable.find(exe)
     except BinaryError as error:
-        limit = _limit("go-functions", "the Go runtime", error) if build else _not_go(exe)
+        limit = _of_another(exe) or (_limit("go-functions", "the Go runtime", error) if build else _not_go(exe))
         return GoProgram(exe, build, None, None, limits=(*limits, limit))
     if build is None:
         version = read_build_version(exe, functions)
         build = BuildInfo(version) if version else None
-    choice = choose_layout(exe, build)
+    choice = choose_layout(exe, build, functions.version)
     limits = (*limits, *choice.limits)
     if choice.layout is None:
         return GoProgram(exe, build, functions, None, limits=limits)
@@ -256,6 +262,19 @@ def _build_info(exe: Executable) -> tuple[BuildInfo | None, tuple[Limit, ...]]:
         return None, (_limit("go-build-info", "the Go release", error),)
 
 
+def _of_another(exe: Executable) -> Limit | None:
+    compiler = other_compiler(exe)
+    if compiler is None:
+        return None
+    return Limit(
+        "other-go-compiler",
+        "the Go runtime",
+        f"{exe.path} was compiled by {compiler}, whose runtime is another than that of Go's own toolchain, and not "
+        f"known to gomem; {KERNEL_ONLY}",
+        "build it with Go's own compiler (go build) to see its heap",
+    )
+
+
 def _not_go(exe: Executable) -> Limit:
     return Limit(
         "not-go",
@@ -290,10 +309,10 @@ def anonymous(mappings: Mappings) -> Ranges:
 def unpacked_files(mappings: Mappings) -> NDArray[np.bool_]:
     """Tell which mappings are memory that no file of a file system backs: anonymous, or of memfd_create(2)."""
     memory = np.array([name.startswith("/memfd:") for name in mappings.name], np.bool_)
-    own = np.array(
-        [name in ("[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]") for name in mappings.name], np.bool_
-    )
-    return ((mappings.inode == 0) & (mappings.device == 0) & ~mappings.shared & ~own) | memory
+    kernels = np.array([name in _KERNELS for name in mappings.name], np.bool_)
+    nobodys = (mappings.inode == 0) & (mappings.device == 0) & ~mappings.shared & ~kernels
+    unpacked: NDArray[np.bool_] = nobodys | memory
+    return unpacked
 
 
 def safe_to_read(identity: ExeIdentity, start_code: int, mappings: Mappings) -> Ranges:

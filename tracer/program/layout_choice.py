@@ -10,7 +10,14 @@ from gomem.tracer.errors import BinaryError, LayoutError
 from gomem.tracer.layout.comparison import contradictions
 from gomem.tracer.layout.dwarf_cache import cached_layout_from_dwarf
 from gomem.tracer.layout.layout import Layout
-from gomem.tracer.layout.tables import is_upstream, nearest_table, table_for, tables_around
+from gomem.tracer.layout.tables import (
+    is_upstream,
+    minor_of,
+    nearest_table,
+    table_for,
+    tables_around,
+    tables_of_format,
+)
 from gomem.tracer.report import Limit
 
 _NEWER = "use a newer gomem if there is one"
@@ -32,8 +39,10 @@ class LayoutChoice:
     limits: tuple[Limit, ...] = ()
 
 
-def choose_layout(exe: Executable, build: BuildInfo | None) -> LayoutChoice:
+def choose_layout(exe: Executable, build: BuildInfo | None, pclntab: str) -> LayoutChoice:
     """Return the layout from DWARF, else the release's table, else the nearest one, with what is doubtful about it.
+
+    Of a program that does not say its release, all that may be are returned: those that write its version of `pclntab`.
 
     A patch release that nobody measured is not in doubt: its minor's table proves itself on the live process, or
     the figures are not shown. A fork or another minor release is, also then: it may mean other things by its figures.
@@ -55,6 +64,10 @@ def choose_layout(exe: Executable, build: BuildInfo | None) -> LayoutChoice:
             limits.append(_doubt(release, f"it is a fork, an experiment or a candidate; {_tried(table)}"))
         first, *others = (*tables_around(release, exe.machine), table)
         return LayoutChoice(first, tuple(others), limits=tuple(limits))
+    if minor_of(release) is None and (guesses := tables_of_format(pclntab, exe.machine)):
+        why = "nothing in the program says its release; " + _tried(None)
+        limits.append(Limit("layout-unmeasured", "certainty about its Go release", why, "", "note"))
+        return LayoutChoice(guesses[0], tuple(guesses[1:]), limits=tuple(limits))
     try:
         nearest = nearest_table(release, exe.machine)
     except LayoutError as error:
@@ -77,10 +90,11 @@ def _doubts_about_dwarf(layout: Layout, table: Layout | None, release: str) -> t
     return (Limit("layout-table-differs", what, why, _CHANGED, "note"),)
 
 
-def _tried(table: Layout) -> str:
+def _tried(table: Layout | None) -> str:
+    which = f"go{table.table_version}, which" if table is not None else "the release that"
     return (
-        f"its figures are read by the struct layouts of go{table.table_version}, which must agree with the live "
-        "process in all that the runtime notes twice"
+        f"its figures are read by the struct layouts of {which} must agree with the live process in all that the "
+        "runtime notes twice"
     )
 
 

@@ -79,9 +79,12 @@ class Inspector:
     def __init__(self, target: Target, program: GoProgram, *, owns_program: bool = True) -> None:
         """Take over `program`, the executable of `target`; without `owns_program` the caller closes it."""
         self.target = target
+        self._first = program
         self.program = program.proven()
         self._owns_program = owns_program
         self.bias: int | None = 0 if program.executable is not None and not program.executable.pie else None
+        self.search_again = False  # for a Go library, look by look, while there is no Go
+        self.late_facts: ProcessFacts | None = None  # of the process since such a library was found
         self.freeze_last = False  # stop the target for `last_look`
         self.stop_filtered = False  # also when it is under a seccomp filter
         self.beside_last: Callable[[KernelView], None] | None = None  # what `last_look` reads of the same moment
@@ -89,6 +92,7 @@ class Inspector:
         self._memory: ProcessMemory | None = None
         self._naming: Naming | None = None
         self._beside = RuntimesBeside(target, program.beside)
+        self._late: GoProgram | None = None
 
     @classmethod
     def open(cls, target: Target, module: str = "") -> Inspector:
@@ -117,7 +121,9 @@ class Inspector:
     def close(self) -> None:
         """Close the executable and the target's memory; the target itself stays open."""
         if self._owns_program:
-            self.program.close()
+            self._first.close()
+        if self._late is not None:
+            self._late.close()
         if self._memory is not None:
             self._memory.close()
             self._memory = None
@@ -151,11 +157,25 @@ class Inspector:
         another program now, NotPermitted when not even the mappings may be read.
         """
         self.target.check_same_program()
+        self._find_late_library()
         limits = self.program.limits
         read = self._read(ATTEMPTS)
         if beside is not None:
             beside(read.kernel)
         return self._joined(read, limits)
+
+    def _find_late_library(self) -> None:
+        """Take a Go library for the program that the process has loaded since it was looked at last."""
+        if not self.search_again or self.program.is_go:
+            return
+        program = load_target(self.target)
+        if not program.is_go:
+            program.close()
+            return
+        self._late, self.program, self.bias = program, program.proven(), None
+        self._beside = RuntimesBeside(self.target, program.beside)
+        self.prepare()
+        self.late_facts = self.facts()
 
     def look_frozen(self, longest: float = LONGEST, beside: Callable[[KernelView], None] | None = None) -> Snapshot:
         """Take one snapshot with the target stopped, for `longest` seconds in all; `beside` is called meanwhile.

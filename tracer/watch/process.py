@@ -53,6 +53,14 @@ _LATE = Limit(
 )
 
 
+_LIBRARY_LATE = Limit(
+    "library-late",
+    "the runtime's own events",
+    "its Go library was loaded while the process was watched, and has no probes; system calls were seen all the time",
+    "trace the process again, by its pid, now that it has loaded the library",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """Who asked for the trace: `say` tells how it goes, `stopping` is the block within which it may be stopped.
@@ -278,6 +286,9 @@ class _Process:
                 limits.append(
                     _at_the_end_of_its_program(session) if exec_ else at_its_end(session.look, outcome.limit, ending)
                 )
+            if facts is image.facts and image.inspector.late_facts is not None:
+                facts = image.inspector.late_facts
+                limits.append(_LIBRARY_LATE)
             report = session.report(
                 facts=facts,
                 taken_at=rfc3339(time.time_ns()),
@@ -299,6 +310,7 @@ class _Process:
 
     def _session(self, image: _Image, launched: bool) -> LiveSession:
         image.inspector.freeze_last, image.inspector.stop_filtered = self._request.freeze, self._request.stop_filtered
+        image.inspector.search_again = True
         if self._deadline is None and self._request.seconds is not None:
             self._deadline = time.monotonic() + self._request.seconds
         recorder = self._next_recorder() if self._next_recorder is not None else None

@@ -42,7 +42,7 @@ def choice(path: Path, release: str | None = None) -> LayoutChoice:
         assert info is not None
         if release is not None:
             info = replace(info, go_version=release)
-        return choose_layout(exe, info)
+        return choose_layout(exe, info, "1.20")
 
 
 @pytest.mark.parametrize("release", ALL_RELEASES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,10 @@ from gomem.tracer.discovery.discovery import Discovery
 from gomem.tracer.discovery.libraries import Libraries
 from gomem.tracer.discovery.scan import executable_key
 from gomem.tracer.fleet.programs import Programs
+from gomem.tracer.model.model_input import ModelInput
 from gomem.tracer.process.target import Target
 from gomem.tracer.report import Report
-from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.snapshot.inspection import Inspector, Snapshot
 from gomem.tracer.watch.backend import TraceRequest
 from tests.live.recording.test_recording_live import both
 from tests.support.command import gomem
@@ -181,3 +184,26 @@ def test_processes_of_one_executable_with_other_libraries_are_other_programs(hos
                 programs.give_back(shared)
     assert modules == [str(first), str(second), None]
     programs.close()
+
+
+def test_a_library_that_is_loaded_while_the_host_is_watched_is_in_the_report(host: Host, tmp_path: Path) -> None:
+    path = library(NEWEST, tmp_path, stripped=True)
+
+    class Loading(Until):
+        """Has the host load the library after the first look, and ends the watching after the second."""
+
+        def look(self, look: Snapshot, model_input: ModelInput, ended: int) -> None:
+            super().look(look, model_input, ended)
+            if self.looks == 1:
+                host.call(path, "Hold", 20)
+            if self.looks == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    recorder = Loading(tmp_path / "recording", lambda seen: False)
+    report, _ = both(TraceRequest(host.pid, (), LIMIT, "procfs", False), recorder)
+    assert report.process.module == str(path)
+    assert report.memstats is not None
+    assert int(str(report.memstats["HeapInuse"])) >= 20 * MB
+    limits = {limit.id for limit in report.limits}
+    assert "library-late" in limits
+    assert "not-go" not in limits

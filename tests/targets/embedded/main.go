@@ -74,14 +74,14 @@ func Figure(which C.int) C.ulonglong {
 func Churn(milliseconds C.int) {
 	until := time.Now().Add(time.Duration(milliseconds) * time.Millisecond)
 	for time.Now().Before(until) {
-		dropped := make([][]byte, 0, 64)
-		for i := 0; i < 64; i++ {
+		dropped := make([][]byte, 0, 8)
+		for i := 0; i < 8; i++ {
 			dropped = append(dropped, make([]byte, 1<<20))
 		}
 		dropped[0][0] = 1
 		dropped = nil
 		debug.FreeOSMemory()
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond)
 	}
 }
 
