@@ -47,6 +47,7 @@ class Membership:
 
     version: Literal[1, 2]
     path: str
+    controller: str = "memory"
 
 
 Place = tuple[Membership, Mount, str]  # the arguments of `read_figures`
@@ -54,6 +55,11 @@ Place = tuple[Membership, Mount, str]  # the arguments of `read_figures`
 
 def memory_membership(text: str) -> Membership | None:
     """Return where /proc/PID/cgroup puts the process's memory: v1's memory controller where it exists, else v2."""
+    return membership_of(text, "memory")
+
+
+def membership_of(text: str, controller: str) -> Membership | None:
+    """Return where /proc/PID/cgroup puts what a controller governs: v1's where it exists, else v2."""
     unified: Membership | None = None
     for line in text.split("\n"):
         number, _, rest = line.partition(":")
@@ -61,18 +67,18 @@ def memory_membership(text: str) -> Membership | None:
         path = path.removesuffix(" (deleted)")
         if not colon or not path.startswith("/"):
             continue
-        if "memory" in controllers.split(","):
-            return Membership(1, path)
+        if controller in controllers.split(","):
+            return Membership(1, path, controller)
         if number == "0" and not controllers:
-            unified = Membership(2, path)
+            unified = Membership(2, path, controller)
     return unified
 
 
-def hierarchy_mounts(mounts: list[Mount], version: Literal[1, 2]) -> list[Mount]:
-    """Return the mounts that show the hierarchy that governs memory."""
+def hierarchy_mounts(mounts: list[Mount], version: Literal[1, 2], controller: str = "memory") -> list[Mount]:
+    """Return the mounts that show the hierarchy with this controller."""
     if version == 2:
         return [mount for mount in mounts if mount.kind == "cgroup2"]
-    return [mount for mount in mounts if mount.kind == "cgroup" and "memory" in mount.super_options]
+    return [mount for mount in mounts if mount.kind == "cgroup" and controller in mount.super_options]
 
 
 def below(root: str, path: str) -> str | None:
@@ -125,7 +131,7 @@ def places(target: Target, membership: Membership) -> Iterator[tuple[Mount, str]
     except (GomemError, FileNotFoundError):
         target.check_alive()
     for prefix, text in tables:
-        for mount in hierarchy_mounts(parse_mountinfo(text), membership.version):
+        for mount in hierarchy_mounts(parse_mountinfo(text), membership.version, membership.controller):
             if below(mount.root, membership.path) is not None:
                 yield mount, prefix + mount.point
 

@@ -30,6 +30,7 @@ from gomem.tracer.report.allocations import (
     AllocationType,
     Estimate,
 )
+from gomem.tracer.report.bounds import Bound, BoundName, CpuBound, FailedCalls
 from gomem.tracer.report.cgroup_bill import CgroupBill, FileIo, MemoryPressure, Stalled
 from gomem.tracer.report.events import (
     EventCount,
@@ -135,6 +136,8 @@ __all__ = [
     "Arena",
     "ArenaHint",
     "BetweenLooks",
+    "Bound",
+    "BoundName",
     "Bytes",
     "Caches",
     "Cgroup",
@@ -142,12 +145,14 @@ __all__ = [
     "CollectorWork",
     "Consistency",
     "Count",
+    "CpuBound",
     "CpuLimiter",
     "Drift",
     "Estimate",
     "EventCount",
     "EventLoss",
     "FailedCall",
+    "FailedCalls",
     "FaultRow",
     "FileIo",
     "Finding",

@@ -19,6 +19,7 @@ from gomem.tracer.report.address_space import (
     Virtual,
 )
 from gomem.tracer.report.allocations import Allocations
+from gomem.tracer.report.bounds import Bound, CpuBound, FailedCalls
 from gomem.tracer.report.cgroup_bill import CgroupBill, FileIo
 from gomem.tracer.report.events import EventCount, GcCycleRow, LoggedEvent, SpanEvents, Transition
 from gomem.tracer.report.figures import Count, JsonObject, Seconds
@@ -80,6 +81,14 @@ class Report(Struct, frozen=True, tag_field="schema", tag=SCHEMA):
     cgroup_bills: Annotated[
         list[CgroupBill] | None,
         Meta(description="of the process's memory cgroup, and of its ancestors with a limit, the nearest first"),
+    ] = None
+    bounds: Annotated[list[Bound] | None, Meta(description="what bounds the process beside RAM, and its distance")] = (
+        None
+    )
+    cpu: CpuBound | None = None
+    failed_calls: Annotated[
+        list[FailedCalls] | None,
+        Meta(description="of memory, most frequent first; beyond 64 groups without callers. null: nothing was watched"),
     ] = None
     file_io: Annotated[FileIo | None, Meta(description="of the process; null: it may not be read")] = None
     between_looks: Annotated[BetweenLooks | None, Meta(description="null: all is of taken_at")] = None
