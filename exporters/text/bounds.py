@@ -1,10 +1,10 @@
-"""Sections on limits that are near, on the CPU quota, and on calls for memory that failed."""
+"""Sections on limits that are near, the CPU quota, how the kernel is set, and calls for memory that failed."""
 
 from __future__ import annotations
 
 from rich.console import RenderableType
 
-from gomem.exporters.text.page import PageStyle, section, words
+from gomem.exporters.text.page import PageStyle, flowing, section, words
 from gomem.exporters.text.table import Cell, Column, table
 from gomem.exporters.units import clean, number, percent, seconds, size
 from gomem.tracer.report import Bound, Report
@@ -17,7 +17,7 @@ _BOUNDS = (
     Column("", left=True, worth=1, wraps=20),
 )  # fmt: skip
 _CALLS = (
-    Column("failed calls", left=True), Column("error", left=True), Column("count"), Column("bytes"),
+    Column("call", left=True), Column("error", left=True), Column("count"), Column("bytes"),
     Column("largest", worth=3), Column("last", worth=2), Column("by", left=True, worth=4, wraps=24, below="by "),
 )  # fmt: skip
 
@@ -51,6 +51,28 @@ def _quota(report: Report) -> str | None:
     return f"{procs}CPU quota {cpu.quota:g}{throttled}"
 
 
+def settings(report: Report, look: PageStyle) -> RenderableType | None:
+    """Show how the kernel is set where that has something to do with this process's memory."""
+    found, resident = report.settings, report.resident
+    if found is None or resident is None:
+        return None
+    huge, pairs = found.huge_pages, []
+    if resident.huge_pages or huge.disabled:
+        pairs += [("huge pages", "off for this process" if huge.disabled else huge.enabled or "?")]
+        pairs += [("defrag", huge.defrag or "?"), ("max_ptes_none", number(huge.max_ptes_none))]
+        pairs += [("of those asked for", size(huge.in_advised))] if huge.in_advised is not None else []
+    if resident.swap:
+        pairs += [("swap", f"{size(found.swap_free)} of {size(found.swap_total)} free")]
+        pairs += [("swappiness", number(found.swappiness)), ("zswap", "on" if found.zswap else "off")]
+    if found.ksm_merged:
+        pairs += [("merged with equal pages (KSM)", size(found.ksm_merged))]
+    if pairs and found.damon:
+        pairs += [("DAMON", ", ".join(found.damon))]
+    if pairs and found.proactively_reclaimed:
+        pairs += [("reclaimed ahead of need", size(found.proactively_reclaimed))]
+    return section("How the kernel is set", flowing(pairs, look)) if pairs else None
+
+
 def failed_calls(report: Report, look: PageStyle) -> RenderableType | None:
     """Show the memory system calls that failed, with who made them."""
     if not report.failed_calls:
@@ -64,7 +86,7 @@ def failed_calls(report: Report, look: PageStyle) -> RenderableType | None:
         for one in report.failed_calls[:_MOST_CALLS]
     ]  # fmt: skip
     more = len(report.failed_calls) - _MOST_CALLS
-    title = "Failed calls for memory" + (
+    title = "Memory calls that failed" + (
         f", the most frequent {_MOST_CALLS} of {len(report.failed_calls)}" if more > 0 else ""
     )
     return section(title, table(_CALLS, rows, look))

@@ -48,6 +48,7 @@ _SECTIONS = (
     text_activity.event_log,
     text_memory.cgroup,
     text_bounds.bounds,
+    text_bounds.settings,
     text_ending.children,
     text_activity.findings,
     text_activity.limits,

@@ -16,11 +16,12 @@ from gomem.tracer.kernel.file_pages import MOST_MAPPINGS, FilePages, find_shmem_
 from gomem.tracer.kernel.maps import Mappings, MappingsRead, read_mappings
 from gomem.tracer.kernel.pagemap import read_residency
 from gomem.tracer.kernel.residency import Method, Residency
+from gomem.tracer.kernel.settings import read_settings
 from gomem.tracer.kernel.smaps import Rollup, read_rollup
 from gomem.tracer.machine.rights import Right, remedy, remedy_for
 from gomem.tracer.proc.small_files import Status
 from gomem.tracer.process.target import Target
-from gomem.tracer.report import AddressLimits, Bound, CgroupBill, CpuBound, FileIo, Limit
+from gomem.tracer.report import AddressLimits, Bound, CgroupBill, CpuBound, FileIo, Limit, MemorySettings
 from gomem.tracer.report import Resident as ResidentReport
 
 _FILE_PAGES = "what of the pages of files the kernel can drop"
@@ -54,6 +55,7 @@ class KernelView:
     file_io: FileIo | None = None
     bounds: tuple[Bound, ...] | None = None
     cpu: CpuBound | None = None
+    settings: MemorySettings | None = None
 
     def resident(self) -> ResidentReport:
         """Return the `resident` part of the report: the total by OS page, the rest as smaps_rollup splits it."""
@@ -106,6 +108,7 @@ def read_kernel_view(
         file_io=_read_file_io(target),
         bounds=bounds,
         cpu=cpu,
+        settings=read_settings(target, best.status, best.rollup, len(best.mappings)),
         limits=[*best.limits, *untold],
     )
 

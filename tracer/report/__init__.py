@@ -98,6 +98,7 @@ from gomem.tracer.report.process import (
     ProcessEnding,
     ProcessFacts,
 )
+from gomem.tracer.report.settings import HugePages, MemorySettings
 from gomem.tracer.report.structure import (
     AddressRange,
     ArenaHint,
@@ -163,6 +164,7 @@ __all__ = [
     "GcCycleSpans",
     "GoRuntime",
     "Heap",
+    "HugePages",
     "IllegalTransition",
     "InUse",
     "JsonObject",
@@ -181,6 +183,7 @@ __all__ = [
     "McentralRow",
     "MemStats",
     "MemoryPressure",
+    "MemorySettings",
     "MetadataRow",
     "OomKill",
     "Overhead",

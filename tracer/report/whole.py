@@ -27,6 +27,7 @@ from gomem.tracer.report.finding import Finding
 from gomem.tracer.report.heap import MEMSTATS, Caches, Heap, SpanClassRow, SpanState
 from gomem.tracer.report.limit import Limit
 from gomem.tracer.report.process import GoRuntime, ProcessEnding, ProcessFacts
+from gomem.tracer.report.settings import MemorySettings
 from gomem.tracer.report.structure import RuntimeStructure
 from gomem.tracer.report.trust import Consistency, Drift, EventLoss, Overhead
 
@@ -86,6 +87,7 @@ class Report(Struct, frozen=True, tag_field="schema", tag=SCHEMA):
         None
     )
     cpu: CpuBound | None = None
+    settings: MemorySettings | None = None
     failed_calls: Annotated[
         list[FailedCalls] | None,
         Meta(description="of memory, most frequent first; beyond 64 groups without callers. null: nothing was watched"),

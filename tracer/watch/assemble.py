@@ -140,6 +140,7 @@ def _with_kernel(report: Report, look: Snapshot) -> Report:
         runtimes=_runtimes(report.process, look) if look.beside else None,
         bounds=list(look.kernel.bounds) if look.kernel.bounds is not None else None,
         cpu=look.kernel.cpu,
+        settings=look.kernel.settings,
     )
 
 

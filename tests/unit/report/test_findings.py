@@ -29,12 +29,14 @@ from gomem.tracer.report import (
     FileIo,
     Finding,
     FreeRuns,
+    HugePages,
     InUse,
     Limit,
     LimitUse,
     LiveCourse,
     LiveThird,
     MemoryPressure,
+    MemorySettings,
     ProcessEnding,
     RebuiltRange,
     Report,
@@ -164,6 +166,11 @@ def quota(cpus: float, gomaxprocs: int, share: float | None = None) -> Change:
 def failing(error: str = "ENOMEM", call: str = "mmap", size: int = 64 * MB) -> Change:
     one = FailedCalls(call, error, 3, 3 * size, size, "runtime.(*mheap).grow", ["runtime.(*mheap).grow"], 1.0)
     return lambda report: replace(report, failed_calls=[one], bounds=bounded("vm.max_map_count", 9, 10)(report).bounds)
+
+
+def huge(enabled: str, none: int = 511, *, disabled: bool = False, advised: int = 0) -> MemorySettings:
+    pages = HugePages(enabled, "madvise", "never", none, disabled, advised, 0, advised)
+    return MemorySettings(pages, 0, 0, 60, False, "off", 0, None, [], None)
 
 
 def ids(report: Report) -> dict[str, str]:
@@ -313,6 +320,43 @@ def test_page_cache_is_that_of_whoever_moved_as_much() -> None:
         found = finding(replace(report, file_io=io), "working-set-page-cache")
         assert found.title == title + whose
     assert "gomem pod 4711" in found.action
+
+
+@pytest.mark.parametrize(
+    ("set_as", "said", "unsaid"),
+    [
+        (huge("always"), "set /sys/kernel/mm/transparent_hugepage/enabled to madvise", "already"),
+        (huge("madvise"), "enabled is madvise already", "to madvise"),
+        (huge("madvise", advised=70 * MB), "have it not ask", "to madvise"),
+        (huge("always", advised=70 * MB), "enabled=madvise changes nothing", "to madvise"),
+        (huge("never"), "off on this machine already", "to madvise"),
+        (huge("always", disabled=True), "off for this process already", "PR_SET_THP_DISABLE) before"),
+        (None, "set /sys/kernel/mm/transparent_hugepage/enabled to madvise", "already"),
+    ],
+)
+def test_no_advice_on_huge_pages_is_to_set_what_is_set(set_as: MemorySettings | None, said: str, unsaid: str) -> None:
+    many = part(heap(grown_and_scavenged(), resident={"free": 65 * MB}), "resident", huge_pages=70 * MB)
+    action = finding(replace(many, settings=set_as), "huge-pages").action
+    assert said in action
+    assert unsaid not in action
+
+
+@pytest.mark.parametrize(
+    ("set_as", "said", "unsaid"),
+    [
+        (huge("always"), "max_ptes_none to 0 (it is 511), or set enabled to madvise.", "already"),
+        (huge("always", none=0), "Set /sys/kernel/mm/transparent_hugepage/enabled to madvise.", "max_ptes_none"),
+        (huge("madvise"), "max_ptes_none to 0 (it is 511).", "to madvise"),
+        (huge("madvise", none=0), "max_ptes_none is 0 and enabled is madvise already", "to madvise"),
+        (huge("never"), "off on this machine already", "max_ptes_none"),
+        (huge("always", disabled=True), "off for this process already", "max_ptes_none"),
+    ],
+)
+def test_no_advice_on_filled_holes_is_to_set_what_is_set(set_as: MemorySettings, said: str, unsaid: str) -> None:
+    kept = part(heap(grown_and_scavenged(), resident={"scavenged": 40 * MB}), "resident", huge_pages=40 * MB)
+    action = finding(replace(kept, settings=set_as), "scavenged-but-resident").action
+    assert said in action
+    assert unsaid not in action
 
 
 @pytest.mark.parametrize(
