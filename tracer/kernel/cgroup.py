@@ -23,6 +23,7 @@ _PAGE = os.sysconf("SC_PAGESIZE")
 # v1 has no word for "no limit": it is the highest multiple of the page size below 2**63.
 _V1_UNLIMITED = (2**63 - 1) // _PAGE * _PAGE
 _MAX_DEPTH = 64
+_OF_CGROUPS = " - cgroup"  # in a line of mountinfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +124,24 @@ def places(target: Target, membership: Membership) -> Iterator[tuple[Mount, str]
 
     Raises TargetGone.
     """
-    tables: list[tuple[str, str]] = []
     with open("/proc/self/mountinfo", "rb") as file:
-        tables.append(("", printable(file.read(MOUNTINFO_BYTES))))
+        own = file.read(MOUNTINFO_BYTES)
+    for mount in _showing(own, membership):
+        yield mount, mount.point
     try:
-        tables.append((f"/proc/{target.pid}/root", printable(target.read("mountinfo", MOUNTINFO_BYTES))))
+        theirs = target.read("mountinfo", MOUNTINFO_BYTES)
     except (GomemError, FileNotFoundError):
         target.check_alive()
-    for prefix, text in tables:
-        for mount in hierarchy_mounts(parse_mountinfo(text), membership.version, membership.controller):
-            if below(mount.root, membership.path) is not None:
-                yield mount, prefix + mount.point
+        return
+    for mount in _showing(theirs, membership):
+        yield mount, f"/proc/{target.pid}/root{mount.point}"
+
+
+def _showing(mountinfo: bytes, membership: Membership) -> list[Mount]:
+    """Return the mounts that show the cgroup; of machines with thousands of mounts only the few lines are parsed."""
+    lines = "\n".join(line for line in printable(mountinfo).split("\n") if _OF_CGROUPS in line)
+    mounts = hierarchy_mounts(parse_mountinfo(lines), membership.version, membership.controller)
+    return [mount for mount in mounts if below(mount.root, membership.path) is not None]
 
 
 def read_figures(membership: Membership, mount: Mount, point: str) -> MemoryCgroup:
