@@ -14,7 +14,7 @@ KERNEL_TOOLS := qemu-system-x86 busybox-static
 TOOLS := python3-venv python3-bpfcc strace
 TEST_TOOLS := $(TOOLS) $(KERNEL_TOOLS) chromium chromium-driver golang-1.19-go gcc libc6-dev musl-tools util-linux
 
-.PHONY: help venv test-tools examples demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile dashboards protobuf clean
+.PHONY: help venv test-tools examples demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile cases dashboards protobuf clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -56,6 +56,9 @@ test-unit: venv  ## Run the tests that need no process
 
 test-kernels: test-tools  ## Try gomem on Debian's other kernels, and write docs/support.md (KERNELS="5.10 6.1" for some of them)
 	$(PYTHON) -m tests.kernels $(KERNEL_OPTIONS) $(KERNELS)
+
+cases: test-tools  ## Try what people have asked in public, and write docs/cases.md (CASES="1761 free-runs" for some)
+	$(PYTHON) -m tests.cases $(CASES)
 
 lint: venv  ## Check code, scripts, workflows and issue forms; run mypy
 	$(VENV)/bin/ruff check .

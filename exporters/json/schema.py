@@ -1,4 +1,4 @@
-"""The JSON Schemas of gomem.report/1, gomem.goroutines/1 and gomem.pod/1, made of their types, and a check of them.
+"""The JSON Schemas of what gomem prints (gomem.report/1 and others), made from their types, and a check against them.
 
 The files beside this module are for those who read reports; after a change of the types
 `python -m gomem.exporters.json.schema` writes them anew. The check is for tests: jsonschema is no runtime dependency.
@@ -19,10 +19,13 @@ from msgspec.json import schema_components
 from gomem.tracer.report import SCHEMA, JsonObject, MemStats, Report
 from gomem.tracer.report import goroutines as of_goroutines
 from gomem.tracer.report import pod as of_pod
+from gomem.tracer.report import why as of_why
 from gomem.tracer.report.goroutines import GoroutineReport
 from gomem.tracer.report.pod import PodReport
+from gomem.tracer.report.why import Why
 
-SCHEMA_FILE, GOROUTINES_FILE, POD_FILE = "report.schema.json", "goroutines.schema.json", "pod.schema.json"
+SCHEMA_FILE, GOROUTINES_FILE = "report.schema.json", "goroutines.schema.json"
+POD_FILE, WHY_FILE = "pod.schema.json", "why.schema.json"
 _NO_VALUE = re.compile(r'(?<!")\bNone\b')  # "None" is the name of a region state
 _DESCRIPTION = (
     "{what} Sizes are bytes, durations seconds, times RFC 3339. null: could not be had (limits says why)."
@@ -44,6 +47,12 @@ def goroutines_schema() -> JsonObject:
 def pod_schema() -> JsonObject:
     """Return that of what `gomem pod` prints."""
     return _schema(of_pod.SCHEMA, PodReport, "gomem pod", "The bill of a memory cgroup.")
+
+
+def why_schema() -> JsonObject:
+    """Return that of what `gomem why` prints."""
+    what = "Why a process takes the memory that it takes: what it is, and what was ruled out by which figure."
+    return _schema(of_why.SCHEMA, Why, "gomem why", what)
 
 
 def _schema(name: str, kind: type, title: str, what: str, *more: type) -> JsonObject:
@@ -105,3 +114,4 @@ if __name__ == "__main__":
     _write(SCHEMA_FILE, report_schema())
     _write(GOROUTINES_FILE, goroutines_schema())
     _write(POD_FILE, pod_schema())
+    _write(WHY_FILE, why_schema())

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
-from gomem.exporters.text.page import PageStyle, flowing, lines, section, words
+from gomem.exporters.text.page import PageStyle, flowing, hanging, lines, section, words
 from gomem.exporters.text.table import Column, table
 from gomem.exporters.units import clean, number, plural, seconds, size
 from gomem.tracer.report import EventCount, Finding, Limit, Report, Transition
@@ -149,16 +147,8 @@ def said_of(findings: Sequence[Finding]) -> RenderableType:
         said = [words((finding.title, "heading")), words(finding.explanation)]
         if finding.action:
             said.append(words(f"-> {finding.action}"))
-        blocks.append(_hanging(words((label, finding.severity)), lines(*said)))
+        blocks.append(hanging(words((label, finding.severity)), lines(*said)))
     return section("Findings", *blocks)
-
-
-def _hanging(label: Text, text: Text) -> Table:
-    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    grid.add_column(width=4, no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row(label, text)
-    return grid
 
 
 def limits(report: Report, look: PageStyle) -> RenderableType | None:
@@ -178,4 +168,4 @@ def _limit(limit: Limit) -> RenderableType:
     said = [words((limit.what, "heading"), f": {limit.why}" if limit.why else "")]
     if limit.fix:
         said.append(words(f"-> {limit.fix}"))
-    return _hanging(words((limit.kind, "dim")), lines(*said))
+    return hanging(words((limit.kind, "dim")), lines(*said))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from gomem.exporters.units import clean
@@ -111,6 +112,15 @@ def section(title: str | Text, *body: RenderableType | None) -> RenderableType:
     """Return a heading with its body indented, and an empty line before."""
     heading = words((title, "heading")) if isinstance(title, str) else title
     return Group(Text(""), heading, *(Padding(part, (0, 0, 0, INDENT)) for part in body if part is not None))
+
+
+def hanging(label: Text, text: Text) -> Table:
+    """Return a text with a short label before it; its further lines stand under the first."""
+    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    grid.add_column(width=4, no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(label, text)
+    return grid
 
 
 def flowing(pairs: list[tuple[str, str]], look: PageStyle) -> Text:

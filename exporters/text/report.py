@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gomem.exporters.text import activity as text_activity
 from gomem.exporters.text import allocations as text_allocations
-from gomem.exporters.text import bounds as text_bounds
+from gomem.exporters.text import collector as text_collector
 from gomem.exporters.text import cycles as text_cycles
 from gomem.exporters.text import ending as text_ending
 from gomem.exporters.text import holders as text_holders
@@ -37,18 +37,16 @@ _SECTIONS = (
     text_memory.address_space,
     text_rebuilt.rebuilt,
     text_memory.memstats,
+    text_collector.collector,
     text_holders.span_classes,
     text_holders.large_objects,
     text_residency.live,
     text_activity.activity,
-    text_bounds.failed_calls,
     text_cycles.cycles,
     text_spans.spans,
     text_allocations.allocations,
     text_activity.event_log,
     text_memory.cgroup,
-    text_bounds.bounds,
-    text_bounds.settings,
     text_ending.children,
     text_activity.findings,
     text_activity.limits,

@@ -19,8 +19,10 @@ from gomem.tracer.process.guardian import Guardian, appoint, appointed
 from gomem.tracer.process.watchdog import watch
 
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
-_LOOKING = ("trace", "snapshot", "profile", "goroutines", "record", "serve", "ps", "pod")  # at processes
-_COMMANDS = ("trace", "snapshot", "profile", "goroutines", "record", "replay", "serve", "ps", "pod", "diff", "doctor")
+_LOOKING = ("trace", "snapshot", "why", "profile", "goroutines", "record", "serve", "ps", "pod")  # at processes
+_COMMANDS = (
+    "trace", "snapshot", "why", "profile", "goroutines", "record", "replay", "serve", "ps", "pod", "diff", "doctor",
+)  # fmt: skip
 
 
 class Gomem(click.Group):

@@ -23,7 +23,6 @@ _PAGE = os.sysconf("SC_PAGESIZE")
 # v1 has no word for "no limit": it is the highest multiple of the page size below 2**63.
 _V1_UNLIMITED = (2**63 - 1) // _PAGE * _PAGE
 _MAX_DEPTH = 64
-_OF_CGROUPS = " - cgroup"  # in a line of mountinfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,6 @@ class Membership:
 
     version: Literal[1, 2]
     path: str
-    controller: str = "memory"
 
 
 Place = tuple[Membership, Mount, str]  # the arguments of `read_figures`
@@ -56,11 +54,6 @@ Place = tuple[Membership, Mount, str]  # the arguments of `read_figures`
 
 def memory_membership(text: str) -> Membership | None:
     """Return where /proc/PID/cgroup puts the process's memory: v1's memory controller where it exists, else v2."""
-    return membership_of(text, "memory")
-
-
-def membership_of(text: str, controller: str) -> Membership | None:
-    """Return where /proc/PID/cgroup puts what a controller governs: v1's where it exists, else v2."""
     unified: Membership | None = None
     for line in text.split("\n"):
         number, _, rest = line.partition(":")
@@ -68,18 +61,18 @@ def membership_of(text: str, controller: str) -> Membership | None:
         path = path.removesuffix(" (deleted)")
         if not colon or not path.startswith("/"):
             continue
-        if controller in controllers.split(","):
-            return Membership(1, path, controller)
+        if "memory" in controllers.split(","):
+            return Membership(1, path)
         if number == "0" and not controllers:
-            unified = Membership(2, path, controller)
+            unified = Membership(2, path)
     return unified
 
 
-def hierarchy_mounts(mounts: list[Mount], version: Literal[1, 2], controller: str = "memory") -> list[Mount]:
-    """Return the mounts that show the hierarchy with this controller."""
+def hierarchy_mounts(mounts: list[Mount], version: Literal[1, 2]) -> list[Mount]:
+    """Return the mounts that show the hierarchy that governs memory."""
     if version == 2:
         return [mount for mount in mounts if mount.kind == "cgroup2"]
-    return [mount for mount in mounts if mount.kind == "cgroup" and controller in mount.super_options]
+    return [mount for mount in mounts if mount.kind == "cgroup" and "memory" in mount.super_options]
 
 
 def below(root: str, path: str) -> str | None:
@@ -124,24 +117,17 @@ def places(target: Target, membership: Membership) -> Iterator[tuple[Mount, str]
 
     Raises TargetGone.
     """
+    tables: list[tuple[str, str]] = []
     with open("/proc/self/mountinfo", "rb") as file:
-        own = file.read(MOUNTINFO_BYTES)
-    for mount in _showing(own, membership):
-        yield mount, mount.point
+        tables.append(("", printable(file.read(MOUNTINFO_BYTES))))
     try:
-        theirs = target.read("mountinfo", MOUNTINFO_BYTES)
+        tables.append((f"/proc/{target.pid}/root", printable(target.read("mountinfo", MOUNTINFO_BYTES))))
     except (GomemError, FileNotFoundError):
         target.check_alive()
-        return
-    for mount in _showing(theirs, membership):
-        yield mount, f"/proc/{target.pid}/root{mount.point}"
-
-
-def _showing(mountinfo: bytes, membership: Membership) -> list[Mount]:
-    """Return the mounts that show the cgroup; of machines with thousands of mounts only the few lines are parsed."""
-    lines = "\n".join(line for line in printable(mountinfo).split("\n") if _OF_CGROUPS in line)
-    mounts = hierarchy_mounts(parse_mountinfo(lines), membership.version, membership.controller)
-    return [mount for mount in mounts if below(mount.root, membership.path) is not None]
+    for prefix, text in tables:
+        for mount in hierarchy_mounts(parse_mountinfo(text), membership.version):
+            if below(mount.root, membership.path) is not None:
+                yield mount, prefix + mount.point
 
 
 def read_figures(membership: Membership, mount: Mount, point: str) -> MemoryCgroup:

@@ -30,8 +30,11 @@ from gomem.tracer.report.allocations import (
     AllocationType,
     Estimate,
 )
-from gomem.tracer.report.bounds import Bound, BoundName, CpuBound, FailedCalls
 from gomem.tracer.report.cgroup_bill import CgroupBill, FileIo, MemoryPressure, Stalled
+from gomem.tracer.report.course import (
+    Course,
+    CourseThird,
+)
 from gomem.tracer.report.events import (
     EventCount,
     GcCycleRow,
@@ -65,6 +68,7 @@ from gomem.tracer.report.finding import (
 from gomem.tracer.report.heap import (
     Arena,
     Caches,
+    CollectorCpu,
     CollectorWork,
     CpuLimiter,
     FreeRunRow,
@@ -98,7 +102,6 @@ from gomem.tracer.report.process import (
     ProcessEnding,
     ProcessFacts,
 )
-from gomem.tracer.report.settings import HugePages, MemorySettings
 from gomem.tracer.report.structure import (
     AddressRange,
     ArenaHint,
@@ -137,23 +140,22 @@ __all__ = [
     "Arena",
     "ArenaHint",
     "BetweenLooks",
-    "Bound",
-    "BoundName",
     "Bytes",
     "Caches",
     "Cgroup",
     "CgroupBill",
+    "CollectorCpu",
     "CollectorWork",
     "Consistency",
     "Count",
-    "CpuBound",
+    "Course",
+    "CourseThird",
     "CpuLimiter",
     "Drift",
     "Estimate",
     "EventCount",
     "EventLoss",
     "FailedCall",
-    "FailedCalls",
     "FaultRow",
     "FileIo",
     "Finding",
@@ -164,7 +166,6 @@ __all__ = [
     "GcCycleSpans",
     "GoRuntime",
     "Heap",
-    "HugePages",
     "IllegalTransition",
     "InUse",
     "JsonObject",
@@ -183,7 +184,6 @@ __all__ = [
     "McentralRow",
     "MemStats",
     "MemoryPressure",
-    "MemorySettings",
     "MetadataRow",
     "OomKill",
     "Overhead",

@@ -56,6 +56,25 @@ class CpuLimiter(Struct, frozen=True):
     limiting: bool
     fill: Share | None
     last_cycle: Count
+    assist_pool: Annotated[
+        float | None, Meta(description="CPU seconds of assists that the bucket has not been filled with yet")
+    ] = None
+
+
+class CollectorCpu(Struct, frozen=True):
+    """CPU seconds of the collector since the start, as of the end of its last cycle (Go 1.20 and later).
+
+    `mark_assist`: by goroutines that allocate, which have to help; `mark_dedicated`: by its workers, which take a
+    quarter of the CPU; `mark_idle`: by CPUs that had nothing else to do; `pause`: with the program stopped; `scavenge`:
+    giving memory back. `total`: all CPU time that the program could have had. As /cpu/classes of runtime/metrics.
+    """
+
+    mark_assist: Seconds
+    mark_dedicated: Seconds
+    mark_idle: Seconds
+    pause: Seconds
+    scavenge: Seconds
+    total: Seconds
 
 
 class CollectorWork(Struct, frozen=True):
@@ -75,6 +94,8 @@ class CollectorWork(Struct, frozen=True):
     cpu_share: Share | None
     since_last_cycle: Seconds | None
     cpu_limiter: CpuLimiter | None
+    forced: Annotated[Count | None, Meta(description="cycles since the start that the program forced")] = None
+    cpu: CollectorCpu | None = None
 
 
 class LimitUse(Struct, frozen=True):

@@ -38,6 +38,23 @@ class Limiter:
     limiting: bool
     fill: float | None
     last_cycle: int  # number of the last cycle in which it limited; 0: never
+    assist_pool: float | None = None  # CPU seconds of assists that it has not accounted for yet
+
+
+@dataclass(frozen=True, slots=True)
+class CpuClasses:
+    """Where CPU time went since the start, as of the end of the last collection; seconds (Go 1.20 and later).
+
+    The classes of runtime/metrics: /cpu/classes/gc/mark/assist:cpu-seconds and so on. `total`: all that the program
+    could have had, GOMAXPROCS times the time.
+    """
+
+    mark_assist: float
+    mark_dedicated: float
+    mark_idle: float
+    pause: float
+    scavenge: float
+    total: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +82,7 @@ class Pace:
     procs: int
     limiter: Limiter | None = None
     scavenging: Scavenging | None = None
+    cpu: CpuClasses | None = None
 
 
 def read_pace(
@@ -88,6 +106,7 @@ def read_pace(
         procs=procs,
         limiter=_limiter(memory, layout, addresses),
         scavenging=_scavenging(memory, layout, addresses, records, pages),
+        cpu=_cpu_classes(memory, layout, addresses),
     )
 
 
@@ -154,7 +173,33 @@ def _limiter(memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> Li
         limiting=bool(record.number("enabled") & 0xFF),
         fill=fill / capacity if capacity > 0 and fill <= capacity else None,
         last_cycle=record.number("lastEnabledCycle"),
+        assist_pool=record.number("assistTimePool", signed=True) / 1e9 if record.has("assistTimePool") else None,
     )
+
+
+# CpuClasses by the fields of cpuStats, whose names begin with small letters or, later, with large ones.
+_CPU_CLASSES: Final = (
+    "gcAssistTime", "gcDedicatedTime", "gcIdleTime", "gcPauseTime", "scavengeTotalTime", "totalTime",
+)  # fmt: skip
+
+
+def _cpu_classes(memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> CpuClasses | None:
+    offsets = [_cpu_class(layout, name) for name in _CPU_CLASSES]
+    if "work" not in addresses or None in offsets:
+        return None
+    base = addresses["work"]
+    spent = [
+        int.from_bytes(memory.read(base + offset, 8), "little", signed=True) / 1e9
+        for offset in offsets
+        if offset is not None
+    ]
+    return CpuClasses(*spent) if all(0 <= one <= spent[-1] for one in spent) else None
+
+
+def _cpu_class(layout: Layout, name: str) -> int | None:
+    large = f"{name[:2].upper()}{name[2:]}" if name.startswith("gc") else f"{name[0].upper()}{name[1:]}"
+    known = next((one for one in (name, large) if layout.has("workType", f"cpuStats.{one}")), None)
+    return layout.offset("workType", f"cpuStats.{known}") if known is not None else None
 
 
 def _scavenging(

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from msgspec.structs import replace
+
 from gomem.tracer.report import (
     RUNTIME_NONE,
+    CollectorCpu,
     CollectorWork,
     CpuLimiter,
     EventCount,
@@ -24,26 +27,38 @@ RECENT: Final = 60.0  # seconds before the moment of the report whose watched cy
 
 
 def collector_work(
-    pace: Pace | None, phase: str | None, cycles: Sequence[GcCycleRow] | None, seconds: float
+    pace: Pace | None, phase: str | None, cycles: Sequence[GcCycleRow] | None, seconds: float, forced: int | None = None
 ) -> CollectorWork | None:
-    """Return how hard the collector works: by the `cycles` watched for `seconds`, else by what the runtime keeps."""
+    """Return how hard the collector works: by the `cycles` watched for `seconds`, else by what the runtime keeps.
+
+    `forced`: how many cycles the program has forced since its start.
+    """
     if pace is None:
         return None
-    limiter = pace.limiter
-    rest = (
+    limiter, cpu = pace.limiter, pace.cpu
+    work = CollectorWork(
+        "runtime",
+        pace.seconds,
+        pace.cycles,
+        None,
+        None,
         pace.cpu_share,
         pace.since_last_cycle,
-        CpuLimiter(limiter.limiting, limiter.fill, limiter.last_cycle) if limiter is not None else None,
+        CpuLimiter(limiter.limiting, limiter.fill, limiter.last_cycle, limiter.assist_pool) if limiter else None,
+        forced,
+        CollectorCpu(cpu.mark_assist, cpu.mark_dedicated, cpu.mark_idle, cpu.pause, cpu.scavenge, cpu.total)
+        if cpu is not None
+        else None,
     )
     if cycles is not None and seconds > 0:
-        return CollectorWork("watched", *_watched(cycles, seconds), *rest)
+        stretch, count, rate, share = _watched(cycles, seconds)
+        return replace(work, basis="watched", seconds=stretch, cycles=count, cycles_per_second=rate, mark_share=share)
     if pace.seconds is None or pace.seconds <= 0:
-        return CollectorWork("runtime", None, 0, None, None, *rest)
+        return replace(work, seconds=None, cycles=0)
     # While it marks, nothing tells how long the whole cycle will take.
     known = pace.last_mark if phase == "off" else None
     rate = pace.cycles / pace.seconds
-    share = min(known * rate, 1.0) if known is not None else None
-    return CollectorWork("runtime", pace.seconds, pace.cycles, rate, share, *rest)
+    return replace(work, cycles_per_second=rate, mark_share=min(known * rate, 1.0) if known is not None else None)
 
 
 def _watched(cycles: Sequence[GcCycleRow], seconds: float) -> tuple[float, int, float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,7 @@ from gomem.tracer.model.span_events import with_object_sizes
 from gomem.tracer.report import (
     AddressRange,
     Caches,
-    CpuBound,
+    Course,
     EventLoss,
     GoRuntime,
     Heap,
@@ -56,6 +56,7 @@ class Watched:
     reconciler: Reconciler | None = None
     ending: ProcessEnding | None = None
     live_course: LiveCourse | None = None
+    courses: Mapping[str, Course] | None = None
 
 
 def assemble(facts: ProcessFacts, look: Snapshot | None, watched: Watched, taken_at: str) -> Report:
@@ -65,7 +66,7 @@ def assemble(facts: ProcessFacts, look: Snapshot | None, watched: Watched, taken
         report = _with_kernel(report, look)
         if look.runtime is not None:
             report = _with_runtime(report, look, look.runtime, watched.live_course)
-    report = replace(report, ending=watched.ending)
+    report = replace(report, ending=watched.ending, courses=dict(watched.courses) if watched.courses else None)
     return replace(report, findings=find(report))
 
 
@@ -94,7 +95,6 @@ def _without_memory(facts: ProcessFacts, watched: Watched, taken_at: str) -> Rep
         transitions=activity.transitions() if activity else None,
         event_log=log,
         event_log_dropped=dropped,
-        failed_calls=activity.failures.groups(until) if activity else None,
         event_loss=_event_loss(watched),
         allocations=None,
         overhead=watched.overhead,
@@ -138,9 +138,6 @@ def _with_kernel(report: Report, look: Snapshot) -> Report:
         cgroup_bills=list(look.kernel.cgroup_bills) or None,
         file_io=look.kernel.file_io,
         runtimes=_runtimes(report.process, look) if look.beside else None,
-        bounds=list(look.kernel.bounds) if look.kernel.bounds is not None else None,
-        cpu=look.kernel.cpu,
-        settings=look.kernel.settings,
     )
 
 
@@ -186,13 +183,7 @@ def _with_runtime(report: Report, look: Snapshot, runtime: RuntimeSnapshot, live
         accounting=join.accounting(look.space, runtime),
         span_events=with_object_sizes(report.span_events, runtime.class_to_size) if report.span_events else None,
         structure=_structure(look, runtime),
-        cpu=_cpu(look, runtime),
     )
-
-
-def _cpu(look: Snapshot, runtime: RuntimeSnapshot) -> CpuBound | None:
-    scheduler = runtime.structure.scheduler
-    return replace(look.kernel.cpu, gomaxprocs=scheduler.ps) if look.kernel.cpu and scheduler else look.kernel.cpu
 
 
 def _structure(look: Snapshot, runtime: RuntimeSnapshot) -> RuntimeStructure:
@@ -220,7 +211,13 @@ def _heap(look: Snapshot, runtime: RuntimeSnapshot, report: Report) -> Heap:
         gc_percent=runtime.collector.gc_percent,
         memory_limit=runtime.collector.memory_limit,
         gc_phase=runtime.collector.phase,
-        collector=collector_work(runtime.pace, runtime.collector.phase, report.gc_cycles, report.duration_seconds),
+        collector=collector_work(
+            runtime.pace,
+            runtime.collector.phase,
+            report.gc_cycles,
+            report.duration_seconds,
+            forced if isinstance(forced := runtime.memstats["NumForcedGC"], int) else None,
+        ),
         limit_use=limit_use(runtime.memstats, runtime.collector.live, runtime.collector.memory_limit),
         scavenger=scavenger(
             runtime.pace,

@@ -50,6 +50,7 @@ class TraceRequest:
     follow_children: bool = False
     output_aside: bool = False  # a command's standard output goes to ours for errors: the report has the other
     stop_filtered: bool = False  # freeze it, or let strace stop it, also under a seccomp filter
+    look_share: float | None = None  # of our time at the most, if looks shall come at that price
     look_every: float | None = None  # seconds between two looks, if somebody minds; more where a look takes long
     module: str = ""  # the file whose Go runtime is meant; "": whichever there is
 

@@ -254,6 +254,7 @@ class _Process:
                     outcome = run(
                         session, self._seconds_left(), self._stop,
                         launched=fresh, tick=tick, ends=self._ends, look_every=self._request.look_every,
+                        look_share=self._request.look_share,
                     )  # fmt: skip
                 counted = allocations.finish(outcome.seconds) if allocations is not None else None
                 target_cpu = session.target_cpu()

@@ -12,6 +12,7 @@ from typing import Literal
 from gomem.tracer.events.record import EventBatch
 from gomem.tracer.model.activity import Activity
 from gomem.tracer.model.callers import Symbolize
+from gomem.tracer.model.courses import Courses
 from gomem.tracer.model.event_log import DEFAULT_LOG
 from gomem.tracer.model.gc_cycles import MOST_CYCLES
 from gomem.tracer.model.live_heap import LiveHeap
@@ -24,6 +25,7 @@ from gomem.tracer.report import Limit, Overhead, ProcessEnding, ProcessFacts, Re
 from gomem.tracer.snapshot.inspection import Snapshot
 from gomem.tracer.watch.album import OnLook
 from gomem.tracer.watch.assemble import Watched, assemble
+from gomem.tracer.watch.look_figures import figures_of
 
 NO_OVERHEAD = Overhead(tracer_cpu_seconds=0.0, tracer_rss=0, probes=[], target_slowdown_estimate=None)
 
@@ -101,7 +103,7 @@ class TargetSession:
             self.reconciler = Reconciler(self.activity, model, follows_states=origin.sees_states)
         self.on_look: OnLook | None = None  # is told each look as well
         self._recorder = recorder
-        self._live = LiveHeap()
+        self._live, self._courses = LiveHeap(), Courses()
 
     @property
     def pending(self) -> bool:
@@ -132,6 +134,8 @@ class TargetSession:
         if self.on_look is not None:
             self.on_look(look, ended)
         self._live.note(ended, look.runtime.collector.live if look.runtime is not None else None)
+        if self._recorder is None:  # a replay has not all looks
+            self._courses.note(ended, figures_of(look))
         if self._recorder is None and self.reconciler is None:
             return
         model_input = ModelInput.of(look)
@@ -175,6 +179,7 @@ class TargetSession:
             reconciler=self.reconciler if self.origin.has_events else None,
             ending=ending,
             live_course=self._live.course(self.reconciler.model.cycles.cycles if self.reconciler is not None else ()),
+            courses=self._courses.courses(),
         )
         if self._recorder is not None:
             self._recorder.end(Ending(watched.seconds, taken_at, overhead, lost, limits, ending))

@@ -63,17 +63,18 @@ def run(
     tick: Tick | None = None,
     ends: EndWatch | None = None,
     look_every: float | None = None,
+    look_share: float | None = None,
 ) -> Outcome:
     """Watch for `seconds` (None: until the target ends), or until `stop` says so; `ends` sees when it was looked at.
 
-    `look_every`: seconds between two looks, if they shall be less than usual.
+    `look_every`: seconds between two looks, if they shall be less than usual; `look_share`: of our time, for looks.
 
     Raises nothing that the target can cause: its end and its exec are part of the outcome.
     """
     why, limit = Ended.TIME, None
     every = LOOK_EVERY if look_every is None else min(look_every, LOOK_EVERY)
     try:
-        why = _watch(session, seconds, stop, launched, every, tick, ends)
+        why = _watch(session, seconds, stop, launched, every, look_share or LOOK_SHARE, tick, ends)
         session.take_look(last=True)
         _look_until_sure(session)
     except TargetError as error:
@@ -87,6 +88,7 @@ def _watch(
     stop: Stop,
     launched: bool,
     every: float,
+    share: float,
     tick: Tick | None,
     ends: EndWatch | None,
 ) -> Ended:
@@ -99,13 +101,13 @@ def _watch(
         if left is not None and left <= 0:
             return Ended.TIME
         if session.suspicious:
-            next_look = min(next_look, now + max(_SECOND_LOOK, session.cost / LOOK_SHARE))
+            next_look = min(next_look, now + max(_SECOND_LOOK, session.cost / share))
         if now >= next_look and not session.pending:
             _try_look(session, launched)
             if ends is not None:
                 ends.see(session.inspector.target)
             pause = min(max(2 * pause, _FIRST_LOOK), every) if launched else every
-            next_look = time.monotonic() + max(pause, session.cost / LOOK_SHARE)
+            next_look = time.monotonic() + max(pause, session.cost / share)
         if tick is not None:
             tick(now - session.began, left)
         rest = min(_TICK, max(next_look - time.monotonic(), _SECOND_LOOK))

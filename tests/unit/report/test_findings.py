@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,28 +15,24 @@ from msgspec.structs import replace
 from gomem.tracer.report import (
     Accounting,
     AddressLimits,
-    Bound,
-    BoundName,
     Cgroup,
     CgroupBill,
     CollectorWork,
     Consistency,
-    CpuBound,
+    Course,
+    CourseThird,
     CpuLimiter,
     EventCount,
     EventLoss,
-    FailedCalls,
     FileIo,
     Finding,
     FreeRuns,
-    HugePages,
     InUse,
     Limit,
     LimitUse,
     LiveCourse,
     LiveThird,
     MemoryPressure,
-    MemorySettings,
     ProcessEnding,
     RebuiltRange,
     Report,
@@ -151,28 +147,6 @@ def empty(report: Report, zeros: int) -> Report:
     return heap(large(report, 20 * MB, huge=20 * MB, zero_share=0.98), in_use=use)
 
 
-def bounded(name: BoundName, used: int, limit: int, unit: Literal["bytes", "count"] = "count") -> Change:
-    one = Bound(name, unit, limit, used, max(limit - used, 0))
-    return lambda report: replace(report, bounds=[Bound("RLIMIT_AS", "bytes", 10 * GB, GB, 9 * GB), one])
-
-
-def quota(cpus: float, gomaxprocs: int, share: float | None = None) -> Change:
-    throttled = None if share is None else int(share * 1000)
-    return lambda report: replace(
-        report, cpu=CpuBound(cpus, "/pod", 64, gomaxprocs, 1000, throttled, share, None if share is None else 9.0)
-    )
-
-
-def failing(error: str = "ENOMEM", call: str = "mmap", size: int = 64 * MB) -> Change:
-    one = FailedCalls(call, error, 3, 3 * size, size, "runtime.(*mheap).grow", ["runtime.(*mheap).grow"], 1.0)
-    return lambda report: replace(report, failed_calls=[one], bounds=bounded("vm.max_map_count", 9, 10)(report).bounds)
-
-
-def huge(enabled: str, none: int = 511, *, disabled: bool = False, advised: int = 0) -> MemorySettings:
-    pages = HugePages(enabled, "madvise", "never", none, disabled, advised, 0, advised)
-    return MemorySettings(pages, 0, 0, 60, False, "off", 0, None, [], None)
-
-
 def ids(report: Report) -> dict[str, str]:
     return {finding.id: finding.severity for finding in find(report)}
 
@@ -193,6 +167,23 @@ def near_limit(
     """Go uses 99 MB: what is neither alive nor stacks is garbage, but for 5 MB of records."""
     use = LimitUse(limit, 99 * MB, live, 94 * MB - live - stacks, 0, stacks, 0, 4 * MB, MB)
     return lambda report: heap(report, memory_limit=limit, limit_use=use, collector=work)
+
+
+def courses(seconds: float, **medians: tuple[int, int, int]) -> Change:
+    """Figures that were seen at 30 looks."""
+    found = {
+        name: Course(seconds, 30, first, last, (last - first) / (seconds * 2 / 3),
+                     [CourseThird(10, middle - 1, middle, middle + 1) for middle in (first, between, last)])
+        for name, (first, between, last) in medians.items()
+    }  # fmt: skip
+    return lambda report: replace(report, courses=found)
+
+
+def to_limit(seconds: float, last: int = 80 * MB) -> Change:
+    """What no collection frees has grown to `last` within the time; GOMEMLIMIT is 200 MB."""
+    change = courses(seconds, not_garbage=(40 * MB, 60 * MB, last), live=(MB, MB, MB), stacks=(MB, 20 * MB, 40 * MB))
+    use = LimitUse(200 * MB, 90 * MB, 40 * MB, 5 * MB, 0, 40 * MB, 0, 4 * MB, MB)
+    return lambda report: heap(change(report), memory_limit=200 * MB, limit_use=use)
 
 
 def grown(seconds: float, *medians: int, noise: int = MB) -> Change:
@@ -228,13 +219,6 @@ CASES: list[tuple[str, str, Change]] = [
     ("file-pages", "info", lambda report: part(report, "resident", file_clean=80 * MB)),
     ("dirty-file-pages", "info", lambda report: part(report, "resident", file_dirty=80 * MB)),
     ("locked-file-pages", "warning", lambda report: part(report, "resident", file_locked=80 * MB)),
-    ("near-mapping-limit", "warning", bounded("vm.max_map_count", 60_000, 65_530)),
-    ("near-thread-limit", "warning", bounded("pids.max", 97, 100)),
-    ("near-thread-limit", "warning", bounded("RLIMIT_NPROC", 900, 1000)),
-    ("near-memlock-limit", "warning", bounded("RLIMIT_MEMLOCK", 8 * MB, 8 * MB, "bytes")),
-    ("gomaxprocs-above-quota", "info", quota(2.5, 64)),
-    ("gomaxprocs-above-quota", "warning", quota(2.5, 4, 0.25)),
-    ("memory-calls-failed", "warning", failing()),
     ("working-set-page-cache", "info", charged(active_file=150 * MB)),
     ("cgroup-tmpfs", "warning", charged(shmem=150 * MB)),
     ("cgroup-kernel-memory", "warning", charged(kernel=150 * MB)),
@@ -267,10 +251,16 @@ CASES: list[tuple[str, str, Change]] = [
     ("near-gomemlimit", "info", near_limit(worked(0.03))),
     ("near-gomemlimit", "warning", near_limit(worked(0.4))),
     ("near-gomemlimit", "critical", near_limit(worked(0.9))),
+    ("gomemlimit-ahead", "info", to_limit(30.0)),
+    ("gomemlimit-ahead", "warning", to_limit(3600.0)),
     ("goal-far-above-live", "info", lambda report: heap(report, goal=GB, live=100 * MB, gc_percent=900)),
     ("collector-off", "warning", lambda report: heap(report, gc_percent=-1, memory_limit=NO_MEMORY_LIMIT)),
     ("live-heap-grows", "info", grown(30.0, 40 * MB, 60 * MB, 80 * MB)),
     ("live-heap-grows", "warning", grown(3600.0, 40 * MB, 60 * MB, 80 * MB)),
+    ("goroutines-grow", "info", courses(10.0, goroutines=(1_000, 1_500, 2_000))),
+    ("goroutines-grow", "warning", courses(3600.0, goroutines=(1_000, 1_500, 2_000))),
+    ("outside-grows", "info", courses(10.0, outside=(40 * MB, 60 * MB, 80 * MB))),
+    ("outside-grows", "warning", courses(3600.0, outside=(40 * MB, 60 * MB, 80 * MB))),
     ("swapped", "warning", lambda report: part(report, "resident", swap=20 * MB)),
     ("fragmentation", "warning", lambda report: replace(report, spans=[span_class(21, 144, 1, 9_000, 900)])),
     ("inexact-snapshot", "info", lambda report: replace(report, consistency=Consistency(False, 8, 64 * KB))),
@@ -320,70 +310,6 @@ def test_page_cache_is_that_of_whoever_moved_as_much() -> None:
         found = finding(replace(report, file_io=io), "working-set-page-cache")
         assert found.title == title + whose
     assert "gomem pod 4711" in found.action
-
-
-@pytest.mark.parametrize(
-    ("set_as", "said", "unsaid"),
-    [
-        (huge("always"), "set /sys/kernel/mm/transparent_hugepage/enabled to madvise", "already"),
-        (huge("madvise"), "enabled is madvise already", "to madvise"),
-        (huge("madvise", advised=70 * MB), "have it not ask", "to madvise"),
-        (huge("always", advised=70 * MB), "enabled=madvise changes nothing", "to madvise"),
-        (huge("never"), "off on this machine already", "to madvise"),
-        (huge("always", disabled=True), "off for this process already", "PR_SET_THP_DISABLE) before"),
-        (None, "set /sys/kernel/mm/transparent_hugepage/enabled to madvise", "already"),
-    ],
-)
-def test_no_advice_on_huge_pages_is_to_set_what_is_set(set_as: MemorySettings | None, said: str, unsaid: str) -> None:
-    many = part(heap(grown_and_scavenged(), resident={"free": 65 * MB}), "resident", huge_pages=70 * MB)
-    action = finding(replace(many, settings=set_as), "huge-pages").action
-    assert said in action
-    assert unsaid not in action
-
-
-@pytest.mark.parametrize(
-    ("set_as", "said", "unsaid"),
-    [
-        (huge("always"), "max_ptes_none to 0 (it is 511), or set enabled to madvise.", "already"),
-        (huge("always", none=0), "Set /sys/kernel/mm/transparent_hugepage/enabled to madvise.", "max_ptes_none"),
-        (huge("madvise"), "max_ptes_none to 0 (it is 511).", "to madvise"),
-        (huge("madvise", none=0), "max_ptes_none is 0 and enabled is madvise already", "to madvise"),
-        (huge("never"), "off on this machine already", "max_ptes_none"),
-        (huge("always", disabled=True), "off for this process already", "max_ptes_none"),
-    ],
-)
-def test_no_advice_on_filled_holes_is_to_set_what_is_set(set_as: MemorySettings, said: str, unsaid: str) -> None:
-    kept = part(heap(grown_and_scavenged(), resident={"scavenged": 40 * MB}), "resident", huge_pages=40 * MB)
-    action = finding(replace(kept, settings=set_as), "scavenged-but-resident").action
-    assert said in action
-    assert unsaid not in action
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        bounded("vm.max_map_count", 58_000, 65_530),
-        bounded("pids.max", 80, 100),
-        bounded("RLIMIT_MEMLOCK", 0, 0, "bytes"),
-        quota(2.5, 3),
-        quota(0.5, 2, 0.9),  # what the runtime chooses by itself
-        failing(call="madvise", error="EINVAL"),
-        failing(error="EINVAL"),
-        failing(size=256 << 40),
-    ],
-)
-def test_limits_that_are_far_are_no_findings(change: Change) -> None:
-    report = grown_and_scavenged()
-    assert set(ids(change(report))) <= set(ids(report)) | {"near-mapping-limit"}
-
-
-def test_failed_calls_name_the_limit_that_leaves_less_than_was_asked_for() -> None:
-    report = grown_and_scavenged()
-    assert "vm.max_map_count leaves 1, less" in finding(failing()(report), "memory-calls-failed").explanation
-    short = replace(failing()(report), bounds=[Bound("RLIMIT_DATA", "bytes", GB, GB - MB, MB)])
-    assert finding(short, "memory-calls-failed").explanation == "RLIMIT_DATA leaves 1.0 MiB, less than was asked for."
-    plenty = replace(short, bounds=[Bound("RLIMIT_DATA", "bytes", GB, 0, GB)])
-    assert "No limit of the process" in finding(plenty, "memory-calls-failed").explanation
 
 
 @pytest.mark.parametrize(
@@ -672,6 +598,34 @@ def test_every_rule_that_is_written_is_listed() -> None:
     assert written == set(RULES.values())
 
 
+def test_the_time_until_the_limit_is_that_of_the_slope_and_the_part_that_grows_is_named() -> None:
+    found = finding(to_limit(30.0)(grown_and_scavenged()), "gomemlimit-ahead")
+    assert found.evidence["per_second"] == 2 * MB
+    assert found.evidence["seconds_left"] == 60.0
+    assert "in about 60 s" in found.title
+    assert "most of that goroutine stacks" in found.explanation
+    assert found.action.startswith("Run fewer goroutines")
+
+
+def test_a_limit_that_is_far_off_or_not_set_is_not_ahead() -> None:
+    report = to_limit(30.0)(grown_and_scavenged())
+    assert "gomemlimit-ahead" not in ids(heap(report, memory_limit=NO_MEMORY_LIMIT))
+    assert "gomemlimit-ahead" not in ids(heap(report, memory_limit=100 * GB))
+    assert "gomemlimit-ahead" not in ids(to_limit(30.0, 60 * MB)(grown_and_scavenged()))
+
+
+def test_the_limit_to_set_leaves_room_for_what_was_measured_outside_of_go() -> None:
+    report = heap(cgroup(grown_and_scavenged(), 1 * MB, GB), memory_limit=None)
+    assert report.kinds is not None
+    go = sum(row.resident or 0 for row in report.kinds
+             if row.kind in ("heap_arena", "heap_metadata", "page_summary", "runtime_other"))  # fmt: skip
+    report = part(report, "resident", anonymous=go + 200 * MB, shmem=24 * MB, file_locked=0)
+    found = finding(report, "gomemlimit-unset")
+    assert found.evidence["outside_of_go"] == 224 * MB
+    assert f"Set GOMEMLIMIT={800 * 95 // 100}MiB: 224 MiB" in found.action
+    assert "about 90 %" in finding(part(report, "resident", anonymous=None), "gomemlimit-unset").action
+
+
 @pytest.mark.parametrize(
     ("medians", "noise"),
     [
@@ -695,6 +649,11 @@ def test_a_live_heap_that_does_not_grow_on_is_not_told_of(medians: tuple[int, ..
 def test_a_step_that_came_in_the_second_third_is_no_growth(middle: tuple[int, int, int]) -> None:
     thirds = [LiveThird(5, *(size * MB for size in third)) for third in ((39, 40, 41), middle, (79, 80, 81))]
     assert "live-heap-grows" not in ids(heap(grown_and_scavenged(), live_course=LiveCourse(3600.0, thirds)))
+
+
+@pytest.mark.parametrize("medians", [(1_000, 1_040, 1_080), (1_000, 2_000, 2_000), (2_000, 1_500, 1_000)])
+def test_goroutines_that_came_to_rest_or_are_a_few_more_do_not_grow(medians: tuple[int, int, int]) -> None:
+    assert "goroutines-grow" not in ids(courses(3600.0, goroutines=medians)(grown_and_scavenged()))
 
 
 def test_growth_is_told_though_collections_find_some_garbage_alive() -> None:

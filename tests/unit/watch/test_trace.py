@@ -13,7 +13,7 @@ from gomem.tracer.events.record import EventBatch, EventKind, no_events
 from gomem.tracer.events.source import ProbeStatus
 from gomem.tracer.model.activity import Activity
 from gomem.tracer.program.go_program import GoProgram
-from gomem.tracer.report import Limit, ProcessEnding, ProcessFacts
+from gomem.tracer.report import Limit, Overhead, ProcessEnding, ProcessFacts
 from gomem.tracer.snapshot.inspection import Inspector, Snapshot
 from gomem.tracer.watch import live
 from gomem.tracer.watch import trace as trace_module
@@ -120,8 +120,12 @@ class Fake:
             raise failure
         self.check()
         self.clock.now += self.cost
-        kernel = SimpleNamespace(taken_at=f"look {len(self.looks)}")
-        return SimpleNamespace(kernel=kernel, runtime=None)
+        resident = SimpleNamespace(total=len(self.looks) << 20, file=0, shmem=0)
+        kernel = SimpleNamespace(
+            taken_at=f"look {len(self.looks)}", resident=lambda: resident, status=SimpleNamespace(threads=1)
+        )
+        nothing = np.zeros(0, np.int64)
+        return SimpleNamespace(kernel=kernel, runtime=None, space=SimpleNamespace(kind=nothing, resident=nothing))
 
 
 class Watch:
@@ -168,6 +172,19 @@ def test_it_watches_for_as_long_as_asked_and_looks_a_last_time_at_the_end(clock:
     assert fake.looks == [0.0, pytest.approx(2.0, abs=0.11), pytest.approx(4.0, abs=0.21), pytest.approx(5.0, abs=0.01)]
     assert fake.last_looks == 1
     assert counts(activity) == {"munmap": 2, "grow": 1}
+
+
+def test_looks_that_are_asked_for_at_a_price_come_more_often_and_make_a_course(clock: Clock) -> None:
+    fake = Fake(clock, cost=0.05)
+    session = watching(fake)[0].session
+    run(session, 10.0, never, look_every=0.5, look_share=0.25)
+    assert 15 <= len(fake.looks) <= 21
+    session.look = None  # a fake one makes no report
+    report = session.report(session.facts, "", 10.0, Overhead(0.0, 0, [], None), [])
+    assert report.courses is not None
+    course = report.courses["rss"]
+    assert (course.looks, course.first, course.last) == (len(fake.looks), 1 << 20, len(fake.looks) << 20)
+    assert course.per_second == pytest.approx(2 * (1 << 20), rel=0.2)
 
 
 def test_a_target_that_is_slow_to_look_at_is_looked_at_less_often(clock: Clock) -> None:

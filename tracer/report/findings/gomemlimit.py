@@ -1,4 +1,4 @@
-"""The rule on GOMEMLIMIT: what stands at it, and what the collector is measured to pay for that."""
+"""Rules on GOMEMLIMIT: what stands at it or grows towards it, and what the collector is measured to pay for that."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from datetime import datetime
 from typing import Final
 
 from gomem.tracer.report import CollectorWork, Finding, LimitUse, Report, Severity, stat
-from gomem.tracer.report.findings.base import Evidence, memory_limit, mib, profile_command
+from gomem.tracer.report.findings.base import NOTEWORTHY, Evidence, memory_limit, mib, profile_command
+from gomem.tracer.report.findings.growth import LASTING, goes_on
 
 LIMIT_NEAR: Final = 0.90  # of GOMEMLIMIT: the collector works for it; its goal is 3 % under it
 THRASHES: Final = 0.75  # of the time marking
 CHEAP: Final = 0.25  # of the time marking: at the most an eighth of the CPU time, as marking takes a quarter to a half
 LIMITER_FULL: Final = 0.5  # of the limiter's bucket: the collector takes more of the CPU than the program does
 RECENT_CYCLES: Final = 2  # the limiter's last cycle is that of now if it is one of these,
+AHEAD: Final = 60.0  # times as long as it was watched: what comes later is not foretold
 RECENT_SECONDS: Final = 10.0  # and it is not long ago: an idle program does not tell the limiter that it is
 
 _PARTS: Final = {
@@ -52,6 +54,41 @@ def near_gomemlimit(report: Report) -> Finding | None:
         else _action(report, use, part, firm),
         actionable=severity != "info",
     )
+
+
+def gomemlimit_ahead(report: Report) -> Finding | None:
+    """Say when what no collection frees reaches GOMEMLIMIT: from then on the collector runs all the time."""
+    heap, limit, courses = report.heap, memory_limit(report.heap), report.courses or {}
+    course = courses.get("not_garbage")
+    if heap is None or heap.limit_use is None or not limit or course is None or near_gomemlimit(report) is not None:
+        return None
+    if course.thirds[2].median - course.thirds[0].median < NOTEWORTHY or not goes_on(course.thirds):
+        return None
+    left = (limit - course.last) / course.per_second
+    if not 0 < left <= AHEAD * course.seconds:
+        return None
+    slopes = {name: courses[name].per_second for name in _PARTS if name in courses and name != "holes"}
+    part = max(slopes, key=slopes.__getitem__, default="live")
+    return Finding(
+        id="gomemlimit-ahead",
+        severity="warning" if course.seconds >= LASTING else "info",
+        title=f"What no collection frees will reach GOMEMLIMIT {mib(limit)} in about {_time(left)}",
+        explanation=f"{mib(course.last)} are alive, stacks or the runtime's records, and {mib(course.per_second)} more "
+        f"each second, most of that {_PARTS[part]}. At the limit the collector runs all the time, and takes up to half "
+        "of the CPU.",
+        evidence={
+            "seconds_left": left,
+            "not_garbage": course.last,
+            "memory_limit": limit,
+            "per_second": course.per_second,
+            **{f"{name}_per_second": slope for name, slope in slopes.items()},
+        },
+        action=_action(report, heap.limit_use, part, course.last),
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _part_to_blame(use: LimitUse, limit: int, *, thrashes: bool) -> str:

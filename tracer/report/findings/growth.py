@@ -1,16 +1,18 @@
-"""The rule on a live heap that grows: what a collection finds alive, and the next finds more of."""
+"""Rules on what grows: what collections find alive, goroutines, and memory outside of Go."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from gomem.tracer.report import Finding, LiveCourse, Report
-from gomem.tracer.report.findings.base import NOTEWORTHY, mib, profile_command
+from gomem.tracer.report import CourseThird, Finding, LiveThird, Report
+from gomem.tracer.report.findings.base import NOTEWORTHY, goroutines_command, holders_command, mib, profile_command
 
 GROWN_SHARE: Final = 0.10  # of what was alive at first: less is what any load that changes does
 # What of the growth must come between the first two thirds and between the last two: less is a step, or slows down. And
 # what between the highest of the second third and the median of the last: as there is in a line, a plateau has nothing.
 FIRST_PART, SECOND_PART, GOES_ON = 0.2, 1 / 3, 0.1
+GOROUTINES: Final = 100  # more than there were: fewer is what any load that changes does
 LASTING: Final = 600.0  # seconds; in less, a program may still be warming up
 
 
@@ -21,7 +23,7 @@ def live_heap_grows(report: Report) -> Finding | None:
         return None
     first, middle, last = course.thirds
     grown = last.median - first.median
-    if grown < max(NOTEWORTHY, GROWN_SHARE * first.median) or not _lasts(course):
+    if grown < max(NOTEWORTHY, GROWN_SHARE * first.median) or not goes_on(course.thirds):
         return None
     cycles = sum(third.cycles for third in course.thirds)
     return Finding(
@@ -44,9 +46,68 @@ def live_heap_grows(report: Report) -> Finding | None:
     )
 
 
-def _lasts(course: LiveCourse) -> bool:
-    """Tell whether it grows all the time, by more than collections differ: it neither breathes nor has come to rest."""
-    first, middle, last = course.thirds
+def goroutines_grow(report: Report) -> Finding | None:
+    """Say that there are more goroutines all the time."""
+    course = (report.courses or {}).get("goroutines")
+    if course is None:
+        return None
+    first, _, last = course.thirds
+    grown = last.median - first.median
+    if grown < max(GOROUTINES, GROWN_SHARE * first.median) or not goes_on(course.thirds):
+        return None
+    command = goroutines_command(report)
+    return Finding(
+        id="goroutines-grow",
+        severity="warning" if course.seconds >= LASTING else "info",
+        title=f"Goroutines grow: from {first.median:,} to {last.median:,} within {_time(course.seconds)}",
+        explanation=f"These are medians of the first third of that time and of the last ({course.looks} looks). All of "
+        "the last third saw more than all of the first, and it goes on: goroutines that wait for what never comes, "
+        "each with its stack and what that refers to, which no collection frees"
+        + ("." if course.seconds >= LASTING else "; or a load that rises."),
+        evidence={
+            "grown": grown,
+            "seconds": course.seconds,
+            "per_second": course.per_second,
+            "goroutines": course.last,
+        },
+        action="Compare two goroutine profiles, one taken later than the other."
+        if command is None
+        else f"`{command} -d 30s`, where this report was taken, names the go statements whose goroutines only grow, "
+        "and what they wait for.",
+    )
+
+
+def outside_grows(report: Report) -> Finding | None:
+    """Say that memory that is not the Go runtime's grows all the time."""
+    course = (report.courses or {}).get("outside")
+    if course is None:
+        return None
+    first, _, last = course.thirds
+    grown = last.median - first.median
+    if grown < max(NOTEWORTHY, GROWN_SHARE * first.median) or not goes_on(course.thirds):
+        return None
+    command = holders_command(report)
+    return Finding(
+        id="outside-grows",
+        severity="warning" if course.seconds >= LASTING else "info",
+        title=f"Memory outside of Go grows: from {mib(first.median)} to {mib(last.median)} within "
+        f"{_time(course.seconds)}",
+        explanation="C's heap and mappings that are not the runtime's, in RAM: medians of the first third of that time "
+        f"and of the last ({course.looks} looks). Go's heap profile, MemStats and GOMEMLIMIT do not see it.",
+        evidence={
+            "grown": grown,
+            "seconds": course.seconds,
+            "per_second": course.per_second,
+            "resident_outside": course.last,
+        },
+        action="Look at what C libraries allocate and never free, and at code that calls mmap."
+        + ("" if command is None else f" `{command}`, where this report was taken, shows which mappings it is."),
+    )
+
+
+def goes_on(thirds: Sequence[LiveThird] | Sequence[CourseThird]) -> bool:
+    """Tell whether it grows all the time, by more than looks differ: it neither breathes nor has come to rest."""
+    first, middle, last = thirds
     grown = last.median - first.median
     return (
         first.highest < last.lowest

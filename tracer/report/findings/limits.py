@@ -14,12 +14,14 @@ from gomem.tracer.report.findings.base import (
     lazy_free,
     memory_limit,
     mib,
+    resident_of,
 )
 
 CGROUP_NEAR: Final = 0.90  # of memory.max: reclaim starts to cost
 CGROUP_FULL: Final = 0.97  # of memory.max: the next burst is an OOM kill
 HIGH_REACHED: Final = 0.99  # of memory.high: usage hovers just below while the kernel reclaims
 LIMIT_HEADROOM: Final = 0.90  # of memory.max: GOMEMLIMIT does not count the binary, C memory and page cache
+HEADROOM: Final = 0.95  # of what is left for Go
 GOAL_FACTOR: Final = 3.0  # heap goal over live heap; GOGC=100 gives 2
 
 
@@ -101,7 +103,11 @@ def gomemlimit_and_cgroup(report: Report) -> Finding | None:
     if cgroup is None or heap is None or not cgroup.memory_max:
         return None
     limit = memory_limit(heap)
-    evidence: Evidence = {"memory_max": cgroup.memory_max, "memory_limit": limit}
+    evidence: Evidence = {
+        "memory_max": cgroup.memory_max,
+        "memory_limit": limit,
+        "outside_of_go": _outside_of_go(report),
+    }
     if limit is None:
         return Finding(
             id="gomemlimit-unset",
@@ -109,7 +115,7 @@ def gomemlimit_and_cgroup(report: Report) -> Finding | None:
             title=f"The cgroup is limited to {mib(cgroup.memory_max)}, but GOMEMLIMIT is not set",
             explanation="The collector does not know the limit and may let the heap grow past it.",
             evidence=evidence,
-            action=f"Set GOMEMLIMIT to about 90 % of the limit ({int(cgroup.memory_max * 0.9) // MIB}MiB).",
+            action=_limit_to_set(report, cgroup.memory_max),
         )
     if limit <= LIMIT_HEADROOM * cgroup.memory_max:
         return None
@@ -122,8 +128,29 @@ def gomemlimit_and_cgroup(report: Report) -> Finding | None:
         if above
         else "GOMEMLIMIT does not count the program's text, C memory and page cache: little room is left for them.",
         evidence=evidence,
-        action=f"Set GOMEMLIMIT to about 90 % of the limit ({int(cgroup.memory_max * 0.9) // MIB}MiB).",
+        action=_limit_to_set(report, cgroup.memory_max),
     )
+
+
+def _limit_to_set(report: Report, most: int) -> str:
+    outside = _outside_of_go(report)
+    if outside is None or outside >= most:
+        return f"Set GOMEMLIMIT to about 90 % of the limit ({int(most * 0.9) // MIB}MiB)."
+    room = int((most - outside) * HEADROOM) // MIB
+    return (
+        f"Set GOMEMLIMIT={room}MiB: {mib(outside)} of this process are outside of Go and cannot be dropped, and "
+        f"{1 - HEADROOM:.0%} is left for what comes. Other processes of the cgroup take their part of that."
+    )
+
+
+def _outside_of_go(report: Report) -> int | None:
+    """Return the bytes in RAM that the kernel cannot drop and GOMEMLIMIT does not count."""
+    resident = report.resident
+    go = resident_of(report, "heap_arena", "heap_metadata", "page_summary", "runtime_other")
+    if resident is None or resident.anonymous is None or go is None:
+        return None
+    firm = resident.anonymous + (resident.shmem or 0) + (resident.file_locked or 0)
+    return max(firm - go, 0)
 
 
 def goal_far_above_live(report: Report) -> Finding | None:

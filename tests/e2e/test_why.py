@@ -1,0 +1,106 @@
+"""`gomem why`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gomem.exporters.json.schema import WHY_FILE, validate
+from gomem.tracer.errors import EXIT_FAILED, EXIT_USAGE
+from tests.support.atlimit import at_limit
+from tests.support.command import Outcome, gomem
+from tests.support.crowd import Crowd, crowd
+from tests.support.processes import sleeping
+
+
+def told(done: Outcome) -> dict[str, Any]:
+    assert done.status == 0, done.stderr
+    body: dict[str, Any] = json.loads(done.stdout)
+    validate(body, WHY_FILE)
+    return body
+
+
+def outcomes(body: dict[str, Any]) -> dict[str, str]:
+    return {one["suspect"]: one["outcome"] for one in body["judgements"]}
+
+
+def watched(pid: int) -> dict[str, Any]:
+    """Return what is said once there were enough looks; a machine that is very busy has too few in a short time."""
+    for seconds in (4, 8, 16):
+        body = told(gomem("why", pid, "-d", seconds, "--format", "json"))
+        if outcomes(body)["goroutine-leak"] != "not-told":
+            break
+    return body
+
+
+@contextmanager
+def leaking(process: Crowd) -> Iterator[None]:
+    """Within the block goroutines are made that never end, at one pace."""
+    over = threading.Event()
+
+    def leak() -> None:
+        while not over.wait(0.1):
+            process.obey("park 25")
+
+    thread = threading.Thread(target=leak)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_goroutines_that_only_grow_are_the_verdict_and_those_that_rest_are_ruled_out() -> None:
+    with crowd(gogc="100") as process:
+        process.obey("park 500")
+        at_rest = watched(process.pid)
+        with leaking(process):
+            time.sleep(0.3)
+            grows = watched(process.pid)
+    assert outcomes(at_rest)["goroutine-leak"] == "ruled-out"
+    assert outcomes(grows)["goroutine-leak"] == "it-is"
+    assert grows["verdict"].startswith("Goroutines grow: from ")
+    assert f"`gomem goroutines {process.pid} -d 30s`" in grows["next"][0]
+
+
+def test_the_page_names_what_holds_the_memory_and_what_does_not(tmp_path: Path) -> None:
+    file = tmp_path / "why.json"
+    with at_limit("1.27.3", "-stacks", 7000, "-live", 20) as target:
+        page = gomem("why", target.pid, "-d", 0)
+        written = gomem("why", "--pid", target.pid, "-d", 0, "--format", "json", "-o", file)
+        target.say("limit 100")
+        limited = told(gomem("why", target.pid, "-d", 0, "--format", "json"))
+    assert page.status == 0, page.stderr
+    assert "goroutine stacks" in page.stdout.splitlines()[1]
+    for word in ("Found", "Ruled out", "Could not be told", "What to do next", "GOMEMLIMIT is not set"):
+        assert word in page.stdout
+    assert written.status == 0
+    body = json.loads(file.read_text())
+    assert outcomes(body)["goroutine-stacks"] == "it-is"
+    assert outcomes(body)["fragmentation"] == "ruled-out"
+    assert outcomes(body)["leak"] == "not-told"
+    assert outcomes(body)["memory-limit"] == "ruled-out"
+    assert outcomes(limited)["memory-limit"] == "it-is"
+
+
+def test_of_a_program_that_is_not_go_nothing_of_go_is_ruled_out() -> None:
+    with sleeping() as process:
+        body = told(gomem("why", process.pid, "-d", 0, "--format", "json"))
+        refused = gomem("why", process.pid, "-d", 0, "--require-go")
+    found = outcomes(body)
+    assert found["swap"] == found["shared-memory"] == "ruled-out"
+    assert {found[name] for name in ("leak", "fragmentation", "retained", "goroutine-stacks", "outside")} == {
+        "not-told"
+    }
+    assert "is not a Go program" in refused.refusal(EXIT_FAILED)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    assert "give one of these" in gomem("why").refusal(EXIT_USAGE)
+    assert "not a time" in gomem("why", 1, "-d", "soon").refusal(EXIT_USAGE)

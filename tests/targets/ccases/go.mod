@@ -1,0 +1,3 @@
+module example.org/ccases
+
+go 1.19
