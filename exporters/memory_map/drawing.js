@@ -229,7 +229,7 @@ class Painter {
     for (let at = 0; at < count; at++) {
       const { x, y, w, h } = layout.box({ at });
       const byte = map.pages[map.span_first[span] + Math.floor((at * map.span_object_size[span]) / PAGE)];
-      const use = at < map.span_objects[span] ? 0 : 3;
+      const use = (map.isUsed(span, at) ?? at < map.span_objects[span]) ? 0 : 3;
       context.fillStyle = css(this.shade(use | (byte & ~7), map.span_first[span]));
       context.fillRect(x, y, w - space, h - space);
     }

@@ -50,6 +50,8 @@ def encode_map(shown: MemoryMap) -> Encoded:
         "span_objects": spans.objects,
         "span_object_size": spans.object_size,
         "span_type": spans.type,
+        "span_slots": spans.slots_known,
+        "slots": spans.slots,
     })  # fmt: skip
 
 

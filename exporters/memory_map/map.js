@@ -234,7 +234,9 @@ class MapView {
     const offset = slot * map.span_object_size[span];
     const page = map.span_first[span] + Math.floor(offset / PAGE);
     const at = address(map.addressOf(map.span_first[span]) + offset);
-    return `${at}: slot ${number(slot + 1)} of ${number(map.span_capacity[span])}, ${residencyWords(map, page)}. ${this.summary()}`;
+    const used = map.isUsed(span, slot);
+    const held = used === null ? "" : used ? "holds an object, " : "free, ";
+    return `${at}: slot ${number(slot + 1)} of ${number(map.span_capacity[span])}, ${held}${residencyWords(map, page)}. ${this.summary()}`;
   }
 
   summary() {
@@ -252,8 +254,8 @@ class MapView {
       return `4 MiB chunk at ${address(map.addressOf(place.chunk))}: ${parts.join(", ")}.`;
     }
     const words = spanWords(map, place.span);
-    const slots = this.layout instanceof SlotLayout
-      ? " Objects are drawn first: a look counts them, and does not tell which slots they are in." : "";
+    const slots = this.layout instanceof SlotLayout && map.isUsed(place.span, 0) === null
+      ? " Objects are drawn first: they are counted, but which slots they are in was not read, or has changed." : "";
     return `${address(map.addressOf(map.span_first[place.span]))}: ${words}.${slots}`;
   }
 }

@@ -49,6 +49,21 @@ class MemoryMap {
     return end - first;
   }
 
+  // Whether a slot holds an object; null where only their number is known.
+  isUsed(span, slot) {
+    const [objects, capacity] = [this.span_objects[span], this.span_capacity[span]];
+    if (objects === 0 || objects >= capacity) return objects > 0;
+    if (!this.span_slots[span]) return null;
+    if (!this._slot_first) {
+      this._slot_first = new Uint32Array(this.spans);
+      for (let at = 0, first = 0; at < this.spans; at++) {
+        this._slot_first[at] = first;
+        if (this.span_slots[at]) first += Math.ceil(this.span_capacity[at] / 8);
+      }
+    }
+    return ((this.slots[this._slot_first[span] + (slot >> 3)] >> (slot & 7)) & 1) === 1;
+  }
+
   // Which span holds a page; -1 for none.
   spanAt(page) {
     const at = lastUpTo(this.span_first, page, this.spans);
@@ -156,7 +171,7 @@ function spanWords(map, span) {
   const type = map.types[map.span_type[span]];
   const object = map.span_object_size[span];
   if (map.span_class[span] >> 1 === 0) {
-    return `a large object of ${size(bytes)}, ${noscan}${type ? `, type ${type}` : ""}`;
+    return `a large object of ${size(bytes)}, ${noscan}${type ? `, ${type}` : ""}`;
   }
   const [objects, capacity] = [map.span_objects[span], map.span_capacity[span]];
   const holes = (capacity - objects) * object;

@@ -85,6 +85,13 @@ function listen() {
     view.filter = event.target.value;
     view.draw();
   });
+  for (const button of document.querySelectorAll("[data-go]")) {
+    button.addEventListener("click", () => {
+      view.goTo(Number(button.dataset.go));
+      document.getElementById("map-title").scrollIntoView();
+      view.canvas.focus({ preventScroll: true });
+    });
+  }
   document.addEventListener("keydown", (event) => {
     if (event.key !== "/" || ["INPUT", "SELECT"].includes(document.activeElement.tagName)) return;
     event.preventDefault();

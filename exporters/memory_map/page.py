@@ -20,6 +20,7 @@ from gomem.exporters.units import clean
 from gomem.exporters.verdict import verdict
 from gomem.tracer.report import KINDS, JsonObject, Report
 from gomem.tracer.report.goroutines import GoroutineReport
+from gomem.tracer.report.heap import LargeObject
 from gomem.tracer.report.memory_map import HeldBytes, Picture
 
 _SCRIPTS = (
@@ -47,6 +48,7 @@ def map_page(report: Report, picture: Picture) -> str:
         tiles=tiles(report),
         page_rows=page_rows(report),
         severity=_SEVERITY,
+        largest=_largest_objects(report),
         goroutines=picture.goroutines,
         groups=_groups(picture.goroutines),
         gaps=[limit for limit in report.limits if limit.kind == "gap"],
@@ -103,6 +105,11 @@ def _largest(holders: Sequence[HeldBytes]) -> list[HeldBytes]:
     return found
 
 
+def _largest_objects(report: Report) -> Sequence[LargeObject]:
+    found = report.heap.large_objects if report.heap is not None else None
+    return found.largest if found is not None else ()
+
+
 def _groups(goroutines: GoroutineReport | None) -> list[tuple[str, str, int]]:
     """Return of each group of goroutines who created it, what it does, and its number in the report."""
     rows = []
@@ -120,6 +127,7 @@ def _template() -> Template:
     scripts = [vendored("d3.min.js"), "\n".join(place.joinpath(name).read_text() for name in _SCRIPTS)]
     style = place.joinpath("memory_map.css").read_text()
     made = printing(__package__)
+    made.filters["address"] = hex
     made.globals = {
         "policy": policy(scripts, [style]),
         "style": Markup(style),

@@ -71,6 +71,7 @@ class Audience:
         beside = self._beside(inspector) if self._album is not None else None
         yield
         if self._album is not None and self._session is not None:
+            self._album.read_slots(inspector)
             self._album.goroutines = goroutines_by_creator(inspector)
             self._picture = self._album.picture(self._session.activity.start, beside)
 

@@ -44,5 +44,6 @@ def snapshot(whom: Whom, freeze: bool, stop_filtered: bool, require_go: bool, fo
             return
         album, beside = Album(most=1), Beside(inspector)
         report = snapshot_target(inspector, freeze=freeze, beside=beside.read, on_look=album.see)
+        album.read_slots(inspector)
         album.goroutines = goroutines_by_creator(inspector)
         write_report(report, form, output, album.picture(0, beside))

@@ -6,7 +6,7 @@ Its sums are those of the report of the same look: residents of areas and arenas
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Final
 
@@ -77,6 +77,8 @@ class MapSpans:
     """The spans that are in use or managed by hand, by address; shape (n,).
 
     `first` is the index of a span's first page among `MemoryMap.pages`. `type` is an index into `types`, 0: not known.
+    `slots` has a bit for each slot of the spans of `slots_known`, 1 where it holds an object; each span begins with a
+    byte of its own, its first slot in bit 0. Of spans that are empty or full it has none; nor of any if none was read.
     """
 
     first: NDArray[np.uint32]
@@ -88,6 +90,8 @@ class MapSpans:
     object_size: NDArray[np.float64]
     type: NDArray[np.uint32]
     types: Sequence[str]
+    slots_known: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    slots: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
 
 
 @dataclass(frozen=True, slots=True)

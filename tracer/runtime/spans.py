@@ -72,6 +72,8 @@ _COLUMNS = {
     "objects_before_cache": "allocCountBeforeCache",
     "object_size": "elemsize",
     "sweepgen": "sweepgen",
+    "alloc_bits": "allocBits",
+    "free_index": "freeindex",
     "scavenged": "scavenged",
     "scavenged_pages": "npreleased",
 }

@@ -11,8 +11,10 @@ from gomem.tracer.addresses.ranges import Ranges, bytes_in, split
 from gomem.tracer.kernel.maps import Mappings
 from gomem.tracer.kernel.residency import Page, Residency
 from gomem.tracer.report.memory_map import HALF, PAGE, Areas, Arenas, MapSpans, MemoryMap, PageBits, PageUse
+from gomem.tracer.runtime.large_spans import LargeSpan
 from gomem.tracer.runtime.pages import CHUNK_BYTES, CHUNK_PAGES, HeapPages
 from gomem.tracer.runtime.regions import Region
+from gomem.tracer.runtime.slots import Slots
 from gomem.tracer.runtime.spans import IN_USE, MANUAL, Spans
 from gomem.tracer.snapshot.inspection import Snapshot
 from gomem.tracer.snapshot.join import Addresses, AddressSpace
@@ -24,8 +26,8 @@ _UNNAMED, _FURTHER = "", "(one of very many names)"
 _U32 = np.uint32
 
 
-def memory_map(look: Snapshot) -> MemoryMap:
-    """Return the map of a look; without the runtime's part it has areas only."""
+def memory_map(look: Snapshot, slots: Slots | None = None) -> MemoryMap:
+    """Return the map of a look; without the runtime's part it has areas only. `slots`: of the look's spans, if read."""
     runtime, residency = look.runtime, look.kernel.residency
     bases = [region for region in runtime.regions if region.what == "arena"] if runtime is not None else []
     arenas = _arenas(look.space, bases)
@@ -37,7 +39,7 @@ def memory_map(look: Snapshot) -> MemoryMap:
         pages = _page_uses(places, runtime.pages)
         if exact:
             pages |= _page_bits(places, residency)
-        spans, outside = _spans(places, runtime.spans)
+        spans, outside = _spans(places, runtime.spans, runtime.largest or (), slots)
     left_out = (int(arenas.size.sum()) - int(shown.size.sum())) // PAGE
     return MemoryMap(
         look.kernel.taken_at,
@@ -122,7 +124,7 @@ def _no_spans() -> MapSpans:
     return MapSpans(large, large, small, small, large, large, np.zeros(0, np.float64), large, ("",))
 
 
-def _spans(places: _Places, spans: Spans) -> tuple[MapSpans, int]:
+def _spans(places: _Places, spans: Spans, largest: Sequence[LargeSpan], slots: Slots | None) -> tuple[MapSpans, int]:
     some = np.flatnonzero((spans.state == IN_USE) | (spans.state == MANUAL))
     some = some[np.argsort(spans.start[some], kind="stable")]
     first = places.of(spans.start[some], PAGE)
@@ -132,6 +134,7 @@ def _spans(places: _Places, spans: Spans) -> tuple[MapSpans, int]:
     def of_objects(column: NDArray[np.generic]) -> NDArray[np.generic]:
         return np.where(manual, 0, column[kept])
 
+    type_of, types = _types(spans.start[kept], largest)
     return MapSpans(
         first[inside].astype(_U32),
         spans.pages[kept].astype(_U32),
@@ -140,9 +143,38 @@ def _spans(places: _Places, spans: Spans) -> tuple[MapSpans, int]:
         of_objects(spans.capacity).astype(_U32),
         of_objects(spans.objects).astype(_U32),
         of_objects(spans.object_size).astype(np.float64),
-        np.zeros(len(kept), _U32),
-        ("",),
+        type_of,
+        types,
+        *_slots(kept, spans, slots),
     ), len(some) - len(kept)
+
+
+def _types(start: Addresses, largest: Sequence[LargeSpan]) -> tuple[NDArray[np.uint32], list[str]]:
+    """Return the type of each span that begins at one of the ascending addresses, and who made what is in it."""
+    types, of_spans = [""], np.zeros(len(start), _U32)
+    for one in largest:
+        at = int(np.searchsorted(start, np.uint64(one.start)))
+        told = one.type_name or ""
+        told += f"{', ' if told else ''}allocated by {one.function}" if one.function else ""
+        if told and at < len(start) and int(start[at]) == one.start:
+            of_spans[at] = len(types)
+            types.append(told)
+    return of_spans, types
+
+
+def _slots(kept: NDArray[np.int64], spans: Spans, slots: Slots | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return which of the kept spans have slots that are known, and these as bits, each span from a byte on."""
+    if slots is None:
+        return np.zeros(len(kept), np.uint8), np.zeros(0, np.uint8)
+    first = slots.first[kept]
+    known = np.flatnonzero(first >= 0)
+    count = spans.capacity[kept[known]].astype(np.int64)
+    octets = (count + 7) // 8
+    # Where each slot is in the source, and in the result.
+    nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    bits = np.zeros(8 * int(octets.sum()), np.bool_)
+    bits[np.repeat(8 * (np.cumsum(octets) - octets), count) + nth] = slots.used[np.repeat(first[known], count) + nth]
+    return (first >= 0).astype(np.uint8), np.packbits(bits, bitorder="little")
 
 
 def _areas(space: AddressSpace, mappings: Mappings, residency: Residency, regions: Sequence[Region]) -> Areas:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gomem.tracer.errors import LayoutError, NotPermitted, SnapshotError, TargetError
 from gomem.tracer.profile.beside import Beside
 from gomem.tracer.profile.held import held_bytes
 from gomem.tracer.report.goroutines import GoroutineReport
 from gomem.tracer.report.memory_map import CoursePoint, MemoryMap, Moment, Picture
+from gomem.tracer.runtime.slots import Slots, read_slots
 from gomem.tracer.snapshot.glance import Glance
-from gomem.tracer.snapshot.inspection import Snapshot
+from gomem.tracer.snapshot.inspection import Inspector, Snapshot
 from gomem.tracer.snapshot.join import virtual
 from gomem.tracer.snapshot.memory_map import memory_map
 
@@ -43,13 +45,14 @@ class Album:
         self._before: list[_Kept] = []
         self._last: tuple[Snapshot, int] | None = None
         self._course: list[tuple[int, CoursePoint]] = []
+        self._slots: Slots | None = None
         self.goroutines: GoroutineReport | None = None
 
     def see(self, look: Snapshot, ended: int) -> None:
         """Take a look that `ended` just now, CLOCK_MONOTONIC ns."""
         if self._last is not None and self._most > 1:
             self._keep(*self._last)
-        self._last = look, ended
+        self._last, self._slots = (look, ended), None
         self._note(ended, _point(look))
 
     def glance(self, at: int, seen: Glance) -> None:
@@ -60,6 +63,19 @@ class Album:
         self._course.append((at, point))
         if len(self._course) > _MOST_POINTS:
             del self._course[1:-1:2]
+
+    def read_slots(self, inspector: Inspector) -> None:
+        """Read which slots of the last look's spans hold objects; of those that have changed since it is not known."""
+        runtime = self._last[0].runtime if self._last is not None else None
+        layout = inspector.program.layout
+        if runtime is None or layout is None:
+            return
+        try:
+            memory = inspector.memory()
+            memory.start_budget()
+            self._slots = read_slots(memory, layout, runtime.spans)
+        except (SnapshotError, LayoutError, TargetError, NotPermitted):
+            return
 
     def has(self, ended: int) -> bool:
         """Tell whether the last look was that which `ended` then, or one after it."""
@@ -73,7 +89,7 @@ class Album:
         if self._last is None:
             return Picture(goroutines=self.goroutines)
         look, ended = self._last
-        kept = [*self._before, _Kept(ended, 0, memory_map(look))]
+        kept = [*self._before, _Kept(ended, 0, memory_map(look, self._slots))]
         return Picture(
             [Moment(_seconds(one.ended, start), one.map) for one in kept],
             held_bytes(look, beside) if beside is not None and beside.is_of(look.kernel) else held_bytes(look),

@@ -132,6 +132,31 @@ def test_every_figure_is_that_of_the_json_report(window: Browser, real: tuple[Pa
     assert window.complaints() == window.requests() == []
 
 
+def test_slots_that_hold_objects_are_as_many_as_the_span_has(window: Browser, real: tuple[Path, Any, Any]) -> None:
+    opened(window, real[0])
+    found = window.run(
+        "const map = view.map; const found = [];"
+        "for (let span = 0; span < map.spans && found.length < 300; span++) {"
+        "  if (!map.span_slots[span]) continue;"
+        "  let used = 0; for (let at = 0; at < map.span_capacity[span]; at++) used += map.isUsed(span, at);"
+        "  found.push([used, map.span_objects[span]]);"
+        "} return found;"
+    )
+    assert len(found) > 20
+    assert all(used == objects for used, objects in found)
+
+
+def test_a_large_object_is_shown_where_it_is(window: Browser, real: tuple[Path, dict[str, Any], Any]) -> None:
+    page, report, _ = real
+    opened(window, page)
+    largest = report["heap"]["large_objects"]["largest"][0]
+    window.element("#largest button").click()
+    assert window.run("return view.place.level") == "chunk"
+    told = window.text("#told")
+    assert told.startswith(f"{largest['address']:#x}: in use")
+    assert f"a large object of {size(largest['size'])}" in told
+
+
 def test_the_areas_of_the_treemap_are_in_proportion_and_sum_to_rss(
     window: Browser, real: tuple[Path, Any, Any]
 ) -> None:
