@@ -104,11 +104,17 @@ def _shares(report: Report) -> list[Share]:
         Share(pages.stacks, "goroutine stacks"),
         Share(of(_RUNTIME_KINDS) + pages.work_bufs + pages.outside, "the Go runtime's own records"),
         Share(of(("thread_stack",)), _stacks_words(report)),
-        Share(of(_C_KINDS), "memory outside the Go runtime (C malloc, mmap)"),
+        Share(of(_C_KINDS), f"memory outside the Go runtime (C malloc, mmap){_kept_by_c(report, of(_C_KINDS))}"),
         Share(of(("other_runtime",)), "the memory of other Go runtimes in the process"),
         Share(_anonymous(report, _IMAGE_KINDS), "variables of the program and its libraries (data, bss)"),
         *_file_shares(report, resident),
     ]
+
+
+def _kept_by_c(report: Report, outside: int) -> str:
+    """Return what of it is free, where that is most of it."""
+    free = (report.c_heap.free_resident or 0) if report.c_heap else 0
+    return f", of which {size(free)} is free and kept by malloc" if 2 * free > outside else ""
 
 
 def _kernel_shares(report: Report, lazy: int) -> list[Share]:

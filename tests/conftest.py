@@ -30,6 +30,7 @@ _IN_COMPANY = (
     "live/exporters/", "live/kernel/", "live/kernels/", "live/layout/", "live/profile/", "live/runtime/",
     "e2e/test_profile_of_refills.py",
     "live/test_matrix.py", "live/test_rights.py", "live/test_target.py", "live/test_thread_stacks.py",
+    "live/test_c_heap.py",
     "e2e/test_broken_executables.py", "e2e/test_hostile_names.py", "e2e/test_machines_that_lack_something.py",
     "e2e/test_output.py", "e2e/test_parked_targets.py", "e2e/test_processes_that_are_no_targets.py",
     "e2e/test_real_programs.py", "e2e/test_start_up.py", "e2e/test_targets_that_change.py", "e2e/test_terminal.py",

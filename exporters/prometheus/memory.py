@@ -42,6 +42,14 @@ def _swap(report: Report) -> Iterator[Sample]:
             yield (row.kind,), row.swap
 
 
+def _c_heap(report: Report) -> Iterator[Sample]:
+    heap = report.c_heap
+    for state in ("in_use", "free", "mapped"):
+        size = getattr(heap, state, None)
+        if size is not None:
+            yield (state,), size
+
+
 def _not_the_heap(labels: tuple[str, ...]) -> bool:
     return labels[0] != "heap_arena"
 
@@ -83,6 +91,21 @@ METRICS: tuple[ProcessMetric, ...] = (
         "Mappings by kind; the kernel refuses new ones when a process has vm.max_map_count of them (65530 by default).",
         _mappings,
         ("kind",),
+    ),
+    of_report(
+        "gomem_c_heap_bytes",
+        "What glibc's malloc has in use, has free, and has mapped alone, which is in use, too; free that "
+        "stays high is memory that C code gave back and malloc keeps.",
+        _c_heap,
+        ("state",),
+        every,
+    ),
+    figure(
+        "gomem_c_heap_free_resident_bytes",
+        "Memory in RAM that C code has freed and malloc keeps; malloc_trim(0) or fewer arenas (MALLOC_ARENA_MAX) bring "
+        "it down.",
+        lambda report: None if report.c_heap is None else report.c_heap.free_resident,
+        every,
     ),
     figure(
         "gomem_process_virtual_bytes",

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gomem.exporters.text import activity as text_activity
 from gomem.exporters.text import allocations as text_allocations
+from gomem.exporters.text import c_heap as text_c_heap
 from gomem.exporters.text import collector as text_collector
 from gomem.exporters.text import cycles as text_cycles
 from gomem.exporters.text import ending as text_ending
@@ -20,6 +21,7 @@ from gomem.exporters.text import rebuilt as text_rebuilt
 from gomem.exporters.text import residency as text_residency
 from gomem.exporters.text import runtimes as text_runtimes
 from gomem.exporters.text import spans as text_spans
+from gomem.exporters.text import thread_stacks as text_thread_stacks
 from gomem.exporters.text import trust as text_trust
 from gomem.exporters.text.console import PIPE_WIDTH, set_page, sheet_of
 from gomem.exporters.text.ending import release_of
@@ -34,6 +36,8 @@ _SECTIONS = (
     text_runtimes.runtimes,
     text_memory.rss,
     text_memory.heap_pages,
+    text_c_heap.c_heap,
+    text_thread_stacks.thread_stacks,
     text_memory.address_space,
     text_rebuilt.rebuilt,
     text_memory.memstats,

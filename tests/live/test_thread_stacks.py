@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gomem.exporters.text.report import render_text
 from gomem.exporters.verdict import verdict
 from gomem.tracer.addresses.ranges import Ranges, bytes_in, normalise
 from gomem.tracer.program.go_program import load_program
@@ -14,6 +15,7 @@ from gomem.tracer.report import KINDS
 from gomem.tracer.snapshot.inspection import Snapshot
 from tests.support.builds import build
 from tests.support.c_programs import compiled
+from tests.support.glibcs import linked_with_glibc
 from tests.support.seen import findings, look_at, told
 
 KB, MB = 1 << 10, 1 << 20
@@ -74,6 +76,32 @@ def test_exactly_the_stacks_that_pthread_getattr_np_tells_are_called_so(linked: 
     assert stacks.resident >= int(each.sum())
 
 
+@pytest.mark.parametrize("linked", ["dynamic", "static", "musl", "2.31"])
+def test_the_stacks_that_hold_most_are_those_of_the_threads_that_used_most(linked: str) -> None:
+    flags = ["-pthread"] if linked == "dynamic" else ["-static", "-pthread"]
+    compiler = {"compiler": "musl-gcc", "package": "musl-tools"} if linked == "musl" else {}
+    source = "threads/threads.c"
+    binary = linked_with_glibc(linked, source) if linked == "2.31" else compiled(source, *flags, **compiler)
+    with told(binary, 30, 2 * MB, MB, DEFAULT, 0) as (process, said):
+        _, report = look_at(process)
+        threads = {int(task.name): (task / "comm").read_text().rstrip() for task in
+                   Path(f"/proc/{process.pid}/task").iterdir()}  # fmt: skip
+    stacks = report.thread_stacks
+    assert stacks is not None
+    assert stacks.rows is not None
+    assert len(stacks.rows) == 20
+    assert stacks.rows[0].resident == stacks.largest
+    known = {thread["low"]: thread["tid"] for thread in said["threads"]}
+    for row in stacks.rows:
+        assert row.deepest is not None
+        assert row.tid is not None
+        assert row.tid == known[row.start]
+        assert row.name == threads[row.tid]
+        # It used one MiB, and what its first frames and its control block took.
+        assert MB <= row.deepest < MB + 64 * KB
+        assert MB <= row.resident <= row.deepest
+
+
 def test_a_go_heap_below_a_waiting_thread_is_no_thread_stack() -> None:
     library = build("embedded", "1.25.5", mode="cgo", extra_flags=["-buildmode=c-shared"])
     host = compiled("embedded/host/host.c", "-ldl")
@@ -105,6 +133,7 @@ def test_threads_in_c_are_a_part_of_the_headline_with_what_each_stack_holds() ->
     assert stacks.stacks == stacks.threads >= 101
     assert MB <= stacks.median <= stacks.largest < MB + 256 * KB
     assert f"MiB is {stacks.stacks} stacks of OS threads" in verdict(report)
+    assert f"Stacks of OS threads: {stacks.stacks} stacks" in render_text(report)
     assert "C malloc" not in verdict(report)
     assert "thread-stacks" in findings(report)
     assert "outside-the-go-heap" not in findings(report)

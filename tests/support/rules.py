@@ -38,6 +38,7 @@ def broken_rules(
     broken += _negative_figures(report)
     broken += _address_space(report, vm_size)
     broken += _residency(report, smaps_rollup_rss)
+    broken += _c_heap(report)
     broken += _between_looks(report)
     broken += _heap(report, skew)
     broken += _memstats(report, skew)
@@ -164,6 +165,27 @@ def _page_kinds(report: Object, slack: float) -> Iterator[str]:
         for name in ("resident", "virtual"):
             yield from _equal(f"thread_stacks.{name} against kind thread_stack", stacks[name], row[name])
         yield from _at_most("thread_stacks.largest", stacks["largest"], stacks["resident"])
+        yield from _at_most("sum(thread_stacks.rows.resident)", _total(stacks["rows"], "resident"), stacks["resident"])
+        for row in stacks["rows"]:
+            yield from _at_most("a stack's resident", row["resident"], row["size"])
+            if row["deepest"] is not None:
+                yield from _at_most("a stack's resident", row["resident"], row["deepest"])
+                yield from _at_most("a stack's deepest", row["deepest"], row["size"])
+
+
+def _c_heap(report: Object) -> Iterator[str]:
+    """What glibc has free, and what it has in use, is what it has: in each arena and in all."""
+    heap = report["c_heap"]
+    if heap is None or heap["arenas"] is None:
+        return
+    for name in ("system", "in_use", "free", "free_resident", "trimmable"):
+        yield from _equal(f"sum(c_heap.arenas.{name})", _total(heap["arenas"], name), heap[name])
+    for arena in heap["arenas"]:
+        yield from _equal("an arena of C: in_use + free", arena["in_use"] + arena["free"], arena["system"])
+        for name, most in (("top", "free"), ("free_resident", "free"), ("trimmable", "free_resident")):
+            yield from _at_most(f"an arena of C: {name}", arena[name], arena[most])
+    if heap["exact"] and not all(arena["complete"] for arena in heap["arenas"]):
+        yield "c_heap is exact, and one of its arenas is not complete"
 
 
 def _between_looks(report: Object) -> Iterator[str]:
@@ -176,7 +198,17 @@ def _between_looks(report: Object) -> Iterator[str]:
         return
     if len(unknown) < len(kinds):
         yield "between two looks, what is in RAM is said by kind"
-    looked = ("heap", "memstats", "spans", "span_states", "caches", "accounting", "structure", "thread_stacks")
+    looked = (
+        "heap",
+        "memstats",
+        "spans",
+        "span_states",
+        "caches",
+        "accounting",
+        "structure",
+        "thread_stacks",
+        "c_heap",
+    )
     said = [name for name in looked if report[name] is not None]
     if said or report["process"]["cgroup"] is not None:
         yield f"between two looks, a look's figures are there: {said}, cgroup {report['process']['cgroup']}"

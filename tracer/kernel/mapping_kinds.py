@@ -18,13 +18,19 @@ _BY_NAME = {
     "[vvar_vclock]": "vdso",
     "[uprobes]": "vdso",
 }
-# glibc 2.39 and later name their mappings with the tunable glibc.mem.decorate_maps, where the kernel has
-# CONFIG_ANON_VMA_NAME (sysdeps/unix/sysv/linux/setvmaname.c and its callers).
+# Names that a process itself gives (PR_SET_VMA_ANON_NAME), where the kernel has CONFIG_ANON_VMA_NAME: glibc 2.39 and
+# later with the tunable glibc.mem.decorate_maps (sysdeps/unix/sysv/linux/setvmaname.c and its callers).
 _BY_PREFIX = {
     "[anon: Go:": "runtime_other",
     "[anon: glibc: pthread stack:": "thread_stack",
     "[anon: glibc: pthread user stack:": "thread_stack",
     "[anon: glibc: malloc": "c_heap",
+    "[anon: glibc: loader malloc": "c_heap",
+    # What other allocators give: jemalloc (src/pages.c), tcmalloc (system-alloc.cc), bionic (libc_malloc and scudo).
+    "[anon:jemalloc_": "c_heap",
+    "[anon:tcmalloc_": "c_heap",
+    "[anon:libc_malloc": "c_heap",
+    "[anon:scudo:": "c_heap",
 }
 
 

@@ -25,6 +25,8 @@ _LEAST_STACK = 16 << 10
 # thread-specific data above it. Thread-local variables lie below the block.
 _TOP = 4 * _OS_PAGE
 _BLOCK_WORDS = 0x900 // 8
+# `tid` in struct pthread of 64-bit systems: glibc 2.2 to 2.43 behind a header padded to 704 bytes and a list, musl 1.2.
+_TID_OF_GLIBC, _TID_OF_MUSL = 720, 48
 # Where a stack has become one mapping with what lies above it, its block is looked for upwards: so many bytes in RAM
 # are read from the guard or a stack pointer on, and so many of all.
 _MOST_ABOVE = 4 << 20
@@ -128,6 +130,26 @@ def stack_of_block(words: NDArray[np.uint64], base: int, floor: int, top: int) -
     That is: a word that is its own address, and behind it a page address in [floor, top) with a length that makes a
     range up to `top` at most around the block.
     """
+    found = _block(words, base, floor, top)
+    return found[1] if found else None
+
+
+def thread_of_block(words: NDArray[np.uint64], base: int, stack: Stack) -> int | None:
+    """Return the thread id that the control block of `stack` has, in the process's own PID namespace; None: no block.
+
+    It proves nothing by itself: the caller knows which threads there are.
+    """
+    found = _block(words, base, *stack)
+    if found is None or found[1][1] != stack[1]:
+        return None
+    at = (found[0] - base) // 8
+    # glibc keeps a thread's own address in the third word, too (tcbhead_t.self); musl has no such word.
+    glibc = at + 2 < len(words) and int(words[at + 2]) == found[0]
+    word = at + (_TID_OF_GLIBC if glibc else _TID_OF_MUSL) // 8
+    return int(words[word]) & 0xFFFF_FFFF if word < len(words) else None
+
+
+def _block(words: NDArray[np.uint64], base: int, floor: int, top: int) -> tuple[int, Stack] | None:
     own = np.uint64(base) + np.arange(len(words), dtype=np.uint64) * np.uint64(8)
     for at in np.flatnonzero(words == own).tolist():
         block = base + 8 * at
@@ -138,5 +160,5 @@ def stack_of_block(words: NDArray[np.uint64], base: int, floor: int, top: int) -
         for pair in np.flatnonzero(fits).tolist():
             begin, size = int(begins[pair]), int(sizes[pair])
             if block < begin + size <= top:
-                return begin, begin + size
+                return block, (begin, begin + size)
     return None

@@ -109,6 +109,7 @@ def _check(look: Snapshot) -> None:
     _check_residency(look.kernel.residency)
     regions = look.runtime.regions if look.runtime else []
     _check_space(look.space, len(look.kernel.mappings), sum(region.what == "arena" for region in regions))
+    _require(all(0 <= owner.tid <= MOST_INT for owner in look.stack_owners), "threads that are none")
     if look.runtime is not None:
         _check_runtime(look.runtime)
 

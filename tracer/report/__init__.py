@@ -20,6 +20,7 @@ from gomem.tracer.report.address_space import (
     Resident,
     ResidentSizes,
     StateResidency,
+    ThreadStackRow,
     ThreadStacks,
     Virtual,
 )
@@ -30,6 +31,7 @@ from gomem.tracer.report.allocations import (
     AllocationType,
     Estimate,
 )
+from gomem.tracer.report.c_heap import CAllocator, CArena, CHeap
 from gomem.tracer.report.cgroup_bill import CgroupBill, FileIo, MemoryPressure, Stalled
 from gomem.tracer.report.course import (
     Course,
@@ -141,6 +143,9 @@ __all__ = [
     "ArenaHint",
     "BetweenLooks",
     "Bytes",
+    "CAllocator",
+    "CArena",
+    "CHeap",
     "Caches",
     "Cgroup",
     "CgroupBill",
@@ -217,6 +222,7 @@ __all__ = [
     "Stalled",
     "StateDrift",
     "StateResidency",
+    "ThreadStackRow",
     "ThreadStacks",
     "Transition",
     "Virtual",

@@ -118,6 +118,22 @@ class KindRow(Struct, frozen=True):
     shmem: Bytes | None = None
 
 
+class ThreadStackRow(Struct, frozen=True):
+    """One stack of an OS thread.
+
+    `tid` and `name` (comm) are of its thread, None where it has ended or does not tell. `deepest`: how far from its end
+    the stack has pages in RAM or in swap. It keeps what it has touched, so that this is what it needed at the most.
+    """
+
+    tid: Count | None
+    name: str | None
+    start: Address
+    size: Annotated[Bytes, Meta(description="without its guard")]
+    guard: Bytes
+    resident: Bytes
+    deepest: Bytes | None
+
+
 class ThreadStacks(Struct, frozen=True):
     """The stacks of kind thread_stack: the main thread's, and those that a C library made, also of ended threads.
 
@@ -130,6 +146,9 @@ class ThreadStacks(Struct, frozen=True):
     resident: Bytes
     median: Annotated[Bytes, Meta(description="resident bytes of a stack")]
     largest: Bytes
+    rows: Annotated[
+        list[ThreadStackRow] | None, Meta(description="the 20 that hold most, those first; null: a recording of old")
+    ] = None
 
 
 class ResidentSizes(Struct, frozen=True):

@@ -19,6 +19,7 @@ from gomem.tracer.report.address_space import (
     Virtual,
 )
 from gomem.tracer.report.allocations import Allocations
+from gomem.tracer.report.c_heap import CHeap
 from gomem.tracer.report.cgroup_bill import CgroupBill, FileIo
 from gomem.tracer.report.course import Course
 from gomem.tracer.report.events import EventCount, GcCycleRow, LoggedEvent, SpanEvents, Transition
@@ -77,6 +78,7 @@ class Report(Struct, frozen=True, tag_field="schema", tag=SCHEMA):
         list[RebuiltRange] | None, Meta(description="only of logs made by others: what their events say is mapped")
     ] = None
     thread_stacks: ThreadStacks | None = None
+    c_heap: Annotated[CHeap | None, Meta(description="null: no allocator of C was recognised")] = None
     address_limits: AddressLimits | None = None
     cgroup_bills: Annotated[
         list[CgroupBill] | None,

@@ -20,6 +20,7 @@ from gomem.tracer.kernel.maps import read_mappings
 from gomem.tracer.kernel.pagemap import own_pages
 from gomem.tracer.kernel.view import KernelView, read_kernel_view
 from gomem.tracer.native.c_memory import NativeRange, native_ranges, stack_pointers
+from gomem.tracer.native.stack_owners import StackOwner, stack_owners
 from gomem.tracer.process.memory import ProcessMemory
 from gomem.tracer.process.target import ExeIdentity, Target
 from gomem.tracer.program.go_program import (
@@ -34,16 +35,18 @@ from gomem.tracer.program.go_program import (
     writable_pages_of,
 )
 from gomem.tracer.program.modules import load_target
-from gomem.tracer.report import GoRuntime, Limit, ProcessFacts
+from gomem.tracer.report import CHeap, GoRuntime, Limit, ProcessFacts
 from gomem.tracer.runtime.contiguous import contiguous_heap, has_contiguous_arena, limit_of_figures
 from gomem.tracer.runtime.snapshot import ATTEMPTS, RuntimeReader, RuntimeSnapshot
 from gomem.tracer.snapshot.beside import RuntimesBeside, SeenBeside, natives_of
+from gomem.tracer.snapshot.c_heap import CHeapReader
 from gomem.tracer.snapshot.emptiness import with_zeros
 from gomem.tracer.snapshot.freeze import LONGEST, Freeze
 from gomem.tracer.snapshot.join import AddressSpace, join
 from gomem.tracer.snapshot.mapping_names import as_limits, disagreements
 from gomem.tracer.snapshot.naming import Naming
 from gomem.tracer.snapshot.reading import proven, reader_of
+from gomem.tracer.snapshot.stack_rows import largest_stacks
 
 # How often a target is stopped for one look, and for how many seconds it runs in between.
 FREEZES = 8
@@ -58,6 +61,8 @@ class Snapshot:
     runtime: RuntimeSnapshot | None
     space: AddressSpace
     limits: tuple[Limit, ...]
+    c_heap: CHeap | None = None
+    stack_owners: tuple[StackOwner, ...] = ()
     frozen_seconds: float | None = None  # for how long it was stopped, for this and all looks before; None: it was not
     beside: tuple[GoRuntime, ...] = ()  # the other Go runtimes of the process
 
@@ -69,7 +74,8 @@ class _Read:
     runtime: RuntimeSnapshot | None
     kernel: KernelView
     natives: list[NativeRange]
-    limits: list[Limit]  # of the runtime
+    c_heap: CHeap | None
+    limits: list[Limit]  # of the runtime and the C heap
     beside: list[SeenBeside]
 
 
@@ -88,6 +94,7 @@ class Inspector:
         self.freeze_last = False  # stop the target for `last_look`
         self.stop_filtered = False  # also when it is under a seccomp filter
         self.beside_last: Callable[[KernelView], None] | None = None  # what `last_look` reads of the same moment
+        self._c_heap = CHeapReader(target, self.program)
         self._frozen_seconds = 0.0
         self._memory: ProcessMemory | None = None
         self._naming: Naming | None = None
@@ -233,7 +240,9 @@ class Inspector:
                 largest = with_zeros(runtime.largest, kernel.residency, self.memory())
                 runtime = replace(runtime, largest=largest)
         beside = self._seen_beside(kernel)
-        return _Read(runtime, kernel, self._natives(kernel, runtime, beside), limits, beside)
+        natives = self._natives(kernel, runtime, beside)
+        c_heap, unread = self._read_c_heap(kernel)
+        return _Read(runtime, kernel, natives, c_heap, [*limits, *unread], beside)
 
     def _seen_beside(self, kernel: KernelView) -> list[SeenBeside]:
         if not self._beside:
@@ -247,9 +256,11 @@ class Inspector:
         runtime, kernel = read.runtime, read.kernel
         space = join(kernel.mappings, kernel.residency, runtime, self._where(kernel), read.natives)
         disagree = as_limits(disagreements(kernel.mappings, space)) if runtime is not None else []
+        owners = self._stack_owners(kernel, space)
         self.target.check_same_program()
         beside = tuple(one.runtime for one in read.beside)
-        return Snapshot(kernel, runtime, space, (*limits, *read.limits, *kernel.limits, *disagree), beside=beside)
+        seen = (*limits, *read.limits, *kernel.limits, *disagree)
+        return Snapshot(kernel, runtime, space, seen, read.c_heap, owners, beside=beside)
 
     def symbolize(self, address: int) -> str | None:
         """Return the name of the Go function at an address in the process, None outside Go's code."""
@@ -285,6 +296,20 @@ class Inspector:
             return others
         return [*contiguous, *natives, *others]
 
+    def _read_c_heap(self, kernel: KernelView) -> tuple[CHeap | None, list[Limit]]:
+        try:
+            return self._c_heap.read(kernel, self.memory())
+        except NotPermitted:
+            return None, []
+
+    def _stack_owners(self, kernel: KernelView, space: AddressSpace) -> tuple[StackOwner, ...]:
+        mappings = kernel.mappings
+        main = int(mappings.end[mappings.name.index("[stack]")]) if "[stack]" in mappings.name else None
+        try:
+            return tuple(stack_owners(largest_stacks(space, mappings), main, self.memory(), self.target))
+        except NotPermitted:
+            return ()
+
     def _contiguous(self, kernel: KernelView) -> list[NativeRange]:
         """Return where the heap of Go 1.10 and older is: nothing else of that runtime can be read."""
         layout = self.program.layout
@@ -319,15 +344,15 @@ class Inspector:
         library = self.program.module
         # Libraries were opened: no file system that others serve has them.
         files = [*self._beside.files, *([(library.device, library.inode)] if library is not None else [])]
-        libraries = mapped_from(files, mappings)
+        safe = union(mapped_from(files, mappings), self._c_heap.written_data(mappings))
         if self.program.is_in_memory:
             own = unpacked_files(mappings)
-            libraries = union(libraries, normalise(mappings.start[own], mappings.end[own]))
+            safe = union(safe, normalise(mappings.start[own], mappings.end[own]))
         exe = self._host
         if exe is not None and exe.served is not None:
             written = own_pages(self.target, writable_pages_of(self.target.exe_identity, mappings))
-            return union(union(anonymous(mappings), written), libraries)
-        return union(safe_to_read(self.target.exe_identity, self.target.stat().start_code, mappings), libraries)
+            return union(union(anonymous(mappings), written), safe)
+        return union(safe_to_read(self.target.exe_identity, self.target.stat().start_code, mappings), safe)
 
     def _runtime(self, attempts: int) -> tuple[RuntimeSnapshot | None, list[Limit]]:
         """Return the runtime's snapshot and what is not in it; None and why, if anything was to be had."""

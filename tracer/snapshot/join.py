@@ -25,7 +25,6 @@ from gomem.tracer.report import (
     PageResidency,
     PageStates,
     StateResidency,
-    ThreadStacks,
     Virtual,
 )
 from gomem.tracer.runtime.pages import PageState
@@ -290,24 +289,6 @@ def kind_rows(space: AddressSpace, anonymous: Addresses | None = None, shmem: Ad
             )
         )
     return sorted(rows, key=lambda row: (-(row.resident or 0), -row.virtual))
-
-
-def thread_stacks(space: AddressSpace, mappings: Mappings, threads: int | None) -> ThreadStacks:
-    """Return the stacks of kind thread_stack; `threads` is how many there are now.
-
-    Each has one accessible piece: proven stacks are cut out of the mapping that they share with others.
-    """
-    of_kind = space.kind == KINDS.index("thread_stack")
-    accessible = of_kind & mappings.readable[np.minimum(space.mapping, len(mappings) - 1)]
-    each = np.sort(space.resident[accessible].astype(np.int64))
-    return ThreadStacks(
-        stacks=len(each),
-        threads=threads,
-        virtual=int(space.size[of_kind].sum()),
-        resident=int(each.sum()),
-        median=int(np.median(each)) if len(each) else 0,
-        largest=int(each.max(initial=0)),
-    )
 
 
 def arena_rows(space: AddressSpace, snapshot: RuntimeSnapshot) -> list[Arena]:

@@ -37,6 +37,7 @@ from gomem.tracer.snapshot.inspection import Snapshot
 from gomem.tracer.snapshot.join import Addresses, AddressSpace
 from gomem.tracer.snapshot.page_kinds import page_kinds
 from gomem.tracer.snapshot.pressure import collector_work, limit_use, scavenger
+from gomem.tracer.snapshot.stack_rows import thread_stacks
 from gomem.tracer.watch import model_sections as sections
 
 _OF_RUNTIME = ("heap_arena", "heap_metadata", "page_summary", "runtime_other")
@@ -133,7 +134,10 @@ def _with_kernel(report: Report, look: Snapshot) -> Report:
         virtual=join.virtual(look.space, look.kernel.mappings, runtime_known=look.runtime is not None),
         resident=look.kernel.resident(),
         kinds=join.kind_rows(look.space, *kinds_of_pages(look.space, look.kernel)),
-        thread_stacks=join.thread_stacks(look.space, look.kernel.mappings, look.kernel.status.threads),
+        thread_stacks=thread_stacks(
+            look.space, look.kernel.mappings, look.kernel.residency, look.kernel.status.threads, look.stack_owners
+        ),
+        c_heap=look.c_heap,
         address_limits=look.kernel.address_limits,
         cgroup_bills=list(look.kernel.cgroup_bills) or None,
         file_io=look.kernel.file_io,

@@ -13,8 +13,10 @@ from gomem.tracer.report import (
     AllocationType,
     Arena,
     Caches,
+    CArena,
     Cgroup,
     CgroupBill,
+    CHeap,
     CollectorWork,
     Consistency,
     CpuLimiter,
@@ -57,6 +59,7 @@ from gomem.tracer.report import (
     SpanState,
     Stalled,
     StateResidency,
+    ThreadStackRow,
     ThreadStacks,
     Transition,
     Virtual,
@@ -556,7 +559,31 @@ def _stacks(kinds: list[KindRow]) -> ThreadStacks:
     assert row.resident is not None
     stacks = row.mappings // 2 + 1
     median = row.resident // stacks // 4096 * 4096
-    return ThreadStacks(stacks, stacks, row.virtual, row.resident, median, row.resident - (stacks - 1) * median)
+    largest = row.resident - (stacks - 1) * median
+    rows = [
+        ThreadStackRow(4711 + at, "worker [blue]" if at else "orders", 0x7F40_0000_0000 - (at << 24), 8 * MB, 4 * KB,
+                       median if at else largest, median if at else largest)
+        for at in range(min(stacks, 20))
+    ]  # fmt: skip
+    if stacks > 1:
+        rows[-1] = replace(rows[-1], tid=None, name=None)
+    return ThreadStacks(stacks, stacks, row.virtual, row.resident, median, largest, rows)
+
+
+def _c_heap(kinds: list[KindRow]) -> CHeap | None:
+    """Return a heap of C that these rows can be: two arenas, and a chunk with a mapping of its own."""
+    room = sum(row.resident or 0 for row in kinds if row.kind == "c_heap") // (16 * KB) * (4 * KB)
+    if not room:
+        return None
+    arenas = [
+        CArena(0x7F4A2C61DC60, True, 1, 2 * room, room, room, 4 * KB, 31, room // 2, room // 2, True),
+        CArena(0x7F4A24000030, False, 3, room, room // 2, room - room // 2, room // 2, 9, 0, 0, True),
+    ]
+    of = {
+        name: sum(getattr(arena, name) for arena in arenas)
+        for name in ("system", "in_use", "free", "free_resident", "trimmable")
+    }
+    return CHeap(["glibc"], top=4 * KB, mapped=room, mapped_chunks=1, exact=True, arenas=arenas, **of)
 
 
 def _states(report: Report) -> Virtual | None:
@@ -574,6 +601,7 @@ def _with_findings(report: Report) -> Report:
     report = replace(
         report,
         thread_stacks=_stacks(report.kinds) if report.kinds else None,
+        c_heap=_c_heap(report.kinds or []),
         virtual=_states(report),
         address_limits=AddressLimits(None, None, 90 * MB, 0, 0, 12 << 30, 3 << 30),
     )

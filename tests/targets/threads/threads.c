@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct thread {
@@ -16,6 +18,7 @@ struct thread {
 	size_t touch;
 	void *low;
 	size_t size, guard;
+	long tid;
 };
 
 static pthread_barrier_t ready;
@@ -32,6 +35,10 @@ __attribute__((noinline)) static void touch(size_t left)
 static void *run(void *argument)
 {
 	struct thread *self = argument;
+	char name[16];
+	self->tid = syscall(SYS_gettid);
+	snprintf(name, sizeof name, "worker-%ld", self->tid);
+	prctl(PR_SET_NAME, name);
 	pthread_attr_t attributes;
 	pthread_getattr_np(pthread_self(), &attributes);
 	pthread_attr_getstack(&attributes, &self->low, &self->size);
@@ -79,8 +86,8 @@ int main(int argc, char **argv)
 	void *kept = heap ? written(heap) : NULL;
 	printf("{\"heap\": %zu, \"threads\": [", heap);
 	for (int at = 0; at < count; at++)
-		printf("%s{\"low\": %zu, \"size\": %zu, \"guard\": %zu, \"struct\": %zu}", at ? ", " : "", (size_t)all[at].low,
-		       all[at].size, all[at].guard, (size_t)all[at].id);
+		printf("%s{\"low\": %zu, \"size\": %zu, \"guard\": %zu, \"struct\": %zu, \"tid\": %ld}", at ? ", " : "", (size_t)all[at].low,
+		       all[at].size, all[at].guard, (size_t)all[at].id, all[at].tid);
 	printf("]}\n");
 	fflush(stdout);
 	char byte;

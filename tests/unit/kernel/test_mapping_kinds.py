@@ -32,6 +32,10 @@ def kinds(*lines: str, program: Program | None = PROGRAM) -> list[str]:
         ("00900000-00a00000 rw-p 0 00:00 0   [stack:77]", "other"),  # where a stack pointer was, up to Linux 4.4
         ("00900000-00a00000 rw-p 0 00:00 0   [anon: glibc: pthread stack: 77]", "thread_stack"),
         ("00900000-00a00000 rw-p 0 00:00 0   [anon: glibc: malloc arena]", "c_heap"),
+        ("00900000-00a00000 rw-p 0 00:00 0   [anon: glibc: loader malloc]", "c_heap"),
+        ("00900000-00a00000 rw-p 0 00:00 0   [anon:jemalloc_pg]", "c_heap"),
+        ("00900000-00a00000 rw-p 0 00:00 0   [anon:tcmalloc_region_NORMAL]", "c_heap"),
+        ("00900000-00a00000 rw-p 0 00:00 0   [anon:my own cache]", "other"),
         ("00900000-00a00000 r-xp 0 00:00 0   [vdso]", "vdso"),
         ("00900000-00a00000 r--p 0 00:00 0   [vvar]", "vdso"),
         ("00900000-00a00000 r--p 0 00:00 0   [vvar_vclock]", "vdso"),

@@ -15,8 +15,10 @@ from msgspec.structs import replace
 from gomem.tracer.report import (
     Accounting,
     AddressLimits,
+    CArena,
     Cgroup,
     CgroupBill,
+    CHeap,
     CollectorWork,
     Consistency,
     Course,
@@ -203,6 +205,15 @@ def anonymous(amount: int) -> Change:
     return lambda report: part(cgroup(report, 98 * MB, 100 * MB), "resident", anonymous=amount, lazy_free=0)
 
 
+def kept_by_c(report: Report, free: int, of: int = 900 * MB) -> Report:
+    """Have C's heap have so much in RAM, part of it free, in four arenas."""
+    arenas = [CArena(at << 26, at == 1, 1, of // 4, (of - free) // 4, free // 4, 0, 5, free // 4, free // 4, True)
+              for at in range(1, 5)]  # fmt: skip
+    heap = CHeap(["glibc"], of, of - free, free, 0, 0, 0, free, free, True, arenas)
+    return replace(part(kind(report, "runtime_other", kind="c_heap", resident=of), "resident", total=of + 60 * MB),
+                   c_heap=heap)  # fmt: skip
+
+
 # What makes each finding appear, in a report that does not have it, and its severity there.
 CASES: list[tuple[str, str, Change]] = [
     ("lazily-freed", "info", lambda report: part(report, "resident", lazy_free=20 * MB)),
@@ -210,6 +221,7 @@ CASES: list[tuple[str, str, Change]] = [
     ("retained-idle-heap", "info", lambda report: heap(report, resident={"free": 70 * MB})),
     ("outside-the-go-heap", "warning", lambda report: part(
         kind(report, "runtime_other", kind="c_heap", resident=900 * MB), "resident", total=960 * MB)),
+    ("c-heap-free", "warning", lambda report: kept_by_c(report, 800 * MB)),
     ("thread-stacks", "warning", lambda report: replace(
         report, thread_stacks=ThreadStacks(201, 201, 1600 * MB, 202 * MB, MB, 2 * MB))),
     ("goroutine-stacks", "warning", lambda report: heap(report, resident={"stacks": 80 * MB})),
@@ -512,6 +524,12 @@ def test_the_remedy_for_stacks_of_threads_is_for_whoever_made_the_threads(ms: in
     stacks = ThreadStacks(201, 201, 1600 * MB, 202 * MB, MB, 2 * MB)
     report = part(replace(report, structure=structure, thread_stacks=stacks), "resident", total=300 * MB)
     assert remedy in finding(report, "thread-stacks").action
+
+
+@pytest.mark.parametrize(("free", "found"), [(800 * MB, "c-heap-free"), (400 * MB, "outside-the-go-heap")])
+def test_memory_of_c_is_said_to_be_free_or_in_use_but_not_both(free: int, found: str) -> None:
+    said = ids(kept_by_c(grown_and_scavenged(), free))
+    assert {"c-heap-free", "outside-the-go-heap"} & set(said) == {found}
 
 
 def test_gomemlimit_is_held_against_sys_minus_released() -> None:

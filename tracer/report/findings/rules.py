@@ -42,6 +42,7 @@ RULES: Final[dict[str, Rule]] = {
     "goal": finding_limits.goal_far_above_live,
     "lazily-freed": finding_memory.lazily_freed,
     "scavenged-but-resident": finding_memory.scavenged_but_resident,
+    "c-heap-free": finding_native.c_heap_free,
     "outside": finding_native.outside_the_go_heap,
     "thread-stacks": finding_native.thread_stacks,
     "stacks": finding_memory.goroutine_stacks,

@@ -1,0 +1,3 @@
+module example.org/arenas
+
+go 1.19
