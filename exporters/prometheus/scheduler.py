@@ -22,6 +22,11 @@ def _states(report: Report) -> Iterator[Sample]:
         yield (state,), count
 
 
+def _waiting(report: Report) -> Value | None:
+    queued = report.structure.queued if report.structure else None
+    return None if queued is None else queued.finalizers + (queued.cleanups or 0)
+
+
 METRICS: tuple[ProcessMetric, ...] = (
     figure(
         "gomem_goroutines",
@@ -38,6 +43,17 @@ METRICS: tuple[ProcessMetric, ...] = (
         "Goroutines by state, the runtime's own included; many runnable ones mean that CPU is short.",
         _states,
         ("state",),
+    ),
+    figure(
+        "gomem_timers",
+        "Timers that have not fired (stopped ones that are not removed yet included); if this rises for hours, timers "
+        "are not stopped.",
+        lambda report: report.structure.timers.count if report.structure and report.structure.timers else None,
+    ),
+    figure(
+        "gomem_waiting_finalizers",
+        "Finalizers and cleanups of dead objects that wait to be called; if this stays high, one of them blocks.",
+        _waiting,
     ),
     figure(
         "gomem_threads",

@@ -13,6 +13,7 @@ from gomem.exporters.units import clean, number, percent, size
 from gomem.tracer.report import LargeObject, Report, SpanClassRow
 
 _TOP = 5
+_MANY_TIMERS = 1000
 _RUNTIME_PAGE = 8192
 _COLUMNS = (
     Column("object", worth=4),
@@ -71,6 +72,17 @@ def _cells(row: SpanClassRow) -> tuple[str, ...]:
         size(row.free_slots * row.object_size),
         size(row.tail_waste),
     )
+
+
+def timers(report: Report, look: PageStyle) -> RenderableType | None:
+    """Show what timers will call, where there are many."""
+    found = report.structure.timers if report.structure else None
+    if found is None or found.count < _MANY_TIMERS:
+        return None
+    heading = f"Timers {number(found.count)}, of which {number(found.stopped)} are stopped"
+    rows = [(number(row.timers), clean(row.function, 70)) for row in found.functions[:_TOP]]
+    columns = (Column(f"of {number(found.looked_at)}"), Column("will call", left=True, wraps=24))
+    return section(heading, table(columns, rows, look))
 
 
 def large_objects(report: Report, look: PageStyle) -> RenderableType | None:

@@ -10,7 +10,7 @@ from gomem.exporters.text.page import PageStyle, flowing, section, words
 from gomem.exporters.text.table import Column, table
 from gomem.exporters.units import number, percent, plural, size
 from gomem.exporters.verdict import without_go
-from gomem.tracer.report import RUNTIME_NONE, Heap, KindRow, Report, Virtual, stat
+from gomem.tracer.report import RUNTIME_NONE, Heap, KindRow, Report, RuntimeStructure, Virtual, stat
 
 _TOP_KINDS = 8
 _TOP_RUNS = 3
@@ -249,7 +249,20 @@ def memstats(report: Report, look: PageStyle) -> RenderableType | None:
             pairs += [("goroutines", number(scheduler.goroutines)), ("Ms", number(scheduler.ms))]
         if threads is not None:
             pairs.append(("OS threads", number(threads)))
+        pairs += _beside_objects(report.structure)
     return section("MemStats", flowing(pairs, look))
+
+
+def _beside_objects(structure: RuntimeStructure) -> list[tuple[str, str]]:
+    """Return what there is of what waits, or is kept, beside objects; kinds of which there is none are left out."""
+    kept, queued = structure.specials or {}, structure.queued
+    found = [
+        ("timers", structure.timers.count if structure.timers else 0),
+        *((kind.replace("_", " "), kept.get(kind, 0)) for kind in ("finalizers", "cleanups", "weak_handles")),
+        ("finalizers waiting", queued.finalizers if queued else 0),
+        ("cleanups waiting", (queued.cleanups or 0) if queued else 0),
+    ]
+    return [(name, number(count)) for name, count in found if count]
 
 
 def _limit(memory_limit: int | None) -> str:

@@ -44,6 +44,7 @@ _SECTIONS = (
     text_collector.collector,
     text_holders.span_classes,
     text_holders.large_objects,
+    text_holders.timers,
     text_residency.live,
     text_activity.activity,
     text_cycles.cycles,

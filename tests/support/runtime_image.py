@@ -16,7 +16,7 @@ PAGE = 8192
 CHUNK = 4 << 20
 ARENA = 0xC000000000
 STRUCTS = {"mheap_": "mheap", "memstats": "mstats", "gcController": "gcControllerState", "work": "workType"}
-SMALL = ("allp", "gcphase", "persistentChunks", "gcBitsArenas", "buckhash")
+SMALL = ("allp", "gcphase", "persistentChunks", "gcBitsArenas", "buckhash", "allfin")
 
 
 def table(release: str) -> Layout:

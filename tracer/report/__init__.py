@@ -109,8 +109,11 @@ from gomem.tracer.report.structure import (
     ArenaHint,
     FixallocRow,
     MetadataRow,
+    QueuedCalls,
     RuntimeStructure,
     Scheduler,
+    TimerFunction,
+    Timers,
 )
 from gomem.tracer.report.trust import (
     Consistency,
@@ -199,6 +202,7 @@ __all__ = [
     "ProbeRow",
     "ProcessEnding",
     "ProcessFacts",
+    "QueuedCalls",
     "Rate",
     "RebuiltRange",
     "RegionState",
@@ -224,6 +228,8 @@ __all__ = [
     "StateResidency",
     "ThreadStackRow",
     "ThreadStacks",
+    "TimerFunction",
+    "Timers",
     "Transition",
     "Virtual",
     "stat",

@@ -51,6 +51,37 @@ class Scheduler(Struct, frozen=True):
     ended_bytes: Bytes | None = None
 
 
+class TimerFunction(Struct, frozen=True):
+    """What timers call when they fire: of time.AfterFunc what it was given. `timers`: how many of those looked at."""
+
+    function: str
+    timers: Count
+
+
+class Timers(Struct, frozen=True):
+    """Timers in the heaps of all Ps, `stopped` ones that wait to be removed among them.
+
+    `size`: bytes that they take at least: themselves, without what they hold. `functions`: the most frequent, of
+    `looked_at` timers. From Go 1.23 on a timer with a channel is in no heap unless a goroutine waits for it.
+    """
+
+    count: Count
+    stopped: Count
+    size: Bytes
+    looked_at: Count
+    functions: list[TimerFunction]
+
+
+class QueuedCalls(Struct, frozen=True):
+    """Finalizers and cleanups of dead objects that wait for a goroutine of the runtime's own to call them.
+
+    `cleanups` None: they are among the finalizers (Go 1.24), or could not be told.
+    """
+
+    finalizers: Count
+    cleanups: Count | None
+
+
 class AddressRange(TypedDict):
     """From `base` to before `end`."""
 
@@ -69,3 +100,9 @@ class RuntimeStructure(Struct, frozen=True):
     ]
     scheduler: Scheduler | None
     threads: Annotated[Count | None, Meta(description="of the process, as the kernel counts them")]
+    timers: Timers | None = None
+    specials: Annotated[
+        dict[str, Count] | None,
+        Meta(description="what the runtime keeps beside objects: finalizers, cleanups, weak_handles, ..."),
+    ] = None
+    queued: QueuedCalls | None = None

@@ -58,7 +58,7 @@ def required_globals(layout: Layout) -> tuple[str, ...]:
 def optional_globals(layout: Layout) -> tuple[str, ...]:
     """Return the globals that tell more."""
     found = ["work", "gcphase", "gcBitsArenas", "buckhash", "sched", "allgs"]
-    found += [name for name in ("gcpercent", "gcCPULimiter") if name in layout.globals]
+    found += [name for name in ("gcpercent", "gcCPULimiter", "allfin", "gcCleanups") if name in layout.globals]
     if "scavenge" in layout.globals and layout.has("scavenge", "memoryLimitGoal"):
         found += ["scavenge", "scavenger"]
     if "persistentChunks" in layout.globals or has_pacer(layout):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gomem.tracer.errors import LayoutError, SnapshotError
 from gomem.tracer.layout.layout import Layout
 from gomem.tracer.process.memory import Memory, Words, read_words
-from gomem.tracer.report import Consistency, JsonObject
+from gomem.tracer.report import Consistency, JsonObject, Timers
 from gomem.tracer.runtime.caches import PCaches, read_p_caches
 from gomem.tracer.runtime.counters import Counters, read_counters
 from gomem.tracer.runtime.earlier import (
@@ -81,6 +81,7 @@ class RuntimeSnapshot:
     missed: list[str]  # structures that could not be read, and why
     structure: Structure = NOTHING_KNOWN
     pace: Pace | None = None
+    timers: Timers | None = None  # None in recordings from before they were read
     free_runs: FreeRuns | None = None  # None in recordings from before they were counted
     largest: list[LargeSpan] | None = None  # None in recordings from before they were read
     types_recorded: bool = False  # the release keeps the types of large objects

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from gomem.tracer.errors import LayoutError, SnapshotError
 from gomem.tracer.layout.layout import Layout
 from gomem.tracer.process.memory import Memory, MemoryByPages, Words, read_words
-from gomem.tracer.report import ArenaHint, FixallocRow, McentralRow, Scheduler
+from gomem.tracer.report import ArenaHint, FixallocRow, McentralRow, QueuedCalls, Scheduler
 from gomem.tracer.runtime.caches import MOST_PS
+from gomem.tracer.runtime.finalizers import read_queued
 from gomem.tracer.runtime.goroutines import MOST_GOROUTINES, all_gs, count_states, g_bytes
 from gomem.tracer.runtime.structs import Record, read_record
 
@@ -36,6 +37,7 @@ class Structure:
     current_arena: tuple[int, int] | None = None  # mheap.curArena: where the heap grows now
     fixed_allocs: list[FixallocRow] | None = None
     scheduler: Scheduler | None = None
+    queued: QueuedCalls | None = None
 
 
 NOTHING_KNOWN = Structure()
@@ -59,6 +61,7 @@ def read_structure(
         "arena_hints": attempt("arena hints", lambda: arena_hints(memory, mheap)),
         "current_arena": attempt("current arena", lambda: current_arena(mheap)),
         "fixed_allocs": attempt("fixed-size allocators", lambda: fixed_allocs(mheap)),
+        "queued": attempt("queues of finalizers", lambda: read_queued(memory, layout, addresses)),
         "scheduler": attempt("goroutines", lambda: read_scheduler(memory, layout, addresses)),
     }
     return Structure(**parts), missed  # type: ignore[arg-type]

@@ -38,6 +38,7 @@ from gomem.tracer.program.modules import load_target
 from gomem.tracer.report import CHeap, GoRuntime, Limit, ProcessFacts
 from gomem.tracer.runtime.contiguous import contiguous_heap, has_contiguous_arena, limit_of_figures
 from gomem.tracer.runtime.snapshot import ATTEMPTS, RuntimeReader, RuntimeSnapshot
+from gomem.tracer.runtime.timers import read_timers
 from gomem.tracer.snapshot.beside import RuntimesBeside, SeenBeside, natives_of
 from gomem.tracer.snapshot.c_heap import CHeapReader
 from gomem.tracer.snapshot.emptiness import with_zeros
@@ -369,11 +370,18 @@ class Inspector:
 
     def _named(self, snapshot: RuntimeSnapshot) -> RuntimeSnapshot:
         """Return a snapshot with the names of what it found. Raises TargetGone, NotPermitted."""
-        if snapshot.largest is None or self.bias is None:
+        if snapshot.largest is None or self.bias is None or self.program.layout is None:
             return snapshot
         if self._naming is None:
             self._naming = Naming(self.program, self.bias, self.memory)
-        return replace(snapshot, largest=[self._naming.named(one) for one in snapshot.largest])
+        timers, missed = None, snapshot.missed
+        try:
+            allp = self.program.globals["allp"] + self.bias
+            timers = read_timers(self.memory(), self.program.layout, allp, self.symbolize)
+        except (SnapshotError, LayoutError) as error:
+            missed = [*missed, f"timers: {error.what}"]
+        largest = [self._naming.named(one) for one in snapshot.largest]
+        return replace(snapshot, largest=largest, timers=timers, missed=missed)
 
     def prove_layout(self) -> None:
         """Let a layout that was never measured for this build prove itself now: probes read by it, unchecked."""

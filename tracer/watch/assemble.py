@@ -28,6 +28,7 @@ from gomem.tracer.report import (
     RuntimeStructure,
 )
 from gomem.tracer.report.findings.rules import find
+from gomem.tracer.runtime.finalizers import specials
 from gomem.tracer.runtime.metadata import metadata_rows
 from gomem.tracer.runtime.snapshot import RuntimeSnapshot
 from gomem.tracer.runtime.spans import class_rows, state_rows
@@ -200,6 +201,9 @@ def _structure(look: Snapshot, runtime: RuntimeSnapshot) -> RuntimeStructure:
         current_arena=AddressRange(base=current[0], end=current[1]) if current else None,
         scheduler=seen.scheduler,
         threads=look.kernel.status.threads,
+        timers=runtime.timers,
+        specials=specials(seen.fixed_allocs) if seen.fixed_allocs is not None else None,
+        queued=seen.queued,
     )
 
 

@@ -33,7 +33,8 @@ def test_code_tells_what_the_symbol_table_tells(release: str, mode: Mode) -> Non
         layout = table_for(program.build.go_version, "amd64")
         assert layout is not None
         depth = ("debug",) if layout.has("debug", "profstackdepth") else ()
-        wanted = (*NAMES, *OF_PROFILES, *depth, *FOR_LATER)
+        queues = tuple(name for name in ("allfin", "gcCleanups") if name in layout.globals)
+        wanted = (*NAMES, *OF_PROFILES, *depth, *queues, *FOR_LATER)
         symbols = program.executable.symbols([f"runtime.{name}" for name in wanted])
         assert len(symbols) == len(wanted)
         found = find_in_code(program.executable, program.functions, layout, wanted)

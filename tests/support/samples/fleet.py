@@ -14,7 +14,18 @@ from gomem.exporters.prometheus import MetricOptions, Scrapes
 from gomem.tracer.discovery.workload import Workload
 from gomem.tracer.fleet.view import CgroupView, FleetView, Health, TargetState, TargetView
 from gomem.tracer.kernel.cgroup_memory import CgroupMemory
-from gomem.tracer.report import Drift, EventCount, MemoryPressure, Report, RuntimeStructure, Scheduler, Stalled
+from gomem.tracer.report import (
+    Drift,
+    EventCount,
+    MemoryPressure,
+    QueuedCalls,
+    Report,
+    RuntimeStructure,
+    Scheduler,
+    Stalled,
+    TimerFunction,
+    Timers,
+)
 from tests.support.samples.reports import SAMPLES, grown_and_scavenged
 
 ALL = MetricOptions(size_classes=True, go_collector=True)
@@ -78,6 +89,8 @@ def whole() -> Report:
         structure=RuntimeStructure(
             metadata=[], fixed_allocs=None, arena_hints=None, current_arena=None, threads=13,
             scheduler=Scheduler(31, 8, {"waiting": 30, "runnable": 9}, ms=12, ps=4),
+            timers=Timers(12, 1, 1_152, 12, [TimerFunction("net/http.(*Server).Serve.func1", 12)]),
+            specials={"finalizers": 40, "cleanups": 3}, queued=QueuedCalls(2, 1),
         ),
         drift=Drift(looks=9, exact_looks=8, mappings=0, states=[], after_loss=0, unsure=0, stack_growth=0,
                     illegal_count=1, illegal=[]),

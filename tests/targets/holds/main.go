@@ -11,6 +11,14 @@
 //	drop 10 2         lets go of every second one of the first ten
 //	gc 1 0            runtime.GC()
 //	free 1 0          debug.FreeOSMemory()
+//	timers 100 0      sets timers that fire in an hour
+//	stop 1 0          stops all of them
+//	finalizers 100 0  keeps objects with a finalizer
+//	cleanups 100 0    keeps objects with a cleanup and a weak pointer (Go 1.24 and later)
+//	forget 1 0        lets go of these, and collects garbage so often
+//	stuck 1 0         lets a finalizer run that blocks
+//	open 1 0          lets it go on
+//	stacks 10 0       allocates from 1024 different stacks
 package main
 
 import (
@@ -94,6 +102,9 @@ func describe(one interface{}) object {
 }
 
 func do(what string, first, second int) {
+	if doWaiting(what, first) {
+		return
+	}
 	switch what {
 	case "gc":
 		runtime.GC()

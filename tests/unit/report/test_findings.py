@@ -36,6 +36,7 @@ from gomem.tracer.report import (
     LiveThird,
     MemoryPressure,
     ProcessEnding,
+    QueuedCalls,
     RebuiltRange,
     Report,
     RuntimeStructure,
@@ -43,6 +44,8 @@ from gomem.tracer.report import (
     Stalled,
     StateResidency,
     ThreadStacks,
+    TimerFunction,
+    Timers,
     findings,
 )
 from gomem.tracer.report.findings.rules import RULES, find
@@ -126,6 +129,13 @@ def bill(current: int, *, limit: int | None = 500 * MB, full: float = 0.0, **par
 def charged(current: int = 200 * MB, **parts: Any) -> Change:
     """The report of a process whose cgroup is charged for these parts."""
     return lambda report: replace(report, cgroup_bills=[bill(current, **parts)], file_io=FileIo(0, 150 * MB))
+
+
+def waits(report: Report, timers: int, *, stopped: int = 0, finalizers: int = 0, cleanups: int | None = 0) -> Report:
+    """The report with so many timers, and calls that wait."""
+    found = Timers(timers, stopped, 96 * timers, min(timers, 2048), [TimerFunction("main.fire", min(timers, 2048))])
+    queued = QueuedCalls(finalizers, cleanups)
+    return replace(report, structure=RuntimeStructure([], None, None, None, None, 4, timers=found, queued=queued))
 
 
 def large(report: Report, size: int, **figures: Any) -> Report:
@@ -246,6 +256,11 @@ CASES: list[tuple[str, str, Change]] = [
         report, overcommit=2, commit_limit=10 * GB, committed=9 * GB)),
     ("huge-pages", "info", lambda report: part(
         heap(report, resident={"free": 65 * MB}), "resident", huge_pages=70 * MB)),
+    ("many-timers", "info", lambda report: stats(waits(report, 200_000), HeapInuse=100 * MB)),
+    ("many-timers", "warning", lambda report: stats(waits(report, 900_000), HeapInuse=300 * MB)),
+    ("waiting-finalizers", "warning", lambda report: waits(report, 0, finalizers=900, cleanups=200)),
+    ("profile-buckets", "info", lambda report: stats(report, BuckHashSys=20 * MB, Sys=100 * MB)),
+    ("profile-buckets", "warning", lambda report: stats(report, BuckHashSys=70 * MB, Sys=100 * MB)),
     ("large-objects", "info", lambda report: stats(large(report, 70 * MB), HeapInuse=100 * MB)),
     ("fragmented-free-heap", "warning", lambda report: gaps(report, in_ram=80 * MB)),
     ("fragmented-free-heap", "info", lambda report: gaps(report, in_ram=10 * MB)),
@@ -725,3 +740,8 @@ def test_free_heap_in_pieces_is_not_said_to_be_kept_for_the_next_peak() -> None:
     assert "in pieces" in finding(gaps(grown_and_scavenged(), in_ram=80 * MB), "retained-idle-heap").title
     whole = gaps(grown_and_scavenged(), in_ram=80 * MB, longest=100 * MB)
     assert "for the next peak" in finding(whole, "retained-idle-heap").title
+
+
+def test_stopped_timers_and_a_few_finalizers_are_not_told_of() -> None:
+    report = stats(waits(grown_and_scavenged(), 900_000, stopped=890_000, finalizers=500, cleanups=None), HeapInuse=MB)
+    assert not {"many-timers", "waiting-finalizers"} & set(ids(report))

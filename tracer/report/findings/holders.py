@@ -1,16 +1,19 @@
-"""Rules on who and what holds the heap: its largest objects, and how its free pages lie."""
+"""Rules on who and what holds the heap: large objects, how free pages lie, timers, finalizers, profile buckets."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from gomem.tracer.report import Finding, FreeRuns, LargeObject, Report, stat
-from gomem.tracer.report.findings.base import LARGE, NOTEWORTHY, lazy_free, mib, profile_command
+from gomem.tracer.report.findings.base import LARGE, NOTEWORTHY, goroutines_command, lazy_free, mib, profile_command
 
 LARGE_OBJECTS_SHARE: Final = 0.50  # of HeapInuse
 FREE_SHARE: Final = 0.20  # of HeapSys; 10 % is the scavenger's normal slack
 FRAGMENTED: Final = 0.25  # of the free pages: what the longest run has of them at the most
 EMPTY_SHARE: Final = 0.25  # of RSS
+TIMERS_SHARE: Final = 0.10  # of HeapInuse
+QUEUED: Final = 1000  # calls; a program that frees much has hundreds for moments
+BUCKETS_SHARE: Final = 0.10  # of Sys
 _NAMED: Final = 3
 
 
@@ -131,4 +134,79 @@ def barely_used_huge_pages(report: Report) -> Finding | None:
         action="Where objects are large and few of their pages used: set /sys/kernel/mm/transparent_hugepage/enabled "
         "to madvise, or let the program turn huge pages off for itself (PR_SET_THP_DISABLE); or make a map or smaller "
         "pieces of such an object.",
+    )
+
+
+def many_timers(report: Report) -> Finding | None:
+    """Say that timers that have not fired are a part of the heap that can be seen."""
+    timers = report.structure.timers if report.structure else None
+    in_use = stat(report, "HeapInuse")
+    if timers is None or not in_use or not timers.count:
+        return None
+    waiting = timers.count - timers.stopped
+    held = timers.size * waiting // timers.count
+    if held < NOTEWORTHY or held < TIMERS_SHARE * in_use:
+        return None
+    first = timers.functions[0] if timers.functions else None
+    called = ""
+    if first is not None:
+        called = f" Of {timers.looked_at:,} that were looked at, {first.timers:,} will call {first.function}."
+    return Finding(
+        id="many-timers",
+        severity="warning" if held >= LARGE else "info",
+        title=f"{waiting:,} timers wait to fire and hold {mib(held)} or more",
+        explanation="A timer keeps its function and all that this refers to alive until it fires or is stopped."
+        f"{called}",
+        evidence={
+            "timers": waiting,
+            "timer_bytes": held,
+            "function": first.function if first else None,
+            "heap_in_use": in_use,
+        },
+        action="Stop each timer when what it waits for has come (defer t.Stop(), the cancel function of "
+        "context.WithTimeout), and use one ticker for many deadlines.",
+    )
+
+
+def waiting_finalizers(report: Report) -> Finding | None:
+    """Say that finalizers or cleanups of dead objects are not run as fast as they come."""
+    queued = report.structure.queued if report.structure else None
+    if queued is None:
+        return None
+    waiting = queued.finalizers + (queued.cleanups or 0)
+    if waiting < QUEUED:
+        return None
+    command = goroutines_command(report)
+    look = f"{command} --by stack shows where it is: " if command else "See where it is: "
+    return Finding(
+        id="waiting-finalizers",
+        severity="warning",
+        title=f"{waiting:,} finalizers and cleanups of dead objects wait to be run",
+        explanation="One goroutine runs all finalizers, one after the other, few run cleanups. What waits keeps its "
+        "objects (finalizers), and whatever memory or descriptors it is to free. Either one of them blocks, or they "
+        "come faster than they run.",
+        evidence={
+            "queued_finalizers": queued.finalizers,
+            "queued_cleanups": queued.cleanups,
+            "finalizers": (report.structure.specials or {}).get("finalizers") if report.structure else None,
+        },
+        action=f"{look}runtime.runfinq, runtime.runFinalizers or runtime.runCleanups, and what it calls. A finalizer "
+        "must not wait for a lock, a channel or the network; start a goroutine for that, or close things by hand.",
+    )
+
+
+def profile_buckets(report: Report) -> Finding | None:
+    """Say that the records of the heap profile, and those of blocking and mutexes, are large."""
+    size, sys = stat(report, "BuckHashSys"), stat(report, "Sys")
+    if size is None or not sys or size < NOTEWORTHY or size < BUCKETS_SHARE * sys:
+        return None
+    return Finding(
+        id="profile-buckets",
+        severity="warning" if size >= LARGE else "info",
+        title=f"The runtime's own profiles take {mib(size)} (BuckHashSys)",
+        explanation="There is a record for each call stack that has allocated (MemProfileRate), blocked or waited for "
+        "a mutex. None is ever given back: recursion and generated code make ever new stacks.",
+        evidence={"buck_hash_sys": size, "sys": sys},
+        action="Raise runtime.MemProfileRate (the default is 524288), lower SetBlockProfileRate and "
+        "SetMutexProfileFraction, or cap the stacks' depth with GODEBUG=profstackdepth=32 (Go 1.23 and later).",
     )
