@@ -92,7 +92,9 @@ def _header(report: Report, width: int) -> Text:
     process = report.process
     name = clean(os.path.basename(process.exe) or (process.cmdline[0] if process.cmdline else "?"), 40)
     pid = f"pid {process.pid}" + (f" (inside {process.ns_pid})" if process.ns_pid != process.pid else "")
-    release = release_of(process) + (f" in {clean(os.path.basename(process.module), 40)}" if process.module else "")
+    other = any(limit.id == "other-go-compiler" for limit in report.limits)
+    release = "Go of another compiler" if other else release_of(process)
+    release += f" in {clean(os.path.basename(process.module), 40)}" if process.module else ""
     at_once = "ended unseen" if report.ending is not None else "snapshot"
     watched = f"watched {seconds(report.duration_seconds)}" if report.duration_seconds else at_once
     backend = f"{watched} by {report.backend}" + (f" ({clean(report.backend_reason)})" if report.backend_reason else "")

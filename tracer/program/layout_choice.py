@@ -65,7 +65,7 @@ def choose_layout(exe: Executable, build: BuildInfo | None, pclntab: str) -> Lay
         first, *others = (*tables_around(release, exe.machine), table)
         return LayoutChoice(first, tuple(others), limits=tuple(limits))
     if minor_of(release) is None and (guesses := tables_of_format(pclntab, exe.machine)):
-        why = "nothing in the program says its release; " + _tried(None)
+        why = f"{f'{release!r} names none' if release else 'nothing in the program says it'}; {_tried(None)}"
         limits.append(Limit("layout-unmeasured", "certainty about its Go release", why, "", "note"))
         return LayoutChoice(guesses[0], tuple(guesses[1:]), limits=tuple(limits))
     try:

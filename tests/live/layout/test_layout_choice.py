@@ -114,7 +114,11 @@ def test_without_dwarf_the_table_is_confirmed_only_for_what_was_measured(
 
 
 @pytest.mark.parametrize("release", ["", "unknown", "devel +0123abcd"])
-def test_a_release_that_cannot_be_read_has_no_layout_without_dwarf(release: str) -> None:
+def test_a_release_that_cannot_be_read_may_be_any_that_writes_such_a_function_table(release: str) -> None:
     chosen = choice(build("parked", RELEASE, stripped=True), release)
-    assert chosen.layout is None
-    assert [limit.what for limit in chosen.limits] == ["the Go runtime's state"]
+    assert chosen.layout is not None
+    tried = [chosen.layout, *chosen.others]
+    assert [layout.go_version for layout in tried] == [f"go1.{minor}" for minor in range(27, 19, -1)]
+    assert {(layout.source, layout.confirmed) for layout in tried} == {("nearest", False)}
+    assert [(limit.what, limit.kind) for limit in chosen.limits] == [("certainty about its Go release", "note")]
+    assert (repr(release) in chosen.limits[0].why) is bool(release)

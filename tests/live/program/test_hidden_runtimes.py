@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gomem.exporters.text.report import render_text
 from gomem.exporters.verdict import verdict
 from gomem.tracer.process.target import Target
 from gomem.tracer.program.go_program import load_program
@@ -93,6 +94,7 @@ def test_programs_of_other_compilers_are_named_as_such(compiler: str, tmp_path: 
     assert "not-go" not in limits
     assert f"compiled by {compiler}" in limits["other-go-compiler"].why
     assert "no Go runtime was found" not in verdict(report)
+    assert "no Go," not in render_text(report)
     assert compiler in refusal
 
 
