@@ -137,7 +137,7 @@ function blocksOf(map, { from, to }, step) {
       block.bytes += map.area_size[one];
       block.resident += map.area_resident[one];
       const weight = map.area_resident[one] * 1e3 + map.area_size[one];
-      if (weight > most) [most, block.colour] = [weight, KIND_COLOURS[content.kinds[map.area_kind[one]]]];
+      if (weight > most) [most, block.colour] = [weight, KIND_COLOURS[content.kinds[map.area_kind[one]]] ?? "unknown"];
     }
     blocks.push(block);
     end = map.area_start[until - 1] + map.area_size[until - 1];

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gomem.tracer.addresses.ranges import Ranges
 from gomem.tracer.kernel.residency import Page, Residency
-from gomem.tracer.report import Report
+from gomem.tracer.report import KINDS, Report
 from gomem.tracer.report.memory_map import (
     Areas,
     Arenas,
@@ -122,7 +122,7 @@ def areas(count: int, names: list[str] | None = None) -> Areas:
     page = np.full(count, 4096, np.uint64)
     number = np.arange(count)
     return Areas(
-        start.astype(np.uint64), page, (number % 11).astype(np.uint8), np.zeros(count, np.uint8),
+        start.astype(np.uint64), page, (number % len(KINDS)).astype(np.uint8), np.zeros(count, np.uint8),
         (number % 4).astype(np.uint8), np.where(number % 2, page, 0).astype(np.uint64), np.zeros(count, np.uint64),
         np.zeros(count, np.uint64), (number % len(names or [""])).astype(np.uint32), names or [""],
     )  # fmt: skip

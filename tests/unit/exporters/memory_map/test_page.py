@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import zlib
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from gomem.exporters.json.report import render_json
 from gomem.exporters.memory_map.encoding import encode_map
 from gomem.exporters.memory_map.page import map_page
+from gomem.tracer.report import KINDS
 from gomem.tracer.report.memory_map import HeldBytes, Picture
 from tests.support.samples.maps import hostile, large, seen
 from tests.support.samples.profiles import MARKUP
@@ -39,6 +41,12 @@ def columns(page: str, index: int = 0) -> dict[str, Any]:
         at += size
     assert at == len(raw)
     return found
+
+
+def test_every_kind_of_mapping_has_a_colour() -> None:
+    script = files("gomem.exporters.memory_map").joinpath("colours.js").read_text()
+    table = script[script.index("KIND_COLOURS = {") : script.index("};", script.index("KIND_COLOURS = {"))]
+    assert set(re.findall(r"(\w+): \"", table)) == set(KINDS)
 
 
 def test_every_column_comes_back() -> None:
