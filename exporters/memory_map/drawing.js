@@ -75,7 +75,7 @@ class Painter {
     context.textBaseline = "middle";
     for (const label of layout.labels) {
       context.fillStyle = css(palette.ink);
-      context.fillText(label.text, label.x, label.y + LABEL / 2, layout.width);
+      context.fillText(fitting(context, label.text, layout.width), label.x, label.y + LABEL / 2);
     }
     for (const item of layout.items) {
       if (item.kind === "arena") this.arena(item);

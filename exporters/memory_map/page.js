@@ -130,7 +130,13 @@ async function begin() {
   moments = new Moments(view, timeline);
   listen();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  for (const event of ["beforeprint", "afterprint"]) window.addEventListener(event, redraw);
+  const closed = [...document.querySelectorAll("details.finding:not([open])")];
+  for (const event of ["beforeprint", "afterprint"]) {
+    window.addEventListener(event, () => {
+      for (const finding of closed) finding.open = event === "beforeprint";
+      redraw();
+    });
+  }
   let width = document.getElementById("tree").clientWidth;
   new ResizeObserver(([entry]) => {
     if (Math.abs(entry.contentRect.width - width) < 1) return;

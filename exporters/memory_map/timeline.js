@@ -129,6 +129,9 @@ class Timeline {
     const words = SERIES.filter((one) => near[one.at] !== null).map((one) => `${one.name} ${size(near[one.at])}`);
     const cycle = this.cycles.find((one) => one.started <= seconds && seconds <= (one.ended ?? this.until));
     if (cycle) words.push(`the collector marks (${((cycle.mark_seconds ?? 0) * 1000).toFixed(1)} ms)`);
+    const before = this.cycles.filter((one) => one.started <= seconds).pop();
+    const scavenged = (before?.scavenged_during ?? 0) + (before?.scavenged_after ?? 0);
+    if (scavenged) words.push(`${size(scavenged)} scavenged in this cycle`);
     document.getElementById("course-told").textContent = `${near[0].toFixed(2)} s: ${words.join(", ")}`;
   }
 

@@ -35,12 +35,16 @@ class Browser:
 
     def open(self, page: Path, *, dark: bool = False) -> None:
         """Open a file, in the light or the dark theme; what was said of pages before is forgotten."""
-        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
+        self.media("", dark=dark)
         self._driver.get("about:blank")
         self.complaints()
         self.requests()
         self._driver.get(page.as_uri())
+
+    def media(self, kind: str, *, dark: bool) -> None:
+        """Show pages as on a medium ("print"; "": the screen), in the light or the dark theme."""
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": kind, "features": [theme]})
 
     def run(self, script: str, *arguments: object) -> Any:
         """Return what a script returns that runs in the page."""

@@ -421,6 +421,19 @@ def test_the_last_event_at_an_address_is_told(window: Browser, tmp_path: Path) -
     assert "Last event" not in window.text("#told")
 
 
+def test_on_paper_it_is_light_and_every_finding_is_open(window: Browser, real: tuple[Path, Any, Any]) -> None:
+    opened(window, real[0], dark=True)
+    window.media("print", dark=True)
+    ground = window.run(
+        "window.dispatchEvent(new Event('beforeprint'));"
+        "return [getComputedStyle(document.body).backgroundColor, palette.ground,"
+        " document.querySelectorAll('.finding:not([open])').length,"
+        " getComputedStyle(document.querySelector('.tools')).display]"
+    )
+    window.media("", dark=False)
+    assert ground == ["rgb(255, 255, 255)", [255, 255, 255], 0, "none"]
+
+
 @cache
 def axe() -> str:
     """axe-core, kept in the cache: it is a tool of the tests alone."""
