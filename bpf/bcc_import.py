@@ -44,6 +44,7 @@ _one_at_a_time = threading.RLock()
 KPROBE = syscalls.BPF_PROG_TYPE_KPROBE
 TRACEPOINT = 5
 RAW_TRACEPOINT = 17
+TRACING = syscalls.BPF_PROG_TYPE_TRACING
 
 
 def import_bcc() -> Any:

@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from gomem.bpf import syscalls
-from gomem.bpf.bcc_import import Module, fingerprint
+from gomem.bpf.bcc_import import TRACING, Module, fingerprint
 from gomem.bpf.compiled import Compiled, instructions, make_maps
 from gomem.bpf.probes.uprobe_program import Template, load_counted, maps_of
 from gomem.bpf.refusals import refused
@@ -44,6 +44,7 @@ class Wanted:
 
     One that is not `required` is left out where the kernel does not take it. `template`: wanted is not the program but
     what copies for uprobes are made of (bpf/probes/uprobe_program.py), where nothing of the function was loaded before.
+    One for functions of the kernel (TRACING) is a template too: for which function, is said when it is loaded.
     """
 
     function: str
@@ -127,7 +128,9 @@ def load_compiled(program: Compiled, programs: Sequence[Wanted]) -> Loaded:
 
 def _load(program: Compiled, wanted: Wanted, loaded: Loaded) -> None:
     code = instructions(program, wanted.function, loaded.maps)
-    if not wanted.template:
+    if wanted.program_type == TRACING:
+        loaded.templates[wanted.function] = Template(code, {fd: os.dup(fd) for fd in maps_of(code)})
+    elif not wanted.template:
         loaded.programs[wanted.label] = _accepted(wanted, code)
     elif not any(label.startswith(f"{wanted.function}/") for label in loaded.programs):
         template = Template(code, {fd: os.dup(fd) for fd in maps_of(code)})

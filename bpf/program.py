@@ -37,7 +37,7 @@ class Counter(IntEnum):
 
     LOST_RING = 0
     LOST_PENDING = 1
-    SUBMITTED = 2
+    UNENDED = 2  # system calls among the lost ones, which the kernel did not let us see the end of
     SYSCALL_HITS = 3  # plus the EventKind of a syscall or process event
     COMPAT_HITS = 66  # 32-bit calls among them
     HITS = 67  # plus the index of a uprobe

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gomem.bpf import compat_trial, syscalls
-from gomem.bpf.bcc_import import KPROBE, RAW_TRACEPOINT, TRACEPOINT
+from gomem.bpf import compat_trial, kernel_functions, syscalls
+from gomem.bpf.bcc_import import KPROBE, RAW_TRACEPOINT, TRACEPOINT, TRACING
 from gomem.bpf.loading import Wanted, load
+from gomem.bpf.memory_calls import MemoryCalls, SeenBy
 from gomem.bpf.pid_namespaces import PidNamespaces
-from gomem.bpf.probes import uprobes
-from gomem.bpf.probes.call_tracepoints import MemoryCalls
+from gomem.bpf.probes import call_functions, uprobes
+from gomem.bpf.probes.call_functions import CallFunctions
 from gomem.bpf.probes.operands import pack_operands
-from gomem.bpf.probes.uprobe_program import Attached, UprobeProgram, lift_memory_limit
+from gomem.bpf.probes.uprobe_program import Attached, Template, UprobeProgram, lift_memory_limit
 from gomem.bpf.probes.uprobes import Backend, Keeper
 from gomem.bpf.program import SOURCE, Counter, TargetIds, common_constants, offset_in, target_ids
 from gomem.bpf.ringbuf import RingBuffer
@@ -61,6 +62,7 @@ _TRACEPOINTS = {
 }
 _EXIT_OF_GROUP = Wanted("on_exit_of_group", RAW_TRACEPOINT, required=False)
 _CALLS = {name: Wanted(name, TRACEPOINT, required=False) for name in ("on_call_enter", "on_call_exit")}
+_FUNCTIONS = [Wanted(name, TRACING, required=False) for name in ("on_function_enter", "on_function_exit")]
 _UPROBES, _SPANS = "on_uprobe", "on_span_uprobe"
 
 
@@ -120,8 +122,13 @@ class SharedProgram:
             constants["OPERANDS"] = 1
         if capacity.spans:
             constants["SPANS"] = 1
+        self._no_functions = _functions_refused()
+        if self._no_functions is None:
+            constants["FUNCTION_FLAGS"] = call_functions.FLAGS
+        wanted = _wanted(capacity, backend, functions=self._no_functions is None)
         self._uprobes: dict[tuple[str, Attached], UprobeProgram] = {}
-        self._loaded = load(SOURCE, constants, _wanted(capacity, backend), anew=anew)
+        self._functions: list[Template] = []
+        self._loaded = load(SOURCE, constants, wanted, anew=anew)
         try:
             self.backend: Attached = self._backend(backend)
             if self.backend == "copies":
@@ -148,9 +155,9 @@ class SharedProgram:
         """The fd of the ring buffer."""
         return self._loaded.maps["events"]
 
-    def attach_tracepoints(self, tells_last: bool | None = None, single_calls: bool | None = None) -> None:
+    def attach_tracepoints(self, tells_last: bool | None = None, seen_by: SeenBy | None = None) -> None:
         """Run the programs at their tracepoints; see Tracepoints. Raises NotPermitted or BackendUnavailable."""
-        self._tracepoints = Tracepoints(self, tells_last, single_calls, lasting=self.capacity.lasting)
+        self._tracepoints = Tracepoints(self, tells_last, seen_by, lasting=self.capacity.lasting)
 
     @property
     def calls(self) -> MemoryCalls:
@@ -181,6 +188,14 @@ class SharedProgram:
         Raises BackendUnavailable.
         """
         return self._loaded.need(_CALLS[name])
+
+    def call_functions(self) -> CallFunctions:
+        """Run programs at the kernel's functions that are memory calls. Raises BackendUnavailable."""
+        if self._no_functions is not None:
+            raise self._no_functions
+        if not self._functions:
+            self._functions = [self._loaded.need_template(wanted) for wanted in _FUNCTIONS]
+        return CallFunctions(*self._functions)
 
     def uprobe(self) -> UprobeProgram:
         """Return the program that runs at uprobes. Raises BackendUnavailable."""
@@ -265,6 +280,8 @@ class SharedProgram:
         self.ring.close()
         for program in self._uprobes.values():
             program.close()
+        while self._functions:
+            self._functions.pop().close()
         self._loaded.close()
         self._table.close()
 
@@ -274,10 +291,19 @@ def _uprobe(function: str, way: Attached, *, required: bool = False) -> Wanted:
     return Wanted(function, KPROBE, attach_type, required, template=way == "copies")
 
 
-def _wanted(capacity: Capacity, backend: Backend) -> list[Wanted]:
+def _functions_refused() -> BackendUnavailable | None:
+    """Return why there cannot be programs at functions of the kernel."""
+    try:
+        kernel_functions.ensure_wanted()
+    except BackendUnavailable as error:
+        return error
+    return None
+
+
+def _wanted(capacity: Capacity, backend: Backend, *, functions: bool) -> list[Wanted]:
     """Return the programs to load: for "auto" those of all ways, since only attaching tells which one works."""
     ways: list[Attached] = ["multi", "perf", "copies"] if backend == "auto" else [backend]
-    found = [*_TRACEPOINTS.values(), _EXIT_OF_GROUP, *_CALLS.values()]
+    found = [*_TRACEPOINTS.values(), _EXIT_OF_GROUP, *_CALLS.values(), *(_FUNCTIONS if functions else ())]
     for way in ways:
         found.append(_uprobe(_UPROBES, way, required=way == ways[-1]))
         if capacity.spans:

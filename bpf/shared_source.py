@@ -15,6 +15,7 @@ import numpy as np
 
 from gomem.bpf.compat_watch import SUSPECTED_FOR
 from gomem.bpf.governor import DEFAULT_BUDGET, SHARE_FOR_USED, GovernedUprobes, govern_used
+from gomem.bpf.memory_calls import SeenBy
 from gomem.bpf.probes import uprobes
 from gomem.bpf.probes.uprobes import Backend
 from gomem.bpf.program import Counter, ensure_pidfds, target_ids
@@ -47,7 +48,7 @@ class SharedSource:
         ring_bytes: int = RING_BYTES,
         budget: int = BUDGET,
         tells_last: bool | None = None,
-        single_calls: bool | None = None,
+        seen_by: SeenBy | None = None,
         share_for_used: float | None = DEFAULT_BUDGET * SHARE_FOR_USED,
         *,
         capacity: Capacity = MANY,
@@ -56,13 +57,14 @@ class SharedSource:
         """`budget`: events a second, above which a target is paused until `SharedTarget.resume`.
 
         `share_for_used`: share of a target's time that its probe of role used may take (see `SharedTarget.govern`);
-        None does not govern it. For `tells_last` and `single_calls` see Tracepoints, for the rest SharedProgram.
+        None does not govern it. For `tells_last` and `seen_by` see Tracepoints, for the rest SharedProgram.
         """
         if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
             raise ValueError(f"the ring buffer's size must be a power of two of at least 4096, not {ring_bytes}")
         self.budget = budget
         self.lock = threading.RLock()
-        self._made_for = _MadeFor(ring_bytes, capacity, backend, tells_last, single_calls, share_for_used)
+        self.seen_by: SeenBy = "all calls"
+        self._made_for = _MadeFor(ring_bytes, capacity, backend, tells_last, seen_by, share_for_used)
         self._program: SharedProgram | None = None
         self._targets: dict[int, SharedTarget] = {}
         self._by_id: dict[int, SharedTarget] = {}
@@ -88,7 +90,8 @@ class SharedSource:
         self.guardian.start()  # so that it is there when the programs are compiled
         wake_every = 1 << max(made_for.ring_bytes // _RECORD_BYTES // 8 // (os.cpu_count() or 1), 1).bit_length() - 1
         program = self._program = SharedProgram(made_for.ring_bytes, wake_every, made_for.capacity, made_for.backend)
-        program.attach_tracepoints(made_for.tells_last, made_for.single_calls)
+        program.attach_tracepoints(made_for.tells_last, made_for.seen_by)
+        self.seen_by = program.calls.seen_by
         self._epoll = select.epoll()
         # Edge-triggered: the programs wake us when much has come, and waiting data alone shall not.
         self._epoll.register(program.ring_fd, select.EPOLLIN | select.EPOLLET)
@@ -333,6 +336,7 @@ class SharedSource:
                 if self._program.calls.leave_others_alone():
                     self._expect_compat_as_is()  # from now on nobody may be suspected
                     self._note_compat(self._program)
+                self.seen_by = self._program.calls.seen_by
                 self._take(self._program)
 
     def _take(self, program: SharedProgram) -> None:
@@ -410,7 +414,7 @@ class _MadeFor:
     capacity: Capacity
     backend: Backend
     tells_last: bool | None
-    single_calls: bool | None
+    seen_by: SeenBy | None
     share_for_used: float | None
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from gomem.bpf.compat_watch import TargetCalls
+from gomem.bpf.memory_calls import SeenBy
 from gomem.bpf.program import Counter, TargetIds
 from gomem.bpf.target_events import TargetEvents
 from gomem.bpf.target_probes import TargetProbes
@@ -24,6 +25,7 @@ class Owner(Protocol):
     """The source of a target (bpf/shared_source.py)."""
 
     lock: threading.RLock
+    seen_by: SeenBy  # what system calls are seen by
 
     def gather(self, timeout: float) -> None:
         """Wait for events of all targets, and give each its own."""
@@ -133,7 +135,7 @@ class SharedTarget:
 
     def probes(self) -> list[ProbeStatus]:
         """Return syscalls and placed uprobes with their hits, also of events that were lost."""
-        return self.uprobes.statuses(self.row["counters"])
+        return self.uprobes.statuses(self.row["counters"], self._owner.seen_by)
 
     def add_uprobes(self, specs: Sequence[UprobeSpec]) -> list[SkippedUprobe]:
         """Put more uprobes on it; see SharedSource.add_uprobes."""

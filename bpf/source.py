@@ -11,6 +11,7 @@ from math import inf
 import numpy as np
 
 from gomem.bpf.governor import GovernedUprobes
+from gomem.bpf.memory_calls import SeenBy
 from gomem.bpf.probes.uprobes import Backend
 from gomem.bpf.program import ensure_pidfds, target_ids
 from gomem.bpf.residency_roles import Residency
@@ -91,6 +92,11 @@ class BpfSource:
         except BaseException:
             self.stop()
             raise
+
+    @property
+    def seen_by(self) -> SeenBy:
+        """What system calls are seen by just now."""
+        return self._source.seen_by
 
     @property
     def keeper(self) -> Guardian:

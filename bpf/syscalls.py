@@ -24,6 +24,7 @@ _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture
 _FSCONFIG_CMD_CREATE = 6
 
 BPF_PROG_TYPE_KPROBE = 2
+BPF_PROG_TYPE_TRACING = 26
 _BPF_MAP_CREATE = 0
 _BPF_MAP_LOOKUP_ELEM = 1
 _BPF_MAP_UPDATE_ELEM = 2
@@ -33,6 +34,8 @@ _BPF_MAP_LOOKUP_BATCH = 24
 _BPF_OBJ_GET_INFO_BY_FD = 15
 _BPF_RAW_TRACEPOINT_OPEN = 17
 _BPF_LINK_CREATE = 28
+BPF_TRACE_FENTRY = 24
+BPF_TRACE_FEXIT = 25
 BPF_PERF_EVENT = 41
 BPF_TRACE_UPROBE_MULTI = 48
 
@@ -175,14 +178,17 @@ def link_uprobe_multi(program: int, path: str, offsets: Sequence[int], cookies: 
 
 def load_program(
     program_type: int, code: bytes, log: ctypes.Array[ctypes.c_char] | None = None, *, attach_type: int = 0,
-    name: str = "",
+    name: str = "", function: int = 0,
 ) -> int:  # fmt: skip
-    """Load a program; return its fd. `code`: its instructions, 8 bytes each; `log` gets what the verifier says."""
+    """Load a program; return its fd. `code`: its instructions, 8 bytes each; `log` gets what the verifier says.
+
+    `function`: the id in the kernel's BTF of the function that one of the type TRACING is for (Linux >= 5.5).
+    """
     instructions = ctypes.create_string_buffer(code, len(code))
     license_buffer = ctypes.create_string_buffer(_LICENSE)
     words = (0, 0, 0) if log is None else (1, len(log), ctypes.addressof(log))
     attributes = struct.pack(
-        "<IIQQIIQII16sII",
+        "<IIQQIIQII16sIIIIQIIQIII",
         program_type,
         len(code) // 8,
         ctypes.addressof(instructions),
@@ -193,15 +199,18 @@ def load_program(
         _object_name(name),
         0,
         attach_type,
+        *[0] * 7,  # BTF of the program itself
+        function,
+        0,
     )
     return _bpf(_BPF_PROG_LOAD, ctypes.create_string_buffer(attributes, len(attributes)))
 
 
-def verifier_log(program_type: int, code: bytes, attach_type: int = 0) -> str:
+def verifier_log(program_type: int, code: bytes, attach_type: int = 0, function: int = 0) -> str:
     """Return what the verifier says to a program that it refuses: the beginning, if it is long."""
     log = ctypes.create_string_buffer(_VERIFIER_LOG)
     with contextlib.suppress(OSError):
-        os.close(load_program(program_type, code, log, attach_type=attach_type))
+        os.close(load_program(program_type, code, log, attach_type=attach_type, function=function))
     return log.value.decode(errors="replace")
 
 
@@ -234,6 +243,12 @@ def open_raw_tracepoint(program: int, name: str) -> int:
     """Run a program at every hit of a tracepoint of the kernel, until the returned fd is closed."""
     name_buffer = ctypes.create_string_buffer(name.encode())
     attributes = struct.pack("<QI", ctypes.addressof(name_buffer), program)
+    return _bpf(_BPF_RAW_TRACEPOINT_OPEN, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def run_at_function(program: int) -> int:
+    """Run a program for a function of the kernel there, until the returned fd is closed."""
+    attributes = struct.pack("<QI", 0, program)
     return _bpf(_BPF_RAW_TRACEPOINT_OPEN, ctypes.create_string_buffer(attributes, len(attributes)))
 
 

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gomem.bpf.governor import GovernedUprobes
+from gomem.bpf.memory_calls import SeenBy
 from gomem.bpf.probes import uprobes
+from gomem.bpf.probes.call_functions import NATIVE
 from gomem.bpf.program import SYSCALLS, Counter
 from gomem.tracer.events.probes import SkippedUprobe, UprobeSpec
 from gomem.tracer.events.record import EventBatch
@@ -18,7 +20,11 @@ from gomem.tracer.events.source import ProbeStatus
 from gomem.tracer.process.guardian import Hold
 from gomem.tracer.report import Limit
 
-_SYSCALL_PROBES = [(name, f"sys_{name}", Counter.SYSCALL_HITS + kind) for name, kind in SYSCALLS.items()]
+_SYMBOLS: dict[SeenBy, dict[str, str]] = {
+    "functions": {name: f"fentry:{function}" for name, function in NATIVE.items()},
+    "single calls": {name: f"syscalls:sys_enter_{name}" for name in SYSCALLS},
+    "all calls": dict.fromkeys(SYSCALLS, "raw_syscalls:sys_enter"),
+}
 _TOO_MANY = "there are too many probes"
 
 
@@ -108,9 +114,15 @@ class TargetProbes:
         """Return what the governed ones have not seen."""
         return [limit for one in self.governed for limit in one.limits()]
 
-    def statuses(self, counters: NDArray[np.uint64]) -> list[ProbeStatus]:
-        """Return syscalls and placed uprobes with their hits; `counters` are the target's."""
-        found = [ProbeStatus(name, symbol, int(counters[index])) for name, symbol, index in _SYSCALL_PROBES]
+    def statuses(self, counters: NDArray[np.uint64], seen_by: SeenBy) -> list[ProbeStatus]:
+        """Return syscalls and placed uprobes with their hits; `counters` are the target's.
+
+        `seen_by`: what the system calls are seen by now, which their symbols say.
+        """
+        found = [
+            ProbeStatus(name, _SYMBOLS[seen_by][name], int(counters[Counter.SYSCALL_HITS + kind]))
+            for name, kind in SYSCALLS.items()
+        ]
         refused = self._refused()
         for index, spec in enumerate(self.specs, start=Counter.HITS + self._first):
             if spec not in refused:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from gomem.bpf import syscalls
-from gomem.bpf.probes.call_tracepoints import CallPrograms, MemoryCalls, refused_tracepoint
+from gomem.bpf.memory_calls import CallPrograms, MemoryCalls, SeenBy
+from gomem.bpf.probes.call_tracepoints import refused_tracepoint
 from gomem.bpf.probes.uprobes import close_all
 
 
@@ -20,14 +21,13 @@ class Tracepoints:
     """Runs the programs at their tracepoints until closed."""
 
     def __init__(
-        self, program: TracepointPrograms, tells_last: bool | None = None, single_calls: bool | None = None,
+        self, program: TracepointPrograms, tells_last: bool | None = None, seen_by: SeenBy | None = None,
         *, lasting: bool = False,
     ) -> None:  # fmt: skip
         """Attach. Raises NotPermitted or BackendUnavailable.
 
-        `tells_last`: whether sched_process_exit says which thread is a process's last. `single_calls`: whether the
-        tracepoints of single system calls are used, which cost the machine's other calls less. None: find out. For
-        `lasting` see MemoryCalls.
+        `tells_last`: whether sched_process_exit says which thread is a process's last. None: find out. For `seen_by`
+        and `lasting` see MemoryCalls.
         """
         self._held: list[int] = []
         self._calls: MemoryCalls | None = None
@@ -35,7 +35,7 @@ class Tracepoints:
             self._attach(program, "sched_process_exec", "on_exec")
             if tells_last is False or not self._attached_exit_of_group(program):
                 self._attach(program, "sched_process_exit", "on_exit")
-            self._calls = MemoryCalls(program, single_calls=single_calls, lasting=lasting)
+            self._calls = MemoryCalls(program, seen_by, lasting=lasting)
         except BaseException:
             close_all(self._held)
             raise

@@ -31,6 +31,7 @@ from gomem.tracer.process.guardian import Guardian
 from gomem.tracer.runtime.size_classes import SizeClasses
 
 PROGRAMS, TRACEPOINTS, CALLS, UPROBES = "BPF programs", "tracepoints", "tracefs", "uprobes"
+FUNCTIONS = "fentry"
 MULTI, PERF = "uprobe_multi", "perf-event uprobes"
 SPANS, ALLOCATIONS = f"--with {OptionalRole.SPANS.value}", "--allocs"
 _WAYS: dict[Attached, str] = {
@@ -64,6 +65,7 @@ def _checks(pid: int) -> Iterator[Check]:
         yield Check(PROGRAMS, True, "those of trace compile without kernel headers, and the kernel takes them")
         yield tried(TRACEPOINTS, lambda: _attach_tracepoints(program))
         yield _optional(CALLS, lambda: _attach_calls(program))
+        yield _optional(FUNCTIONS, lambda: _attach_functions(program))
         yield from _uprobes(program, pid)
         yield _optional(SPANS, lambda: _spans(program))
         yield _optional(ALLOCATIONS, lambda: _allocations(pid))
@@ -86,6 +88,11 @@ def _attach_calls(program: SharedProgram) -> str:
     if rest is not None:
         rest.join()
     return "tracepoints of single system calls: watching that lasts costs other calls less"
+
+
+def _attach_functions(program: SharedProgram) -> str:
+    program.call_functions().close()
+    return "functions of the memory calls (fentry, fexit): watching that lasts costs other calls nothing"
 
 
 def _uprobes(program: SharedProgram, pid: int) -> Iterator[Check]:

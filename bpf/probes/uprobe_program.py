@@ -33,7 +33,7 @@ _MOVE = 0xBF  # BPF_ALU64 | BPF_MOV | BPF_X
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A program that asks for its cookie, as the compiler left it. Whoever has this closes it.
+    """A program as the compiler left it, of which copies are made. Whoever has this closes it.
 
     `maps`: our descriptors of its maps, by those that the instructions have.
     """
@@ -54,6 +54,14 @@ class Template:
                 call, found = None, True
         if not found:
             raise ValueError("the program asks for no cookie")
+        return self._with_maps(code)
+
+    def with_number(self, place: int, number: int) -> bytes:
+        """Return the instructions of the copy in which registers are set to `number` where they are to `place` here."""
+        code = self.code.replace(struct.pack("<hI", 0, place), struct.pack("<hI", 0, number))
+        return self._with_maps(bytearray(code))
+
+    def _with_maps(self, code: bytearray) -> bytes:
         for at, fd in maps_in(code):
             struct.pack_into("<i", code, at + 4, self.maps[fd])
         return bytes(code)
@@ -133,18 +141,19 @@ class UprobeProgram:
 
 
 def load_counted(
-    code: bytes, program_type: int = syscalls.BPF_PROG_TYPE_KPROBE, attach_type: int = 0, name: str = ""
-) -> int:
+    code: bytes, program_type: int = syscalls.BPF_PROG_TYPE_KPROBE, attach_type: int = 0, name: str = "",
+    function: int = 0,
+) -> int:  # fmt: skip
     """Load a program. Raises OSError.
 
     Before Linux 5.11 programs and maps count as locked memory, of which a service usually may have 8 MB.
     """
     try:
-        return syscalls.load_program(program_type, code, attach_type=attach_type, name=name)
+        return syscalls.load_program(program_type, code, attach_type=attach_type, name=name, function=function)
     except PermissionError:
         if not lift_memory_limit():
             raise
-        return syscalls.load_program(program_type, code, attach_type=attach_type, name=name)
+        return syscalls.load_program(program_type, code, attach_type=attach_type, name=name, function=function)
 
 
 def lift_memory_limit() -> bool:

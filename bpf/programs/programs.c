@@ -13,6 +13,7 @@
  *   PENDING_CALLS     how many system calls of the target can be under way at once
  *   OPERANDS          with arguments that no cookie has room for
  *   SPANS             with the program for span events, which needs OPERANDS
+ *   FUNCTION_FLAGS    with the programs for functions of the kernel; what to put the flags of one in the place of
  *   KIND_xxx          tracer/events/record.py: class EventKind
  *   EVENT_xxx         tracer/events/record.py: size of the dtype EVENT and offsets in it
  *   NR_xxx            the numbers of the memory system calls
@@ -42,15 +43,20 @@ _Static_assert(sizeof(struct event) == EVENT_BYTES, "struct event is not the dty
 _Static_assert(__builtin_offsetof(struct event, args) == EVENT_ARGS_AT, "EVENT.args lies elsewhere");
 _Static_assert(__builtin_offsetof(struct event, stack) == EVENT_STACK_AT, "EVENT.stack lies elsewhere");
 
+/* bpf/probes/call_functions.py has the same. */
+#define COMPAT 128	/* beside a kind: of a 32-bit call */
+#define AT_FUNCTION 256 /* and of one that is seen at a function of the kernel */
+#define KIND_OF(kind) ((kind) & 63)
+
 struct pending {
-	u64 entered;
+	u64 entered; /* 0: its beginning was not seen */
 	u32 kind;
 	u32 tid;
 	u64 args[SYSCALL_ARGS];
 };
 
 /* bpf/program.py: class Counter. Uprobes count their hits from HITS on. */
-enum { LOST_RING, LOST_PENDING, SUBMITTED, SYSCALL_HITS, COMPAT_HITS = SYSCALL_HITS + 63, HITS };
+enum { LOST_RING, LOST_PENDING, UNENDED, SYSCALL_HITS, COMPAT_HITS = SYSCALL_HITS + 63, HITS };
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 BPF_HASH(pending, u64, struct pending, PENDING_CALLS);
@@ -196,7 +202,6 @@ static __always_inline void read_old_mmap(struct pending *call)
 
 #define OLD_MMAP 90
 #define MMAP2 192
-#define COMPAT 128 /* beside a kind: of a 32-bit call */
 
 static __always_inline void read_compat_arguments(struct pending *call, s64 number, struct pt_regs *regs)
 {
@@ -210,7 +215,38 @@ static __always_inline void read_compat_arguments(struct pending *call, s64 numb
 		read_old_mmap(call);
 	if (number == MMAP2)
 		call->args[5] <<= 12;
-	call->kind |= COMPAT;
+}
+
+/* Keep the arguments of a call, whose kind and thread are known, until it ends. */
+static __always_inline int remember(struct target *target, struct pending *call, u32 arguments, s64 number,
+				    struct pt_regs *regs)
+{
+	u64 key = bpf_get_current_pid_tgid();
+	u32 i;
+
+	if (call->kind & COMPAT) {
+		count(target, COMPAT_HITS);
+		read_compat_arguments(call, number, regs);
+	} else {
+		call->args[0] = regs->di;
+		call->args[1] = regs->si;
+		call->args[2] = regs->dx;
+		call->args[3] = regs->r10;
+		call->args[4] = regs->r8;
+		call->args[5] = regs->r9;
+	}
+#pragma unroll
+	for (i = 0; i < SYSCALL_ARGS; i++)
+		if (i >= arguments)
+			call->args[i] = 0;
+	if (!pending.insert(&key, call)) {
+		mark_under_way(key, 1);
+		return 0;
+	}
+	count_unended(target, key);
+	if (pending.update(&key, call)) /* in the place of one that was never seen to end */
+		count(target, LOST_PENDING);
+	return 0;
 }
 
 static __always_inline int call_begins(s64 number, struct pt_regs *registers)
@@ -218,8 +254,7 @@ static __always_inline int call_begins(s64 number, struct pt_regs *registers)
 	struct pending call = {};
 	struct target *target = NULL;
 	struct pt_regs regs;
-	u64 key;
-	u32 arguments = 0, compat_arguments = 0, compat_kind, compat, i;
+	u32 arguments = 0, compat_arguments = 0, compat_kind;
 
 	call.kind = kind_of(number, &arguments);
 	compat_kind = kind_of_compat(number, &compat_arguments);
@@ -228,37 +263,16 @@ static __always_inline int call_begins(s64 number, struct pt_regs *registers)
 	call.tid = target_thread(&target);
 	if (!call.tid)
 		return 0;
-	compat = is_compat();
-	if (compat) {
-		call.kind = compat_kind;
+	if (is_compat()) {
+		call.kind = compat_kind ? compat_kind | COMPAT : 0;
 		arguments = compat_arguments;
 	}
-	if (!call.kind || is_paused(target, SYSCALL_HITS + call.kind))
+	if (!call.kind || is_paused(target, SYSCALL_HITS + KIND_OF(call.kind)))
 		return 0;
 	if (bpf_probe_read_kernel(&regs, sizeof(regs), registers))
 		return 0;
-	if (compat) {
-		count(target, COMPAT_HITS);
-		read_compat_arguments(&call, number, &regs);
-	} else {
-		call.args[0] = regs.di;
-		call.args[1] = regs.si;
-		call.args[2] = regs.dx;
-		call.args[3] = regs.r10;
-		call.args[4] = regs.r8;
-		call.args[5] = regs.r9;
-	}
-#pragma unroll
-	for (i = 0; i < SYSCALL_ARGS; i++)
-		if (i >= arguments)
-			call.args[i] = 0;
 	call.entered = bpf_ktime_get_ns();
-	key = bpf_get_current_pid_tgid();
-	if (!pending.insert(&key, &call))
-		mark_under_way(key, 1);
-	else if (pending.update(&key, &call)) /* in the place of one that was never seen to end */
-		count(target, LOST_PENDING);
-	return 0;
+	return remember(target, &call, arguments, number, &regs);
 }
 
 /* The assembly functions that make system calls have no frame, so a walk of frame pointers leaves out their caller.
@@ -315,8 +329,8 @@ static __always_inline int call_ends(void *ctx, struct pt_regs *registers, s64 r
 		forget_call(&key);
 		return 0;
 	}
-	count(target, SYSCALL_HITS + (call->kind & 63));
-	event = new_event(target, call->tid, call->kind & ~COMPAT);
+	count(target, SYSCALL_HITS + KIND_OF(call->kind));
+	event = new_event(target, call->tid, KIND_OF(call->kind));
 	if (event) {
 		event->time = bpf_ktime_get_ns();
 		event->entered = call->entered;
@@ -383,6 +397,57 @@ int on_call_exit(struct call_tracepoint *ctx)
 	return call_ends(ctx, user_registers(), ctx->result);
 }
 
+#ifdef FUNCTION_FLAGS
+/* Functions of the kernel that are the memory system calls: one for 64-bit calls, and one for 32-bit ones, each with the
+ * caller's registers for its only argument (bpf/probes/call_functions.py). The kernel does not run a program that it
+ * interrupted on this CPU, so that a call's beginning or end may be missed; see count_unended. */
+
+/* Each function has a program of its own: for which kind of calls, bpf/loading.py puts in here. */
+static __always_inline u32 flags_of_function(void)
+{
+	u64 flags;
+
+	asm volatile("%0 = %1" : "=r"(flags) : "i"(FUNCTION_FLAGS));
+	return flags;
+}
+
+static __always_inline int function_begins(struct pt_regs *registers, u32 flags, int seen)
+{
+	struct pending call = {};
+	struct target *target = NULL;
+	struct pt_regs regs;
+	u32 arguments = 0;
+	s64 number;
+
+	call.tid = target_thread(&target);
+	if (!call.tid || bpf_probe_read_kernel(&regs, sizeof(regs), registers))
+		return 0;
+	number = regs.orig_ax;
+	call.kind = flags & COMPAT ? kind_of_compat(number, &arguments) : kind_of(number, &arguments);
+	if (!call.kind || (seen ? is_paused(target, SYSCALL_HITS + KIND_OF(call.kind)) : target->paused))
+		return 0;
+	call.kind |= flags;
+	call.entered = seen ? bpf_ktime_get_ns() : 0;
+	return remember(target, &call, arguments, number, &regs);
+}
+
+int on_function_enter(struct bpf_raw_tracepoint_args *ctx)
+{
+	return function_begins((struct pt_regs *)ctx->args[0], flags_of_function(), 1);
+}
+
+/* Of a call whose beginning was not seen there is all but the time when it began. */
+int on_function_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct pt_regs *registers = (struct pt_regs *)ctx->args[0];
+	u64 key = bpf_get_current_pid_tgid();
+
+	if (!may_be_under_way(key) || !pending.lookup(&key))
+		function_begins(registers, flags_of_function(), 0);
+	return call_ends(ctx, registers, ctx->args[1]);
+}
+#endif
+
 static __always_inline int process_event(struct target *target, u32 tid, u32 kind)
 {
 	struct event *event;
@@ -422,6 +487,7 @@ int on_exit_of_group(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!target_thread(&target))
 		return 0;
+	count_unended(target, call);
 	forget_call(&call);
 	if (!(ctx->args[1] & 255))
 		return 0;

@@ -154,6 +154,25 @@ static __always_inline void forget_call(u64 *thread)
 		mark_under_way(*thread, -1);
 }
 
+/* The verifier loses the bounds of a number that the compiler keeps on the stack, so the test is here. */
+static __always_inline void count(struct target *target, u32 which)
+{
+	if (which < COUNTERS)
+		__sync_fetch_and_add(&target->counters[which], 1);
+}
+
+/* A call that is seen at functions of the kernel is lost if its end was missed: the thread makes another, or ends. Of
+ * those that are seen at tracepoints no end is missed, unless they began when nobody watched for it. */
+static __always_inline void count_unended(struct target *target, u64 thread)
+{
+	struct pending *call = pending.lookup(&thread);
+
+	if (!call || !(call->kind & AT_FUNCTION))
+		return;
+	count(target, LOST_PENDING);
+	count(target, UNENDED);
+}
+
 static __always_inline u32 exiting_leader(struct target **target)
 {
 	u64 call = bpf_get_current_pid_tgid();
@@ -161,18 +180,12 @@ static __always_inline u32 exiting_leader(struct target **target)
 
 	if (!tid)
 		return 0;
+	count_unended(*target, call);
 	forget_call(&call);
 	if (tid != TGID_OF((*target)->key))
 		return 0;
 	(*target)->leader_exited = 1;
 	return tid;
-}
-
-/* The verifier loses the bounds of a number that the compiler keeps on the stack, so the test is here. */
-static __always_inline void count(struct target *target, u32 which)
-{
-	if (which < COUNTERS)
-		__sync_fetch_and_add(&target->counters[which], 1);
 }
 
 static __always_inline u64 count_submitted(void)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gomem.bpf.memory_calls import SeenBy
 from gomem.bpf.shared_source import SharedSource
 from gomem.bpf.source import BpfSource
 from gomem.tracer.errors import BackendUnavailable, TargetGone
@@ -69,10 +70,10 @@ def mapped(events: EventBatch, size: int) -> int:
     return int(((events["kind"] == EventKind.MMAP) & (events["args"][:, 1] == size)).sum())
 
 
-@pytest.mark.parametrize("single_calls", [None, False], ids=["single calls", "all calls"])
-def test_every_process_has_the_events_that_a_source_of_its_own_sees(single_calls: bool | None) -> None:
+@pytest.mark.parametrize("seen_by", [None, "single calls", "all calls"], ids=["best", "single calls", "all calls"])
+def test_every_process_has_the_events_that_a_source_of_its_own_sees(seen_by: SeenBy | None) -> None:
     with ExitStack() as stack:
-        source = stack.enter_context(sharing(single_calls=single_calls))
+        source = stack.enter_context(sharing(seen_by=seen_by))
         gathered = Gathered(source)
         alone: dict[int, tuple[BpfSource, list[EventBatch]]] = {}
         children: list[Launched] = []

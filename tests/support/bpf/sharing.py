@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from gomem.bpf.governor import DEFAULT_BUDGET, SHARE_FOR_USED
+from gomem.bpf.memory_calls import SeenBy
 from gomem.bpf.shared_source import SharedSource
 from gomem.tracer.events.record import USED_MARKS, EventBatch, EventKind, no_events
 
@@ -61,11 +62,11 @@ def sharing(
     ring_bytes: int = 16 << 20,
     budget: int = UNLIMITED,
     tells_last: bool | None = None,
-    single_calls: bool | None = None,
+    seen_by: SeenBy | None = None,
     share_for_used: float = DEFAULT_BUDGET * SHARE_FOR_USED,
 ) -> Iterator[SharedSource]:
     """Have a source until the block ends."""
-    source = SharedSource(ring_bytes, budget, tells_last, single_calls, share_for_used)
+    source = SharedSource(ring_bytes, budget, tells_last, seen_by, share_for_used)
     source.start()
     try:
         yield source

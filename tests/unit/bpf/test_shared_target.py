@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gomem.bpf.memory_calls import SeenBy
 from gomem.bpf.program import Counter, TargetIds
 from gomem.bpf.shared_program import ADDRESSED, MANY
 from gomem.bpf.shared_source import divided
@@ -41,6 +42,7 @@ class Fake:
     removed: int = 0
     watched_closely: list[SharedTarget] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    seen_by: SeenBy = "all calls"
 
     def __post_init__(self) -> None:
         self.target = SharedTarget(7, -1, TargetIds(7), self, lambda: self.rows[0], TargetProbes(MAX_UPROBES))
@@ -210,5 +212,9 @@ def test_where_each_file_has_counters_of_its_own_a_function_has_as_many_rows_as_
     cookies, skipped = probes.number([one, two, three])
     assert [cookies[spec] & 0xFF for spec in (one, two)] == [1, 2]
     assert [refused.spec for refused in skipped] == [three]
-    rows = [status for status in probes.statuses(np.arange(Counter.HITS + 3, dtype=np.uint64)) if status.role == "used"]
+    rows = [
+        status
+        for status in probes.statuses(np.arange(Counter.HITS + 3, dtype=np.uint64), "all calls")
+        if status.role == "used"
+    ]
     assert [row.hits for row in rows] == [Counter.HITS, Counter.HITS + 1, Counter.HITS + 2]

@@ -27,7 +27,7 @@ def used(program: str) -> GovernedUprobes:
 def hits(probes: TargetProbes, counters: Sequence[int]) -> dict[str, int]:
     of_all = np.zeros(Counter.HITS + len(counters), np.uint64)
     of_all[Counter.HITS :] = counters
-    return {status.role: status.hits for status in probes.statuses(of_all)[len(SYSCALLS) :]}
+    return {status.role: status.hits for status in probes.statuses(of_all, "all calls")[len(SYSCALLS) :]}
 
 
 def test_each_program_has_counters_of_its_own() -> None:

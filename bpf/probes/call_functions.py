@@ -1,0 +1,106 @@
+"""The kernel's functions that are the memory system calls, in the place of tracepoints.
+
+As long as any tracepoint of system calls is in use, the kernel takes every system call of every process the long way
+round. A program at a function (a BPF trampoline: fentry when it begins, fexit when it ends) costs those that call the
+function, and nobody else. Each has a function for 64-bit calls and one for 32-bit calls, so that the kinds are told
+apart by themselves. The only argument is the caller's registers (arch/x86/include/asm/syscall_wrapper.h).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+
+from gomem.bpf import kernel_functions, syscalls
+from gomem.bpf.probes.uprobe_program import Template, load_counted
+from gomem.bpf.probes.uprobes import close_all
+from gomem.bpf.program import SYSCALLS
+from gomem.tracer.errors import BackendUnavailable
+
+NATIVE = {call: f"__x64_sys_{call}" for call in SYSCALLS}
+COMPAT = (
+    "__ia32_compat_sys_ia32_mmap",
+    "__ia32_sys_mmap_pgoff",
+    *(f"__ia32_sys_{call}" for call in SYSCALLS if call != "mmap"),
+)
+FLAGS = 0x676F6D31  # what the programs have in the place of their flags as long as nobody has put them in
+_OF_COMPAT, _OF_FUNCTION = 128, 256  # bpf/programs/programs.c: COMPAT, AT_FUNCTION
+_BY_FLAGS = {_OF_FUNCTION: tuple(NATIVE.values()), _OF_FUNCTION | _OF_COMPAT: COMPAT}
+_KIND = syscalls.BPF_PROG_TYPE_TRACING
+_NOT_EVERYWHERE = frozenset({NATIVE["process_madvise"], "__ia32_sys_process_madvise"})  # Linux 5.10
+_MOST_UNENDED = 32  # calls in a window; others that begin or end to use the same functions cost some, too
+_WINDOW = 1.0  # seconds
+
+
+def are_complete(there: Collection[str]) -> bool:
+    """Return whether all memory calls can be seen, given which functions there are.
+
+    A kernel that takes no 32-bit calls has none of those.
+    """
+    native, compat = ({name for name in names if name not in _NOT_EVERYWHERE} for names in (NATIVE.values(), COMPAT))
+    return native <= set(there) and (compat <= set(there) or compat.isdisjoint(there))
+
+
+class CallFunctions:
+    """Runs programs when memory system calls begin and end, until closed. `compat`: 32-bit calls too, as there are."""
+
+    def __init__(self, on_enter: Template, on_exit: Template) -> None:
+        """Load and attach. Raises BackendUnavailable."""
+        self._held: list[int] = []
+        self._unended, self._since = 0, time.monotonic()
+        self._there_is_no_other = False
+        ids = kernel_functions.ids_of(frozenset((*NATIVE.values(), *COMPAT)))
+        if not are_complete(ids):
+            raise BackendUnavailable("this kernel lacks some of the functions that are memory calls")
+        self.compat = not ids.keys().isdisjoint(COMPAT)
+        try:
+            # The end of a call that began in between tells all of it.
+            for template, attach_type in ((on_exit, syscalls.BPF_TRACE_FEXIT), (on_enter, syscalls.BPF_TRACE_FENTRY)):
+                for flags, names in _BY_FLAGS.items():
+                    code = template.with_number(FLAGS, flags)
+                    for name in names:
+                        if name in ids:
+                            self._held.append(_run(code, attach_type, ids[name]))
+        except BaseException:
+            self.close()
+            raise
+
+    def misses_many(self, unended: int) -> bool:
+        """Return whether the kernel fails too often to run them, given how many calls ever were not seen to end.
+
+        It runs a program once at a time on each CPU. A kernel that interrupts programs for other threads may leave out
+        thousands of calls a second, of programs that do little else.
+        """
+        now = time.monotonic()
+        if self._there_is_no_other:
+            return False
+        if unended - self._unended > _MOST_UNENDED:
+            return True
+        if now - self._since > _WINDOW:
+            self._unended, self._since = unended, now
+        return False
+
+    def keep(self) -> None:
+        """Take it that these cannot be done without, whatever they miss."""
+        self._there_is_no_other = True
+
+    def close(self) -> None:
+        """Run the programs no more. Idempotent."""
+        close_all(self._held)
+
+
+def _run(code: bytes, attach_type: int, function: int) -> int:
+    """Run a program at a function until the returned fd is closed. Raises BackendUnavailable."""
+    try:
+        program = load_counted(code, _KIND, attach_type, "on_function", function)
+    except OSError as error:
+        what = f"the kernel refuses the BPF program for its functions: {error.strerror}"
+        raise BackendUnavailable(what, detail=syscalls.verifier_log(_KIND, code, attach_type, function)) from error
+    try:
+        return syscalls.run_at_function(program)
+    except OSError as error:
+        what = f"this kernel runs no programs at its functions: {error.strerror}"
+        raise BackendUnavailable(what, "sysctl kernel.ftrace_enabled=1") from error
+    finally:
+        os.close(program)

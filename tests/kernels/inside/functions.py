@@ -1,0 +1,181 @@
+"""Memory calls that are seen at functions of the kernel, while no tracepoint of system calls is in use.
+
+What is in use the kernel says: which functions have trampolines, and which links there are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gomem.bpf.probes.call_functions import COMPAT, NATIVE
+from gomem.tracer.events.record import EventKind
+from tests.live.bpf.test_bpf_syscalls import ARGUMENTS, as_calls, is_subsequence
+from tests.live.bpf.test_call_tracepoints import counting, numbers, watched, without_gap
+from tests.live.bpf.test_compat_calls import round_of
+from tests.support.bpf.sharing import Gathered, sharing
+from tests.support.bpf.tracing import tracing
+from tests.support.builds import build
+from tests.support.c_programs import compiled
+from tests.support.command import obeys_the_rules, outcome, started
+from tests.support.processes import running, wait_until
+
+pytestmark = pytest.mark.bpf
+
+TRACING = Path("/sys/kernel/tracing")
+PREEMPT = Path("/sys/kernel/debug/sched/preempt")
+CHURN = ("-mb", "24", "-phase", "200ms", "-seconds", "600")
+# Writes before and after one call that takes long: it asks for the pages of its memory at once.
+POPULATING = """
+import ctypes, sys, time
+mmap = ctypes.CDLL(None).mmap
+mmap.restype = ctypes.c_void_p
+mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+print("begins", flush=True)
+print(mmap(None, SIZE, 3, 0x8022, -1, 0), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _mounted() -> None:
+    for kind, at in (("tracefs", TRACING), ("debugfs", Path("/sys/kernel/debug"))):
+        if not os.path.ismount(at):
+            subprocess.run(["mount", "-t", kind, "none", at], check=True)
+
+
+def with_trampolines() -> set[str]:
+    """Return which of the functions have some, as the kernel says."""
+    lines = (TRACING / "enabled_functions").read_text().splitlines()
+    return {line.split()[0] for line in lines if line.strip()} & {*NATIVE.values(), *COMPAT}
+
+
+def tracepoints_of(pid: int) -> set[str]:
+    """Return the raw tracepoints that a process has links to."""
+    found = set()
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        found |= {line.split()[1] for line in path.read_text().splitlines() if line.startswith("tp_name:")}
+    return found
+
+
+def test_a_trace_that_lasts_has_no_tracepoint_of_system_calls_and_misses_nothing() -> None:
+    before = with_trampolines()
+    words = ("--duration", 600, "--backend", "bpf", "--format", "json")
+    with (
+        running(build("churn", "1.27.3"), *CHURN) as process,
+        started("trace", "--pid", process.pid, *words) as trace,
+    ):
+        wait_until(lambda: with_trampolines() >= {*NATIVE.values(), *COMPAT}, "the programs at the functions", 300)
+        wait_until(lambda: "sys_enter" not in tracepoints_of(trace.pid), "the end of the tracepoints")
+        assert "sched_process_exec" in tracepoints_of(trace.pid)
+        time.sleep(3)
+        trace.send_signal(signal.SIGINT)
+        report = outcome(trace).report()
+    assert report["event_loss"] == {"lost": 0, "resyncs": 0, "drift_bytes": 0}
+    assert {probe["symbol"] for probe in report["overhead"]["probes"]} >= {"fentry:__x64_sys_madvise"}
+    assert report["events"]["madvise"]["count"] > 0
+    assert with_trampolines() == before
+    obeys_the_rules(report)
+
+
+def test_a_tracer_that_is_killed_leaves_no_trampoline() -> None:
+    before = with_trampolines()
+    with running(build("churn", "1.27.3"), *CHURN) as process, started("trace", "--pid", process.pid) as trace:
+        wait_until(lambda: with_trampolines() >= {*NATIVE.values(), *COMPAT}, "the programs at the functions", 300)
+        trace.kill()
+        trace.wait()
+        wait_until(lambda: with_trampolines() == before, "the kernel's cleaning up")
+        assert process.poll() is None
+
+
+def test_each_call_is_told_with_its_arguments_and_its_result() -> None:
+    with running(build("mappings", "1.27.3")) as process, sharing() as source:
+        assert source.seen_by == "functions"
+        source.add(process.pid)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        said = [json.loads(line) for line in iter(process.stdout.readline, b"\n")]
+        events = source.poll(0.2)[process.pid]
+    told = [(call["name"], tuple(call["args"][: ARGUMENTS[call["name"]]]), call["result"]) for call in said]
+    assert is_subsequence(told, as_calls(events))
+    assert any(result < 0 for _, _, result in told)
+    assert (events["entered"] > 0).all()
+
+
+def test_32_bit_calls_are_told_at_once_and_never_missed() -> None:
+    with running(compiled("compat/compat.c", "-mno-red-zone")) as process, sharing() as source:
+        source.add(process.pid)
+        said = [*round_of(process), *round_of(process)]
+        seen = as_calls(source.poll(0.2)[process.pid])
+        assert seen == said
+        assert source.target(process.pid).limits() == []
+
+
+def test_stacks_and_arguments_are_those_of_another_source_by_tracepoints() -> None:
+    with counting() as pid, sharing(seen_by="all calls") as other, sharing() as source:
+        gathered = [Gathered(one) for one in (other, source)]
+        for one in (other, source):
+            one.add(pid)
+        for one in gathered:
+            one.until(lambda one=one: len(one.of(pid)) > 300, "calls")  # type: ignore[misc]
+        batches = [one.of(pid) for one in gathered]
+    by_number = [{int(event["args"][1]): event for event in batch} for batch in batches]
+    both = by_number[0].keys() & by_number[1].keys()
+    assert len(both) > 100
+    for number in both:
+        first, second = (one[number] for one in by_number)
+        for column in ("tid", "kind", "args", "result", "depth", "stack"):
+            assert np.array_equal(first[column], second[column]), column
+
+
+def test_no_call_is_lost_or_told_twice_when_functions_take_over() -> None:
+    with counting() as pid, tracing(pid, ring_bytes=8 << 20) as source:
+        events = watched(source, 500, lambda: source.seen_by == "functions")
+    without_gap(numbers(events))
+
+
+def test_a_call_that_began_before_is_told_but_not_when_it_began() -> None:
+    size = 1 << 30
+    with sharing() as source, running(sys.executable, "-c", POPULATING.replace("SIZE", str(size))) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begins\n"
+        time.sleep(0.05)
+        source.add(process.pid)
+        address = int(process.stdout.readline())
+        events = source.poll(0.2)[process.pid]
+    (call,) = events[(events["kind"] == EventKind.MMAP) & (events["args"][:, 1] == size)]
+    assert (int(call["result"]), int(call["entered"])) == (address, 0)
+
+
+def test_a_kernel_that_interrupts_programs_is_watched_at_tracepoints_and_what_was_missed_is_counted() -> None:
+    """The mode can be changed where the kernel was built for that; where it cannot, nobody interrupts programs."""
+    modes = PREEMPT.read_text().split() if PREEMPT.exists() else []
+    if "full" not in modes:
+        pytest.skip(f"the kernel's preemption cannot be changed: {modes}")
+    (before,) = (mode.strip("()") for mode in modes if mode.startswith("("))
+    PREEMPT.write_text("full")
+    try:
+        with running(build("callstorm", "1.27.3"), "-threads", "6") as process, sharing() as source:
+            source.add(process.pid)
+            assert process.stdin is not None
+            process.stdin.write(b"100000000\n")
+            process.stdin.flush()
+
+            def changed() -> bool:
+                source.poll(0.01)
+                return source.seen_by != "functions"
+
+            wait_until(changed, "tracepoints", 120)
+            assert source.target(process.pid).no_room > 0
+    finally:
+        PREEMPT.write_text(before)
