@@ -14,7 +14,7 @@ KERNEL_TOOLS := qemu-system-x86 busybox-static
 TOOLS := python3-venv python3-bpfcc strace
 TEST_TOOLS := $(TOOLS) $(KERNEL_TOOLS) chromium chromium-driver golang-1.19-go gcc libc6-dev musl-tools util-linux
 
-.PHONY: help venv test-tools examples demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile cases dashboards protobuf clean
+.PHONY: help venv test-tools examples demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-tax bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile cases dashboards protobuf clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -97,6 +97,9 @@ bench-start: test-tools  ## Measure the time from command to first report
 
 bench-probes: test-tools  ## Measure what one hit of a probe costs the target
 	$(PYTHON) -m tests.bench.probes
+
+bench-tax: test-tools  ## Measure what following a process costs the system calls of all (KERNELS="6.1 6.12": in virtual machines)
+	$(PYTHON) -m tests.bench.tax $(KERNELS)
 
 bench-allocs: test-tools  ## Measure what counting allocations in bursts costs, and how near its estimates are
 	$(PYTHON) -m tests.bench.allocs

@@ -34,7 +34,7 @@ class CallPrograms(Protocol):
         """Return the fd of a program for the tracepoints of single calls. Raises BackendUnavailable."""
 
     def call_functions(self) -> CallFunctions:
-        """Run programs at functions of the kernel; this can be done once. Raises BackendUnavailable."""
+        """Run programs at functions of the kernel. Raises BackendUnavailable."""
 
     def counter(self, index: int) -> int:
         """Return one of the counters, of all targets together."""

@@ -123,19 +123,19 @@ def test_32_bit_calls_are_told_at_once_and_never_missed() -> None:
 
 def test_stacks_and_arguments_are_those_of_another_source_by_tracepoints() -> None:
     with counting() as pid, sharing(seen_by="all calls") as other, sharing() as source:
-        gathered = [Gathered(one) for one in (other, source)]
+        first, second = Gathered(other), Gathered(source)
         for one in (other, source):
             one.add(pid)
-        for one in gathered:
-            one.until(lambda one=one: len(one.of(pid)) > 300, "calls")  # type: ignore[misc]
-        batches = [one.of(pid) for one in gathered]
+        first.until(lambda: len(first.of(pid)) > 300, "calls")
+        second.until(lambda: len(second.of(pid)) > 300, "calls")
+        batches = [first.of(pid), second.of(pid)]
     by_number = [{int(event["args"][1]): event for event in batch} for batch in batches]
     both = by_number[0].keys() & by_number[1].keys()
     assert len(both) > 100
     for number in both:
-        first, second = (one[number] for one in by_number)
+        one_way, other_way = (one[number] for one in by_number)
         for column in ("tid", "kind", "args", "result", "depth", "stack"):
-            assert np.array_equal(first[column], second[column]), column
+            assert np.array_equal(one_way[column], other_way[column]), column
 
 
 def test_no_call_is_lost_or_told_twice_when_functions_take_over() -> None:
