@@ -66,7 +66,7 @@ def find(raw: bytes, names: Collection[str]) -> dict[str, int]:
         name, words = unpack(raw, at)
         kind = words >> 24 & 31
         if kind == _FUNCTION and name in places:
-            found[places[name]] = number
+            found.setdefault(places[name], number)
         at += 12 + _MORE.get(kind, 0) + _MEMBER.get(kind, 0) * (words & 0xFFFF)
         number += 1
     return found

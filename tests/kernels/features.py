@@ -55,6 +55,9 @@ FEATURES = (
         "tracefs", "single system calls",
     ),
     Feature(
+        "no tax: system calls without tracepoints", (f"{_INSIDE}/functions.py",), "fentry", "fentry",
+    ),
+    Feature(
         "32-bit system calls (int 0x80)",
         (f"{_LIVE}/bpf/test_compat_calls.py::test_32_bit_calls_of_a_64_bit_program_are_what_they_are",),
     ),

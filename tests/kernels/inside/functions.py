@@ -6,17 +6,19 @@ What is in use the kernel says: which functions have trampolines, and which link
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gomem.bpf.probes.call_functions import COMPAT, NATIVE
+from gomem.bpf.shared_source import SharedSource
 from gomem.tracer.events.record import EventKind
 from tests.live.bpf.test_bpf_syscalls import ARGUMENTS, as_calls, is_subsequence
 from tests.live.bpf.test_call_tracepoints import counting, numbers, watched, without_gap
@@ -30,8 +32,7 @@ from tests.support.processes import running, wait_until
 
 pytestmark = pytest.mark.bpf
 
-TRACING = Path("/sys/kernel/tracing")
-PREEMPT = Path("/sys/kernel/debug/sched/preempt")
+ALL = {*NATIVE.values(), *COMPAT}
 CHURN = ("-mb", "24", "-phase", "200ms", "-seconds", "600")
 # Writes before and after one call that takes long: it asks for the pages of its memory at once.
 POPULATING = """
@@ -45,35 +46,47 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(autouse=True)
-def _mounted() -> None:
-    for kind, at in (("tracefs", TRACING), ("debugfs", Path("/sys/kernel/debug"))):
-        if not os.path.ismount(at):
-            subprocess.run(["mount", "-t", kind, "none", at], check=True)
+@pytest.fixture(scope="module")
+def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """Mount tracefs and debugfs where gomem does not look for them."""
+    found = {kind: tmp_path_factory.mktemp(kind) for kind in ("tracefs", "debugfs")}
+    for kind, at in found.items():
+        subprocess.run(["mount", "-t", kind, "none", at], check=True)
+    yield found
+    for at in found.values():
+        subprocess.run(["umount", "-l", at], check=True)
 
 
-def with_trampolines() -> set[str]:
+@pytest.fixture(scope="module")
+def source() -> Iterator[SharedSource]:
+    with sharing() as source:
+        assert source.seen_by == "functions"
+        yield source
+
+
+def with_trampolines(mounted: dict[str, Path]) -> set[str]:
     """Return which of the functions have some, as the kernel says."""
-    lines = (TRACING / "enabled_functions").read_text().splitlines()
-    return {line.split()[0] for line in lines if line.strip()} & {*NATIVE.values(), *COMPAT}
+    lines = (mounted["tracefs"] / "enabled_functions").read_text().splitlines()
+    return {line.split()[0] for line in lines if line.strip()} & ALL
 
 
 def tracepoints_of(pid: int) -> set[str]:
     """Return the raw tracepoints that a process has links to."""
     found = set()
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-        found |= {line.split()[1] for line in path.read_text().splitlines() if line.startswith("tp_name:")}
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found |= {line.split()[1] for line in path.read_text().splitlines() if line.startswith("tp_name:")}
     return found
 
 
-def test_a_trace_that_lasts_has_no_tracepoint_of_system_calls_and_misses_nothing() -> None:
-    before = with_trampolines()
+def test_a_trace_that_lasts_has_no_tracepoint_of_system_calls_and_misses_nothing(mounted: dict[str, Path]) -> None:
+    before = with_trampolines(mounted)
     words = ("--duration", 600, "--backend", "bpf", "--format", "json")
     with (
         running(build("churn", "1.27.3"), *CHURN) as process,
         started("trace", "--pid", process.pid, *words) as trace,
     ):
-        wait_until(lambda: with_trampolines() >= {*NATIVE.values(), *COMPAT}, "the programs at the functions", 300)
+        wait_until(lambda: with_trampolines(mounted) == ALL, "the programs at the functions", 300)
         wait_until(lambda: "sys_enter" not in tracepoints_of(trace.pid), "the end of the tracepoints")
         assert "sched_process_exec" in tracepoints_of(trace.pid)
         time.sleep(3)
@@ -82,23 +95,22 @@ def test_a_trace_that_lasts_has_no_tracepoint_of_system_calls_and_misses_nothing
     assert report["event_loss"] == {"lost": 0, "resyncs": 0, "drift_bytes": 0}
     assert {probe["symbol"] for probe in report["overhead"]["probes"]} >= {"fentry:__x64_sys_madvise"}
     assert report["events"]["madvise"]["count"] > 0
-    assert with_trampolines() == before
+    assert with_trampolines(mounted) == before
     obeys_the_rules(report)
 
 
-def test_a_tracer_that_is_killed_leaves_no_trampoline() -> None:
-    before = with_trampolines()
+def test_a_tracer_that_is_killed_leaves_no_trampoline(mounted: dict[str, Path]) -> None:
+    before = with_trampolines(mounted)
     with running(build("churn", "1.27.3"), *CHURN) as process, started("trace", "--pid", process.pid) as trace:
-        wait_until(lambda: with_trampolines() >= {*NATIVE.values(), *COMPAT}, "the programs at the functions", 300)
+        wait_until(lambda: with_trampolines(mounted) == ALL, "the programs at the functions", 300)
         trace.kill()
         trace.wait()
-        wait_until(lambda: with_trampolines() == before, "the kernel's cleaning up")
+        wait_until(lambda: with_trampolines(mounted) == before, "the kernel's cleaning up")
         assert process.poll() is None
 
 
-def test_each_call_is_told_with_its_arguments_and_its_result() -> None:
-    with running(build("mappings", "1.27.3")) as process, sharing() as source:
-        assert source.seen_by == "functions"
+def test_each_call_is_told_with_its_arguments_and_its_result(source: SharedSource) -> None:
+    with running(build("mappings", "1.27.3")) as process:
         source.add(process.pid)
         assert process.stdin is not None
         assert process.stdout is not None
@@ -112,8 +124,8 @@ def test_each_call_is_told_with_its_arguments_and_its_result() -> None:
     assert (events["entered"] > 0).all()
 
 
-def test_32_bit_calls_are_told_at_once_and_never_missed() -> None:
-    with running(compiled("compat/compat.c", "-mno-red-zone")) as process, sharing() as source:
+def test_32_bit_calls_are_told_at_once_and_never_missed(source: SharedSource) -> None:
+    with running(compiled("compat/compat.c", "-mno-red-zone")) as process:
         source.add(process.pid)
         said = [*round_of(process), *round_of(process)]
         seen = as_calls(source.poll(0.2)[process.pid])
@@ -121,8 +133,8 @@ def test_32_bit_calls_are_told_at_once_and_never_missed() -> None:
         assert source.target(process.pid).limits() == []
 
 
-def test_stacks_and_arguments_are_those_of_another_source_by_tracepoints() -> None:
-    with counting() as pid, sharing(seen_by="all calls") as other, sharing() as source:
+def test_stacks_and_arguments_are_those_of_another_source_by_tracepoints(source: SharedSource) -> None:
+    with counting() as pid, sharing(seen_by="all calls") as other:
         first, second = Gathered(other), Gathered(source)
         for one in (other, source):
             one.add(pid)
@@ -144,9 +156,9 @@ def test_no_call_is_lost_or_told_twice_when_functions_take_over() -> None:
     without_gap(numbers(events))
 
 
-def test_a_call_that_began_before_is_told_but_not_when_it_began() -> None:
+def test_a_call_that_began_before_is_told_but_not_when_it_began(source: SharedSource) -> None:
     size = 1 << 30
-    with sharing() as source, running(sys.executable, "-c", POPULATING.replace("SIZE", str(size))) as process:
+    with running(sys.executable, "-c", POPULATING.replace("SIZE", str(size))) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begins\n"
         time.sleep(0.05)
@@ -157,13 +169,14 @@ def test_a_call_that_began_before_is_told_but_not_when_it_began() -> None:
     assert (int(call["result"]), int(call["entered"])) == (address, 0)
 
 
-def test_a_kernel_that_interrupts_programs_is_watched_at_tracepoints_and_what_was_missed_is_counted() -> None:
-    """The mode can be changed where the kernel was built for that; where it cannot, nobody interrupts programs."""
-    modes = PREEMPT.read_text().split() if PREEMPT.exists() else []
+def test_a_kernel_that_interrupts_programs_is_watched_at_tracepoints(mounted: dict[str, Path]) -> None:
+    """The mode can be changed where the kernel was built for that."""
+    preempt = mounted["debugfs"] / "sched" / "preempt"
+    modes = preempt.read_text().split() if preempt.exists() else []
     if "full" not in modes:
         pytest.skip(f"the kernel's preemption cannot be changed: {modes}")
     (before,) = (mode.strip("()") for mode in modes if mode.startswith("("))
-    PREEMPT.write_text("full")
+    preempt.write_text("full")
     try:
         with running(build("callstorm", "1.27.3"), "-threads", "6") as process, sharing() as source:
             source.add(process.pid)
@@ -178,4 +191,4 @@ def test_a_kernel_that_interrupts_programs_is_watched_at_tracepoints_and_what_wa
             wait_until(changed, "tracepoints", 120)
             assert source.target(process.pid).no_room > 0
     finally:
-        PREEMPT.write_text(before)
+        preempt.write_text(before)
