@@ -13,11 +13,11 @@ from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.snapshot_report import snapshot_target
 from tests.support.holds import Holds, holds
 from tests.support.rules import broken_rules
-from tests.support.toolchains import ALL_RELEASES
+from tests.support.toolchains import RELEASES
 
 MB = 1 << 20
 OWN_TIMERS = 2  # the scavenger sleeps
-HAS_CLEANUPS = tuple(release for release in ALL_RELEASES if release >= "1.24")
+HAS_CLEANUPS = tuple(release for release in RELEASES if release >= "1.24")
 
 
 def report_on(target: Holds) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def until(target: Holds, holds_of: Callable[[dict[str, Any]], bool]) -> dict[str
     return found
 
 
-@pytest.mark.parametrize("release", ALL_RELEASES)
+@pytest.mark.parametrize("release", RELEASES)
 def test_timers_finalizers_and_cleanups_are_as_many_as_the_program_made(release: str) -> None:
     with holds(release) as target:
         first = structure(target)["specials"]["finalizers"]  # of os.Stdin and the like
