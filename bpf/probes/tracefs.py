@@ -16,6 +16,8 @@ _LARGEST = 1 << 16  # bytes of a format file that are read
 _FIELD = re.compile(r"field:[^;]*?(\w+)(?:\[\d*\])?;\s*offset:(\d+);\s*size:(\d+);")
 _SYMBOL = re.compile(r'\{\s*(\d+),\s*"(\w+)"\s*\}')
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
 
 @dataclass(frozen=True, slots=True)
 class Tracepoint:
@@ -75,12 +77,15 @@ def parse_format(text: str) -> Tracepoint | None:
 def _open(mount_points: tuple[str, ...]) -> int:
     for path in mount_points:
         try:
-            root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            root = os.open(path, _DIRECTORY)
         except OSError:
             continue
-        if os.access("events", os.R_OK | os.X_OK, dir_fd=root):
-            return root
-        os.close(root)
+        try:
+            os.close(os.open("events", _DIRECTORY, dir_fd=root))  # access(2) asks without our capabilities
+        except OSError:
+            os.close(root)
+            continue
+        return root
     try:
         return syscalls.detached_mount("tracefs")
     except PermissionError as error:

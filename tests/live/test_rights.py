@@ -154,6 +154,20 @@ def test_the_runtimes_own_counts_are_missing_without_the_right_to_read_them_whic
     assert [named(line) for line in told] == ([] if rights == "all" else [{"CAP_DAC_READ_SEARCH"}])
 
 
+def test_another_user_with_the_capabilities_of_the_readme_reads_tracefs(pid: int) -> None:
+    if not os.access(sys.executable, os.X_OK):
+        pytest.skip("another user may not run this Python")
+    kept = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in sorted(NEEDED))])
+    under = [
+        "unshare", "--mount", "--propagation=private", "--", "sh", "-c",
+        'mount -t tracefs tracefs /sys/kernel/tracing && exec "$@"', "sh", program("setpriv", "util-linux"),
+        f"--reuid={NOBODY - 1}", f"--regid={NOBODY - 1}", "--clear-groups", f"--bounding-set={kept}",
+        f"--inh-caps={kept}", f"--ambient-caps={kept}", "--",
+    ]  # fmt: skip
+    done = look("trace", "--duration", "0.3", "--backend", "bpf", "--with", "rss", pid=pid, under=under)
+    assert [limit for limit in done.report()["limits"] if "tracefs" in limit["why"]] == []
+
+
 PERF = """
 import json, os, sys
 from gomem.bpf.source import BpfSource
