@@ -63,6 +63,16 @@ def _smaps(read: Callable[[Resident], Value | None]) -> Callable[[Report], Value
     return lambda report: None if report.resident is None else read(report.resident)
 
 
+# Those of the whole machine are no property of a process.
+_OF_PROCESS = frozenset({"RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_MEMLOCK", "vm.max_map_count", "RLIMIT_NPROC", "pids.max"})
+
+
+def _limits(report: Report) -> Iterator[Sample]:
+    for bound in report.bounds or ():
+        if bound.name in _OF_PROCESS and bound.limit and bound.used is not None:
+            yield (bound.name,), bound.used / bound.limit
+
+
 METRICS: tuple[ProcessMetric, ...] = (
     of_report(
         "gomem_virtual_bytes",
@@ -105,6 +115,14 @@ METRICS: tuple[ProcessMetric, ...] = (
         "Memory in RAM that C code has freed and malloc keeps; malloc_trim(0) or fewer arenas (MALLOC_ARENA_MAX) bring "
         "it down.",
         lambda report: None if report.c_heap is None else report.c_heap.free_resident,
+        every,
+    ),
+    of_report(
+        "gomem_process_limit_used_ratio",
+        "How much of a limit beside RAM is used, of those that hold for the process; near 1 calls for memory or for "
+        "threads fail, which Go programs do not survive.",
+        _limits,
+        ("limit",),
         every,
     ),
     figure(

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gomem.exporters.text import activity as text_activity
 from gomem.exporters.text import allocations as text_allocations
+from gomem.exporters.text import bounds as text_bounds
 from gomem.exporters.text import c_heap as text_c_heap
 from gomem.exporters.text import collector as text_collector
 from gomem.exporters.text import cycles as text_cycles
@@ -47,11 +48,14 @@ _SECTIONS = (
     text_holders.timers,
     text_residency.live,
     text_activity.activity,
+    text_bounds.failed_calls,
     text_cycles.cycles,
     text_spans.spans,
     text_allocations.allocations,
     text_activity.event_log,
     text_memory.cgroup,
+    text_bounds.bounds,
+    text_bounds.settings,
     text_ending.children,
     text_activity.findings,
     text_activity.limits,

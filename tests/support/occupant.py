@@ -154,6 +154,14 @@ def huge_pages() -> dict[str, int]:
     return {"address": address, "size": 8 * HUGE, "written": aligned, "looked_at": aligned + HUGE}
 
 
+def unadvised() -> dict[str, int]:
+    """Write to each page that one huge page could hold, without asking for that."""
+    address = map_memory(4 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
+    aligned = address + -address % HUGE
+    write(aligned, HUGE // PAGE)
+    return {"address": address, "size": 4 * HUGE, "written": aligned}
+
+
 def hugetlb() -> dict[str, int]:
     """Write to one reserved huge page, private, of two mapped."""
     try:

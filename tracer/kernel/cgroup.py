@@ -23,6 +23,7 @@ _PAGE = os.sysconf("SC_PAGESIZE")
 # v1 has no word for "no limit": it is the highest multiple of the page size below 2**63.
 _V1_UNLIMITED = (2**63 - 1) // _PAGE * _PAGE
 _MAX_DEPTH = 64
+_OF_CGROUPS = " - cgroup"  # in a line of mountinfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Membership:
 
     version: Literal[1, 2]
     path: str
+    controller: str = "memory"
 
 
 Place = tuple[Membership, Mount, str]  # the arguments of `read_figures`
@@ -54,6 +56,11 @@ Place = tuple[Membership, Mount, str]  # the arguments of `read_figures`
 
 def memory_membership(text: str) -> Membership | None:
     """Return where /proc/PID/cgroup puts the process's memory: v1's memory controller where it exists, else v2."""
+    return membership_of(text, "memory")
+
+
+def membership_of(text: str, controller: str) -> Membership | None:
+    """Return where /proc/PID/cgroup puts what a controller governs: v1's where it exists, else v2."""
     unified: Membership | None = None
     for line in text.split("\n"):
         number, _, rest = line.partition(":")
@@ -61,18 +68,18 @@ def memory_membership(text: str) -> Membership | None:
         path = path.removesuffix(" (deleted)")
         if not colon or not path.startswith("/"):
             continue
-        if "memory" in controllers.split(","):
-            return Membership(1, path)
+        if controller in controllers.split(","):
+            return Membership(1, path, controller)
         if number == "0" and not controllers:
-            unified = Membership(2, path)
+            unified = Membership(2, path, controller)
     return unified
 
 
-def hierarchy_mounts(mounts: list[Mount], version: Literal[1, 2]) -> list[Mount]:
-    """Return the mounts that show the hierarchy that governs memory."""
+def hierarchy_mounts(mounts: list[Mount], version: Literal[1, 2], controller: str = "memory") -> list[Mount]:
+    """Return the mounts that show the hierarchy with this controller."""
     if version == 2:
         return [mount for mount in mounts if mount.kind == "cgroup2"]
-    return [mount for mount in mounts if mount.kind == "cgroup" and "memory" in mount.super_options]
+    return [mount for mount in mounts if mount.kind == "cgroup" and controller in mount.super_options]
 
 
 def below(root: str, path: str) -> str | None:
@@ -117,17 +124,24 @@ def places(target: Target, membership: Membership) -> Iterator[tuple[Mount, str]
 
     Raises TargetGone.
     """
-    tables: list[tuple[str, str]] = []
     with open("/proc/self/mountinfo", "rb") as file:
-        tables.append(("", printable(file.read(MOUNTINFO_BYTES))))
+        own = file.read(MOUNTINFO_BYTES)
+    for mount in _showing(own, membership):
+        yield mount, mount.point
     try:
-        tables.append((f"/proc/{target.pid}/root", printable(target.read("mountinfo", MOUNTINFO_BYTES))))
+        theirs = target.read("mountinfo", MOUNTINFO_BYTES)
     except (GomemError, FileNotFoundError):
         target.check_alive()
-    for prefix, text in tables:
-        for mount in hierarchy_mounts(parse_mountinfo(text), membership.version):
-            if below(mount.root, membership.path) is not None:
-                yield mount, prefix + mount.point
+        return
+    for mount in _showing(theirs, membership):
+        yield mount, f"/proc/{target.pid}/root{mount.point}"
+
+
+def _showing(mountinfo: bytes, membership: Membership) -> list[Mount]:
+    """Return the mounts that show the cgroup; of machines with thousands of mounts only the few lines are parsed."""
+    lines = "\n".join(line for line in printable(mountinfo).split("\n") if _OF_CGROUPS in line)
+    mounts = hierarchy_mounts(parse_mountinfo(lines), membership.version, membership.controller)
+    return [mount for mount in mounts if below(mount.root, membership.path) is not None]
 
 
 def read_figures(membership: Membership, mount: Mount, point: str) -> MemoryCgroup:

@@ -97,6 +97,8 @@ class Smaps:
     hugetlb: NDArray[np.bool_]  # mapped from hugetlbfs: VmFlags has "ht"
     special: NDArray[np.bool_]  # maps page frames, not pages: VmFlags has "pf" or "io"
     locked: NDArray[np.bool_]  # in RAM by mlock: VmFlags has "lo"
+    advised: NDArray[np.bool_]  # MADV_HUGEPAGE: VmFlags has "hg"
+    refused: NDArray[np.bool_]  # MADV_NOHUGEPAGE: VmFlags has "nh"
     fields: dict[str, NDArray[np.uint64]]
 
     def column(self, name: str) -> NDArray[np.uint64]:
@@ -114,7 +116,7 @@ def parse_smaps(raw: bytes) -> Smaps:
     headers = list(_HEADER.finditer(raw))
     count = len(headers)
     columns: dict[str, NDArray[np.uint64]] = {}
-    hugetlb, special, locked = (np.zeros(count, dtype=np.bool_) for _ in range(3))
+    hugetlb, special, locked, advised, refused = (np.zeros(count, dtype=np.bool_) for _ in range(5))
     for row, header in enumerate(headers):
         end = headers[row + 1].start() if row + 1 < count else len(raw)
         # The header's own line may hold any text (a file name): it says nothing about sizes.
@@ -126,6 +128,8 @@ def parse_smaps(raw: bytes) -> Smaps:
                 hugetlb[row] = b"ht" in flags
                 special[row] = b"pf" in flags or b"io" in flags
                 locked[row] = b"lo" in flags
+                advised[row] = b"hg" in flags
+                refused[row] = b"nh" in flags
             elif name in _COLUMNS and value.endswith(b" kB"):
                 number = value[:-3].strip()
                 if number.isdigit() and len(number) <= _MAX_DIGITS:
@@ -137,6 +141,8 @@ def parse_smaps(raw: bytes) -> Smaps:
         hugetlb=hugetlb,
         special=special,
         locked=locked,
+        advised=advised,
+        refused=refused,
         fields=columns,
     )
 
@@ -171,5 +177,7 @@ def _joined(parts: list[Smaps]) -> Smaps:
         hugetlb=np.concatenate([part.hugetlb for part in parts]),
         special=np.concatenate([part.special for part in parts]),
         locked=np.concatenate([part.locked for part in parts]),
+        advised=np.concatenate([part.advised for part in parts]),
+        refused=np.concatenate([part.refused for part in parts]),
         fields={name: np.concatenate([part.column(name) for part in parts]) for name in names},
     )

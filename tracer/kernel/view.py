@@ -9,17 +9,19 @@ from typing import Literal
 
 from gomem.tracer.errors import GomemError, TargetGone
 from gomem.tracer.kernel.address_limits import read_address_limits
+from gomem.tracer.kernel.bounds import read_bounds, read_cpu
 from gomem.tracer.kernel.cgroup import MemoryCgroup, read_memory_cgroup
 from gomem.tracer.kernel.cgroup_bill import bills_of, parse_io
 from gomem.tracer.kernel.file_pages import MOST_MAPPINGS, FilePages, find_shmem_devices, read_file_pages
 from gomem.tracer.kernel.maps import Mappings, MappingsRead, read_mappings
 from gomem.tracer.kernel.pagemap import read_residency
 from gomem.tracer.kernel.residency import Method, Residency
+from gomem.tracer.kernel.settings import read_settings
 from gomem.tracer.kernel.smaps import Rollup, read_rollup
 from gomem.tracer.machine.rights import Right, remedy, remedy_for
 from gomem.tracer.proc.small_files import Status
 from gomem.tracer.process.target import Target
-from gomem.tracer.report import AddressLimits, CgroupBill, FileIo, Limit
+from gomem.tracer.report import AddressLimits, Bound, CgroupBill, CpuBound, FileIo, Limit, MemorySettings
 from gomem.tracer.report import Resident as ResidentReport
 
 _FILE_PAGES = "what of the pages of files the kernel can drop"
@@ -51,6 +53,9 @@ class KernelView:
     address_limits: AddressLimits | None = None
     cgroup_bills: tuple[CgroupBill, ...] = ()  # of its cgroup, and of its ancestors with a limit
     file_io: FileIo | None = None
+    bounds: tuple[Bound, ...] | None = None
+    cpu: CpuBound | None = None
+    settings: MemorySettings | None = None
 
     def resident(self) -> ResidentReport:
         """Return the `resident` part of the report: the total by OS page, the rest as smaps_rollup splits it."""
@@ -96,7 +101,16 @@ def read_kernel_view(
             break
     assert best is not None
     target.check_alive()
-    return replace(best, cgroup_bills=tuple(_read_bills(target)), file_io=_read_file_io(target))
+    bounds, cpu, untold = _read_bounds(target, best)
+    return replace(
+        best,
+        cgroup_bills=tuple(_read_bills(target)),
+        file_io=_read_file_io(target),
+        bounds=bounds,
+        cpu=cpu,
+        settings=read_settings(target, best.status, best.rollup, len(best.mappings)),
+        limits=[*best.limits, *untold],
+    )
 
 
 def _disagreement(view: KernelView) -> int:
@@ -186,6 +200,16 @@ def _read_cgroup(target: Target) -> tuple[MemoryCgroup | None, list[Limit]]:
         "run gomem in the host's cgroup namespace, or mount the host's /sys/fs/cgroup into its container",
     )
     return cgroup, [unmounted]
+
+
+def _read_bounds(target: Target, view: KernelView) -> tuple[tuple[Bound, ...] | None, CpuBound | None, list[Limit]]:
+    mappings = len(view.mappings) - view.mappings.name.count("[vsyscall]")  # which is of the kernel, and counts nowhere
+    try:
+        return tuple(read_bounds(target, view.status, mappings)), read_cpu(target), []
+    except TargetGone:
+        raise
+    except (GomemError, OSError) as error:
+        return None, None, [_limit("process-bounds", "limits of mappings, threads and CPUs", error)]
 
 
 def _read_bills(target: Target) -> list[CgroupBill]:

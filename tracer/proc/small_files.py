@@ -103,6 +103,7 @@ class Status:
     cap_effective: int | None
     vm_lck: int | None = None  # address space locked in RAM (mlock)
     vm_data: int | None = None  # private writable address space: what RLIMIT_DATA is held against
+    thp_enabled: int | None = None  # 0: no transparent huge pages, by prctl(PR_SET_THP_DISABLE)
 
 
 def colon_fields(raw: bytes) -> dict[str, str]:
@@ -151,6 +152,7 @@ def parse_status(raw: bytes) -> Status:
         cap_effective=_hex_field(fields, "CapEff"),
         vm_lck=kib_field(fields, "VmLck"),
         vm_data=kib_field(fields, "VmData"),
+        thp_enabled=first("THP_enabled"),
     )
 
 

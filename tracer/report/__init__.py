@@ -31,6 +31,7 @@ from gomem.tracer.report.allocations import (
     AllocationType,
     Estimate,
 )
+from gomem.tracer.report.bounds import Bound, BoundName, CpuBound, FailedCalls
 from gomem.tracer.report.c_heap import CAllocator, CArena, CHeap
 from gomem.tracer.report.cgroup_bill import CgroupBill, FileIo, MemoryPressure, Stalled
 from gomem.tracer.report.course import (
@@ -104,6 +105,7 @@ from gomem.tracer.report.process import (
     ProcessEnding,
     ProcessFacts,
 )
+from gomem.tracer.report.settings import HugePages, MemorySettings
 from gomem.tracer.report.structure import (
     AddressRange,
     ArenaHint,
@@ -145,6 +147,8 @@ __all__ = [
     "Arena",
     "ArenaHint",
     "BetweenLooks",
+    "Bound",
+    "BoundName",
     "Bytes",
     "CAllocator",
     "CArena",
@@ -158,12 +162,14 @@ __all__ = [
     "Count",
     "Course",
     "CourseThird",
+    "CpuBound",
     "CpuLimiter",
     "Drift",
     "Estimate",
     "EventCount",
     "EventLoss",
     "FailedCall",
+    "FailedCalls",
     "FaultRow",
     "FileIo",
     "Finding",
@@ -174,6 +180,7 @@ __all__ = [
     "GcCycleSpans",
     "GoRuntime",
     "Heap",
+    "HugePages",
     "IllegalTransition",
     "InUse",
     "JsonObject",
@@ -192,6 +199,7 @@ __all__ = [
     "McentralRow",
     "MemStats",
     "MemoryPressure",
+    "MemorySettings",
     "MetadataRow",
     "OomKill",
     "Overhead",

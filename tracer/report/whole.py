@@ -19,6 +19,7 @@ from gomem.tracer.report.address_space import (
     Virtual,
 )
 from gomem.tracer.report.allocations import Allocations
+from gomem.tracer.report.bounds import Bound, CpuBound, FailedCalls
 from gomem.tracer.report.c_heap import CHeap
 from gomem.tracer.report.cgroup_bill import CgroupBill, FileIo
 from gomem.tracer.report.course import Course
@@ -28,6 +29,7 @@ from gomem.tracer.report.finding import Finding
 from gomem.tracer.report.heap import MEMSTATS, Caches, Heap, SpanClassRow, SpanState
 from gomem.tracer.report.limit import Limit
 from gomem.tracer.report.process import GoRuntime, ProcessEnding, ProcessFacts
+from gomem.tracer.report.settings import MemorySettings
 from gomem.tracer.report.structure import RuntimeStructure
 from gomem.tracer.report.trust import Consistency, Drift, EventLoss, Overhead
 
@@ -83,6 +85,15 @@ class Report(Struct, frozen=True, tag_field="schema", tag=SCHEMA):
     cgroup_bills: Annotated[
         list[CgroupBill] | None,
         Meta(description="of the process's memory cgroup, and of its ancestors with a limit, the nearest first"),
+    ] = None
+    bounds: Annotated[list[Bound] | None, Meta(description="what bounds the process beside RAM, and its distance")] = (
+        None
+    )
+    cpu: CpuBound | None = None
+    settings: MemorySettings | None = None
+    failed_calls: Annotated[
+        list[FailedCalls] | None,
+        Meta(description="of memory, most frequent first; beyond 64 groups without callers. null: nothing was watched"),
     ] = None
     file_io: Annotated[FileIo | None, Meta(description="of the process; null: it may not be read")] = None
     courses: Annotated[

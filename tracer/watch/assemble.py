@@ -16,6 +16,7 @@ from gomem.tracer.report import (
     AddressRange,
     Caches,
     Course,
+    CpuBound,
     EventLoss,
     GoRuntime,
     Heap,
@@ -97,6 +98,7 @@ def _without_memory(facts: ProcessFacts, watched: Watched, taken_at: str) -> Rep
         transitions=activity.transitions() if activity else None,
         event_log=log,
         event_log_dropped=dropped,
+        failed_calls=activity.failures.groups(until) if activity else None,
         event_loss=_event_loss(watched),
         allocations=None,
         overhead=watched.overhead,
@@ -143,6 +145,9 @@ def _with_kernel(report: Report, look: Snapshot) -> Report:
         cgroup_bills=list(look.kernel.cgroup_bills) or None,
         file_io=look.kernel.file_io,
         runtimes=_runtimes(report.process, look) if look.beside else None,
+        bounds=list(look.kernel.bounds) if look.kernel.bounds is not None else None,
+        cpu=look.kernel.cpu,
+        settings=look.kernel.settings,
     )
 
 
@@ -188,7 +193,13 @@ def _with_runtime(report: Report, look: Snapshot, runtime: RuntimeSnapshot, live
         accounting=join.accounting(look.space, runtime),
         span_events=with_object_sizes(report.span_events, runtime.class_to_size) if report.span_events else None,
         structure=_structure(look, runtime),
+        cpu=_cpu(look, runtime),
     )
+
+
+def _cpu(look: Snapshot, runtime: RuntimeSnapshot) -> CpuBound | None:
+    scheduler = runtime.structure.scheduler
+    return replace(look.kernel.cpu, gomaxprocs=scheduler.ps) if look.kernel.cpu and scheduler else look.kernel.cpu
 
 
 def _structure(look: Snapshot, runtime: RuntimeSnapshot) -> RuntimeStructure:

@@ -12,6 +12,7 @@ from gomem.tracer.report import (
     AllocationSite,
     AllocationType,
     Arena,
+    Bound,
     Caches,
     CArena,
     Cgroup,
@@ -19,6 +20,7 @@ from gomem.tracer.report import (
     CHeap,
     CollectorWork,
     Consistency,
+    CpuBound,
     CpuLimiter,
     Estimate,
     EventCount,
@@ -475,6 +477,13 @@ def busy_and_inexact() -> Report:
             MemoryPressure(Stalled(0.5, 2.25, 0.75, 31.5), Stalled(0.0, 1.0, 0.25, 12.0)),
         )],
         file_io=FileIo(12 * MB, 3 * MB),
+        bounds=[
+            Bound("vm.max_map_count", "count", 65_530, 120, 65_410),
+            Bound("pids.max", "count", 40, 30, 10, "/jobs/busy"),
+            Bound("RLIMIT_MEMLOCK", "bytes", 8 * MB, 0, 8 * MB),
+            Bound("CommitLimit", "bytes", None, 3 << 30, None),
+        ],
+        cpu=CpuBound(1.5, "/jobs", 8, 2, 1000, 50, 0.05, 2.5),
     ))  # fmt: skip
 
 

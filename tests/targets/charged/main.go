@@ -2,7 +2,7 @@
 //
 // used: a file that it writes, and reads three times; once: one that it only writes; fresh: the latter in memory (tmpfs);
 // read: one that is there, which it reads three times;
-// anonymous: a slice; pipes: pipes that are full; child: an anonymous slice of a child; none: nothing.
+// anonymous: a slice; freed: one that is collected, which the heap keeps if GOGC is off; pipes: pipes that are full; child: an anonymous slice of a child; none: nothing.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"syscall"
 )
@@ -66,6 +67,13 @@ func fill(size int) {
 	}
 }
 
+func hold(size int) {
+	held = make([]byte, size)
+	for at := 0; at < size; at += 4096 {
+		held[at] = 1
+	}
+}
+
 func child(size string) {
 	self, err := os.Executable()
 	check(err)
@@ -101,10 +109,11 @@ func main() {
 	case "once", "fresh":
 		write(path, size)
 	case "anonymous":
-		held = make([]byte, size)
-		for at := 0; at < size; at += 4096 {
-			held[at] = 1
-		}
+		hold(size)
+	case "freed":
+		hold(size)
+		held = nil
+		runtime.GC()
 	case "pipes":
 		fill(size)
 	case "child":

@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from gomem.tracer.report import (
     Accounting,
     AddressLimits,
+    Bound,
+    BoundName,
     CArena,
     Cgroup,
     CgroupBill,
@@ -23,18 +25,22 @@ from gomem.tracer.report import (
     Consistency,
     Course,
     CourseThird,
+    CpuBound,
     CpuLimiter,
     EventCount,
     EventLoss,
+    FailedCalls,
     FileIo,
     Finding,
     FreeRuns,
+    HugePages,
     InUse,
     Limit,
     LimitUse,
     LiveCourse,
     LiveThird,
     MemoryPressure,
+    MemorySettings,
     ProcessEnding,
     QueuedCalls,
     RebuiltRange,
@@ -159,6 +165,28 @@ def empty(report: Report, zeros: int) -> Report:
     return heap(large(report, 20 * MB, huge=20 * MB, zero_share=0.98), in_use=use)
 
 
+def bounded(name: BoundName, used: int, limit: int, unit: Literal["bytes", "count"] = "count") -> Change:
+    one = Bound(name, unit, limit, used, max(limit - used, 0))
+    return lambda report: replace(report, bounds=[Bound("RLIMIT_AS", "bytes", 10 * GB, GB, 9 * GB), one])
+
+
+def quota(cpus: float, gomaxprocs: int, share: float | None = None) -> Change:
+    throttled = None if share is None else int(share * 1000)
+    return lambda report: replace(
+        report, cpu=CpuBound(cpus, "/pod", 64, gomaxprocs, 1000, throttled, share, None if share is None else 9.0)
+    )
+
+
+def failing(error: str = "ENOMEM", call: str = "mmap", size: int = 64 * MB) -> Change:
+    one = FailedCalls(call, error, 3, 3 * size, size, "runtime.(*mheap).grow", ["runtime.(*mheap).grow"], 1.0)
+    return lambda report: replace(report, failed_calls=[one], bounds=bounded("vm.max_map_count", 9, 10)(report).bounds)
+
+
+def huge(enabled: str, none: int = 511, *, disabled: bool = False, advised: int = 0) -> MemorySettings:
+    pages = HugePages(enabled, "madvise", "never", none, disabled, advised, 0, advised)
+    return MemorySettings(pages, 0, 0, 60, False, "off", 0, None, [], None)
+
+
 def ids(report: Report) -> dict[str, str]:
     return {finding.id: finding.severity for finding in find(report)}
 
@@ -241,6 +269,13 @@ CASES: list[tuple[str, str, Change]] = [
     ("file-pages", "info", lambda report: part(report, "resident", file_clean=80 * MB)),
     ("dirty-file-pages", "info", lambda report: part(report, "resident", file_dirty=80 * MB)),
     ("locked-file-pages", "warning", lambda report: part(report, "resident", file_locked=80 * MB)),
+    ("near-mapping-limit", "warning", bounded("vm.max_map_count", 60_000, 65_530)),
+    ("near-thread-limit", "warning", bounded("pids.max", 97, 100)),
+    ("near-thread-limit", "warning", bounded("RLIMIT_NPROC", 900, 1000)),
+    ("near-memlock-limit", "warning", bounded("RLIMIT_MEMLOCK", 8 * MB, 8 * MB, "bytes")),
+    ("gomaxprocs-above-quota", "info", quota(2.5, 64)),
+    ("gomaxprocs-above-quota", "warning", quota(2.5, 4, 0.25)),
+    ("memory-calls-failed", "warning", failing()),
     ("working-set-page-cache", "info", charged(active_file=150 * MB)),
     ("cgroup-tmpfs", "warning", charged(shmem=150 * MB)),
     ("cgroup-kernel-memory", "warning", charged(kernel=150 * MB)),
@@ -337,6 +372,74 @@ def test_page_cache_is_that_of_whoever_moved_as_much() -> None:
         found = finding(replace(report, file_io=io), "working-set-page-cache")
         assert found.title == title + whose
     assert "gomem pod 4711" in found.action
+
+
+@pytest.mark.parametrize(
+    ("set_as", "said", "unsaid"),
+    [
+        (huge("always"), "set /sys/kernel/mm/transparent_hugepage/enabled to madvise", "already"),
+        (huge("madvise"), "enabled is madvise already", "to madvise"),
+        (huge("madvise", advised=70 * MB), "have it not ask", "to madvise"),
+        (huge("always", advised=70 * MB), "enabled=madvise changes nothing", "to madvise"),
+        (huge("never"), "off on this machine already", "to madvise"),
+        (huge("always", disabled=True), "off for this process already", "PR_SET_THP_DISABLE) before"),
+        (None, "set /sys/kernel/mm/transparent_hugepage/enabled to madvise", "already"),
+    ],
+)
+def test_no_advice_on_huge_pages_is_to_set_what_is_set(set_as: MemorySettings | None, said: str, unsaid: str) -> None:
+    many = part(heap(grown_and_scavenged(), resident={"free": 65 * MB}), "resident", huge_pages=70 * MB)
+    action = finding(replace(many, settings=set_as), "huge-pages").action
+    assert said in action
+    assert unsaid not in action
+    barely = replace(empty(grown_and_scavenged(), 70 * MB), settings=set_as)
+    barely = part(barely, "resident", huge_pages=70 * MB)
+    same = action.removeprefix("Only if RSS matters more than speed: ")
+    assert same in finding(barely, "barely-used-huge-pages").action
+
+
+@pytest.mark.parametrize(
+    ("set_as", "said", "unsaid"),
+    [
+        (huge("always"), "max_ptes_none to 0 (it is 511), or set enabled to madvise.", "already"),
+        (huge("always", none=0), "Set /sys/kernel/mm/transparent_hugepage/enabled to madvise.", "max_ptes_none"),
+        (huge("madvise"), "max_ptes_none to 0 (it is 511).", "to madvise"),
+        (huge("madvise", none=0), "max_ptes_none is 0 and enabled is madvise already", "to madvise"),
+        (huge("never"), "off on this machine already", "max_ptes_none"),
+        (huge("always", disabled=True), "off for this process already", "max_ptes_none"),
+    ],
+)
+def test_no_advice_on_filled_holes_is_to_set_what_is_set(set_as: MemorySettings, said: str, unsaid: str) -> None:
+    kept = part(heap(grown_and_scavenged(), resident={"scavenged": 40 * MB}), "resident", huge_pages=40 * MB)
+    action = finding(replace(kept, settings=set_as), "scavenged-but-resident").action
+    assert said in action
+    assert unsaid not in action
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        bounded("vm.max_map_count", 58_000, 65_530),
+        bounded("pids.max", 80, 100),
+        bounded("RLIMIT_MEMLOCK", 0, 0, "bytes"),
+        quota(2.5, 3),
+        quota(0.5, 2, 0.9),  # what the runtime chooses by itself
+        failing(call="madvise", error="EINVAL"),
+        failing(error="EINVAL"),
+        failing(size=256 << 40),
+    ],
+)
+def test_limits_that_are_far_are_no_findings(change: Change) -> None:
+    report = grown_and_scavenged()
+    assert set(ids(change(report))) <= set(ids(report)) | {"near-mapping-limit"}
+
+
+def test_failed_calls_name_the_limit_that_leaves_less_than_was_asked_for() -> None:
+    report = grown_and_scavenged()
+    assert "vm.max_map_count leaves 1, less" in finding(failing()(report), "memory-calls-failed").explanation
+    short = replace(failing()(report), bounds=[Bound("RLIMIT_DATA", "bytes", GB, GB - MB, MB)])
+    assert finding(short, "memory-calls-failed").explanation == "RLIMIT_DATA leaves 1.0 MiB, less than was asked for."
+    plenty = replace(short, bounds=[Bound("RLIMIT_DATA", "bytes", GB, 0, GB)])
+    assert "No limit of the process" in finding(plenty, "memory-calls-failed").explanation
 
 
 @pytest.mark.parametrize(

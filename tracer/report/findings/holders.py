@@ -6,6 +6,7 @@ from typing import Final
 
 from gomem.tracer.report import Finding, FreeRuns, LargeObject, Report, stat
 from gomem.tracer.report.findings.base import LARGE, NOTEWORTHY, goroutines_command, lazy_free, mib, profile_command
+from gomem.tracer.report.findings.huge_pages import fewer_huge_pages
 
 LARGE_OBJECTS_SHARE: Final = 0.50  # of HeapInuse
 FREE_SHARE: Final = 0.20  # of HeapSys; 10 % is the scavenger's normal slack
@@ -131,9 +132,8 @@ def barely_used_huge_pages(report: Report) -> Finding | None:
             "type": worst.type,
             "function": worst.function,
         },
-        action="Where objects are large and few of their pages used: set /sys/kernel/mm/transparent_hugepage/enabled "
-        "to madvise, or let the program turn huge pages off for itself (PR_SET_THP_DISABLE); or make a map or smaller "
-        "pieces of such an object.",
+        action=f"Where objects are large and few of their pages used: {fewer_huge_pages(report)} Or make a map or "
+        "smaller pieces of such an object.",
     )
 
 

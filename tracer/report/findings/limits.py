@@ -39,6 +39,8 @@ def near_cgroup_limit(report: Report) -> Finding | None:
     firm = None if resident is None or resident.anonymous is None else resident.anonymous - lazy_free(report)
     full = firm is not None and firm >= CGROUP_FULL * cgroup.memory_max
     command = holders_command(report)
+    back = report.cgroup_bills[0].reclaimable if report.cgroup_bills else None
+    cache = "Part of it may be" if back is None else f"{mib(back)} of it is"
     return Finding(
         id="near-cgroup-limit",
         severity="critical" if full else "warning",
@@ -47,7 +49,7 @@ def near_cgroup_limit(report: Report) -> Finding | None:
         + (
             f"{mib(firm)} of this process is neither: an OOM kill is near."
             if full and firm is not None
-            else "Part of it may be page cache, which is not in danger."
+            else f"{cache} page cache and the like, which it can take back."
         ),
         evidence={
             "memory_current": cgroup.memory_current,
@@ -55,7 +57,9 @@ def near_cgroup_limit(report: Report) -> Finding | None:
             "not_reclaimable": firm,
             "oom_kill": cgroup.oom_kill,
         },
-        action="Compare with memory.stat (anon, file) of the cgroup; raise the limit or set GOMEMLIMIT below it."
+        action="Compare with memory.stat (anon, file) of the cgroup"
+        + (f" (`gomem pod {report.process.pid}`)" if command is not None else "")
+        + "; raise the limit or set GOMEMLIMIT below it."
         + (
             ""
             if command is None

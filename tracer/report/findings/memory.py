@@ -7,6 +7,7 @@ from typing import Final
 from gomem.tracer.report import Finding, Report, stat
 from gomem.tracer.report.findings.base import LARGE, NOTEWORTHY, goroutines_command, lazy_free, mib, resident_of
 from gomem.tracer.report.findings.holders import fragmented_free_heap
+from gomem.tracer.report.findings.huge_pages import fewer_huge_pages, no_refilling
 from gomem.tracer.report.findings.scavenger import fate_of_free_heap
 
 RUNTIME_PAGE: Final = 8192
@@ -50,7 +51,7 @@ def scavenged_but_resident(report: Report) -> Finding | None:
         return None
     huge = report.resident.huge_pages if report.resident else None
     locked = report.address_limits.locked if report.address_limits else None
-    cause, action = _why_kept(excess, huge, locked)
+    cause, action = _why_kept(report, excess, huge, locked)
     return Finding(
         id="scavenged-but-resident",
         severity="warning",
@@ -68,7 +69,7 @@ def scavenged_but_resident(report: Report) -> Finding | None:
     )
 
 
-def _why_kept(excess: int, huge: int | None, locked: int | None) -> tuple[str, str]:
+def _why_kept(report: Report, excess: int, huge: int | None, locked: int | None) -> tuple[str, str]:
     """Return why the kernel keeps released pages, as far as its figures tell, and what to do."""
     if locked is not None and locked >= excess:
         return (
@@ -78,7 +79,7 @@ def _why_kept(excess: int, huge: int | None, locked: int | None) -> tuple[str, s
     if huge is None or huge >= excess // 2:
         return (
             "Usual cause: transparent huge pages; khugepaged fills the hole again with a 2 MiB page.",
-            "Set /sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none to 0, or enabled to madvise.",
+            no_refilling(report),
         )
     return (
         (
@@ -246,5 +247,5 @@ def huge_pages(report: Report) -> Finding | None:
         explanation="The kernel backs the heap with 2 MiB pages, also where Go uses only a part of one: "
         f"up to {mib(idle)} of free heap pages may be in RAM for this reason alone.",
         evidence={"huge_pages": resident.huge_pages, "free_resident": heap.resident.free},
-        action="Only if RSS matters more than speed: set transparent_hugepage/enabled to madvise.",
+        action=f"Only if RSS matters more than speed: {fewer_huge_pages(report)}",
     )

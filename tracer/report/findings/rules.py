@@ -11,6 +11,7 @@ from typing import Final
 
 from gomem.tracer.report import Finding, Report, Severity
 from gomem.tracer.report.findings import address_space as finding_address_space
+from gomem.tracer.report.findings import bounds as finding_bounds
 from gomem.tracer.report.findings import cgroup as finding_cgroup
 from gomem.tracer.report.findings import files as finding_files
 from gomem.tracer.report.findings import gomemlimit as finding_gomemlimit
@@ -39,6 +40,11 @@ RULES: Final[dict[str, Rule]] = {
     "near-address-space-limit": finding_address_space.near_address_space_limit,
     "near-data-limit": finding_address_space.near_data_limit,
     "near-commit-limit": finding_address_space.near_commit_limit,
+    "memory-calls-failed": finding_bounds.memory_calls_failed,
+    "near-mapping-limit": finding_bounds.near_mapping_limit,
+    "near-thread-limit": finding_bounds.near_thread_limit,
+    "near-memlock-limit": finding_bounds.near_memlock_limit,
+    "gomaxprocs": finding_bounds.gomaxprocs_above_quota,
     "goal": finding_limits.goal_far_above_live,
     "lazily-freed": finding_memory.lazily_freed,
     "scavenged-but-resident": finding_memory.scavenged_but_resident,

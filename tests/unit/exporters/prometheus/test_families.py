@@ -14,7 +14,7 @@ from gomem.exporters.prometheus import MetricOptions, Scrapes
 from gomem.tracer.discovery.workload import Workload
 from gomem.tracer.fleet.view import CgroupView, TargetState
 from gomem.tracer.kernel.cgroup_memory import CgroupMemory
-from gomem.tracer.report import EventCount, EventLoss, ProbeRow, Report, Transition
+from gomem.tracer.report import Bound, EventCount, EventLoss, ProbeRow, Report, Transition
 from tests.support.samples.fleet import (
     ALL,
     HEALTH,
@@ -122,6 +122,17 @@ def test_no_memory_limit_is_no_sample(none: int | None) -> None:
     assert "gomem_memory_limit_bytes" not in series(unlimited)
     assert "gomem_heap_goal_bytes" not in series(unlimited)
     assert series(limited)["gomem_memory_limit_bytes"] == 1 << 30
+
+
+def test_limits_that_hold_for_the_process_are_told_as_shares_and_those_of_the_machine_are_not() -> None:
+    bounds = [
+        Bound("pids.max", "count", 40, 30, 10, "/pod"), Bound("RLIMIT_AS", "bytes", None, 1 << 30, None),
+        Bound("kernel.threads-max", "count", 100, 99, 1), Bound("RLIMIT_NPROC", "count", 50, None, None),
+    ]  # fmt: skip
+    shown = series(replace(whole(), bounds=bounds))
+    assert {key: value for key, value in shown.items() if "limit_used" in key} == {
+        'gomem_process_limit_used_ratio{limit="pids.max"}': 0.75
+    }
 
 
 def test_cgroups_have_no_pid_and_no_samples_for_what_is_not_known() -> None:
