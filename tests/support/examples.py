@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 MOST_BYTES, MOST_PICTURE = 1_500_000, 200_000
 SECONDS = 20
 PICTURE = "prometheus.png"
-_GROUP = re.compile(r'("cgroup": \{"path": ")[^"]*')
+_GROUP = re.compile(r'"cgroup": \{"path": "(/[^"]+)"')
 _WIDE = (1200, 1000)
 
 
@@ -86,7 +86,9 @@ def _write(page: Path, pid: int, package: str, place: Path) -> None:
         (str(place), f"/var/lib/{page.stem}"),
     ):
         text = text.replace(ours, theirs)
-    text = _GROUP.sub(rf"\g<1>/system.slice/{page.stem}.service", text)
+    group = _GROUP.search(text)
+    if group is not None:
+        text = text.replace(f'"{group[1]}"', f'"/system.slice/{page.stem}.service"')
     page.write_text(text)
     assert len(text) < MOST_BYTES, f"{page} has {len(text)} bytes"
 
