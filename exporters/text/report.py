@@ -16,6 +16,7 @@ from gomem.exporters.text import c_heap as text_c_heap
 from gomem.exporters.text import collector as text_collector
 from gomem.exporters.text import cycles as text_cycles
 from gomem.exporters.text import ending as text_ending
+from gomem.exporters.text import files as text_files
 from gomem.exporters.text import holders as text_holders
 from gomem.exporters.text import memory as text_memory
 from gomem.exporters.text import rebuilt as text_rebuilt
@@ -39,6 +40,7 @@ _SECTIONS = (
     text_memory.heap_pages,
     text_c_heap.c_heap,
     text_thread_stacks.thread_stacks,
+    text_files.files,
     text_memory.address_space,
     text_rebuilt.rebuilt,
     text_memory.memstats,

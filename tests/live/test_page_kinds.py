@@ -144,3 +144,42 @@ def test_each_is_said_once_and_what_cannot_be_dropped_is_not_called_droppable(
 
 def has_swap() -> bool:
     return len(Path("/proc/swaps").read_text().splitlines()) > 1
+
+
+# What is behind the mapping of each kind; and what the kernel can do with its pages.
+BACKINGS = {"shm": "tmpfs", "memfd": "memfd", "anonshared": "shared_anonymous"}
+
+
+def test_the_file_is_named_with_what_smaps_has_of_it(seen: tuple[str, int, Snapshot, Report]) -> None:
+    kind, pid, _, report = seen
+    start, end = place(pid)
+    of: dict[str, int] = {}
+    for line in Path(f"/proc/{pid}/smaps").read_text().partition(f"{start:08x}-{end:08x} ")[2].splitlines()[1:]:
+        words = line.split()
+        if words[-1] != "kB":
+            break
+        of[words[0][:-1]] = int(words[1]) * 1024
+    assert report.files is not None
+    row = next(row for row in report.files if row.virtual == SIZE)
+    assert row.backing == BACKINGS.get(kind, "file")
+    assert row.resident == of["Rss"]
+    assert row.anonymous == of["Anonymous"]
+    assert row.shared == of["Shared_Clean"] + of["Shared_Dirty"]
+    assert (row.clean or 0) + (row.dirty or 0) == of["Rss"] - of["Anonymous"]
+    assert not row.executable
+    assert "deleted-file" not in findings(report)
+    if kind in ("shm", "private", "dirty"):
+        found = {"shm": "shared-memory", "private": "copied-file-pages", "dirty": "dirty-file-pages"}[kind]
+        # The disk may have been faster.
+        if found in findings(report):
+            assert f"{row.path[-100:]} has" in findings(report)[found].explanation
+
+
+def test_a_file_that_was_deleted_is_said_to_be_on_its_disk_still(tmp_path: Path) -> None:
+    with holding("clean", tmp_path) as process:
+        next(tmp_path.iterdir()).unlink()
+        _, report = look_at(process)
+    row = next(row for row in report.files or () if row.virtual == SIZE)
+    assert (row.deleted, row.backing) == (True, "file")
+    assert row.path.startswith(str(tmp_path))
+    assert "deleted-file" in findings(report)

@@ -7,6 +7,7 @@ smaps_account() in fs/proc/task_mmu.c, shrink_folio_list() in mm/vmscan.c.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from gomem.tracer.errors import TargetError
 from gomem.tracer.kernel.maps import Mappings
-from gomem.tracer.kernel.smaps import Rollup, Smaps, read_smaps
+from gomem.tracer.kernel.smaps import Rollup, Smaps
 from gomem.tracer.proc.mounts import parse_mountinfo
 from gomem.tracer.proc.small_files import Status
 from gomem.tracer.process.target import Target
@@ -81,18 +82,18 @@ def pages_of_mappings(smaps: Smaps) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 def read_file_pages(
-    target: Target, mappings: Mappings, rollup: Rollup, status: Status, shmem_devices: tuple[int, ...]
+    smaps: Callable[[], Smaps], mappings: Mappings, rollup: Rollup, status: Status, shmem_devices: tuple[int, ...]
 ) -> FilePages | None:
     """Return the resident pages of files, None where the sums do not tell and the mappings would cost too much.
 
-    Raises TargetGone and NotPermitted.
+    `smaps` reads those; what it raises is raised.
     """
     known = pages_by_sums(rollup, status)
     if known is not None or rollup.rss is None or rollup.anonymous is None or len(mappings) > MOST_MAPPINGS:
         return known
     file = rollup.rss - rollup.anonymous - (status.rss_shmem or 0)
     cheap = len(mappings) <= _CHEAP_MAPPINGS and rollup.rss <= _CHEAP_RSS
-    return pages_by_mapping(read_smaps(target), mappings, shmem_devices) if cheap or file >= _WORTH_A_WALK else None
+    return pages_by_mapping(smaps(), mappings, shmem_devices) if cheap or file >= _WORTH_A_WALK else None
 
 
 def find_shmem_devices(target: Target) -> tuple[int, ...]:

@@ -58,7 +58,7 @@ class Residency:
 
     def resident(self) -> Ranges:
         """Return the ranges that count as RSS; with method "smaps", mappings that have any."""
-        return self._only(self.rss > 0)
+        return self.only(self.rss > 0)
 
     def rss_in(self, starts: ArrayLike, ends: ArrayLike) -> NDArray[np.uint64]:
         """Return the RSS bytes of each address range [starts[i], ends[i]), in any order."""
@@ -73,7 +73,7 @@ class Residency:
 
         Not known with method "smaps".
         """
-        return bytes_in(self._only((self.rss > 0) & (self.flags & Page.FILE != 0)), starts, ends)
+        return bytes_in(self.only((self.rss > 0) & (self.flags & Page.FILE != 0)), starts, ends)
 
     @property
     def tells_huge_pages(self) -> bool:
@@ -82,14 +82,15 @@ class Residency:
 
     def huge(self) -> Ranges:
         """Return the ranges that are in RAM in huge pages of anonymous memory, as far as that is known."""
-        return self._only((self.rss > 0) & (self.flags & (Page.HUGE | Page.FILE) == Page.HUGE))
+        return self.only((self.rss > 0) & (self.flags & (Page.HUGE | Page.FILE) == Page.HUGE))
 
-    def _only(self, keep: NDArray[np.bool_]) -> Ranges:
+    def only(self, keep: NDArray[np.bool_]) -> Ranges:
+        """Return the ranges where `keep` (shape (n,)) is true."""
         return Ranges(self.ranges.start[keep], self.ranges.end[keep])
 
     def _weighed(self, weight: NDArray[np.uint64], starts: ArrayLike, ends: ArrayLike) -> NDArray[np.uint64]:
         if self.method != "smaps":
-            return bytes_in(self._only(weight > 0), starts, ends)
+            return bytes_in(self.only(weight > 0), starts, ends)
         first, last = addresses(starts), addresses(ends)
         return _share_below(self.ranges, weight, np.maximum(first, last)) - _share_below(self.ranges, weight, first)
 

@@ -13,15 +13,16 @@ from gomem.tracer.kernel.bounds import read_bounds, read_cpu
 from gomem.tracer.kernel.cgroup import MemoryCgroup, read_memory_cgroup
 from gomem.tracer.kernel.cgroup_bill import bills_of, parse_io
 from gomem.tracer.kernel.file_pages import MOST_MAPPINGS, FilePages, find_shmem_devices, read_file_pages
+from gomem.tracer.kernel.mapped_files import WORTH_SMAPS, data_in_ram, mapped_files
 from gomem.tracer.kernel.maps import Mappings, MappingsRead, read_mappings
 from gomem.tracer.kernel.pagemap import read_residency
 from gomem.tracer.kernel.residency import Method, Residency
 from gomem.tracer.kernel.settings import read_settings
-from gomem.tracer.kernel.smaps import Rollup, read_rollup
+from gomem.tracer.kernel.smaps import Rollup, Smaps, read_rollup, read_smaps
 from gomem.tracer.machine.rights import Right, remedy, remedy_for
 from gomem.tracer.proc.small_files import Status
 from gomem.tracer.process.target import Target
-from gomem.tracer.report import AddressLimits, Bound, CgroupBill, CpuBound, FileIo, Limit, MemorySettings
+from gomem.tracer.report import AddressLimits, Bound, CgroupBill, CpuBound, FileIo, Limit, MappedFile, MemorySettings
 from gomem.tracer.report import Resident as ResidentReport
 
 _FILE_PAGES = "what of the pages of files the kernel can drop"
@@ -56,6 +57,7 @@ class KernelView:
     bounds: tuple[Bound, ...] | None = None
     cpu: CpuBound | None = None
     settings: MemorySettings | None = None
+    files: list[MappedFile] | None = None  # None: in a recording from before they were told
 
     def resident(self) -> ResidentReport:
         """Return the `resident` part of the report: the total by OS page, the rest as smaps_rollup splits it."""
@@ -127,7 +129,9 @@ def _read_once(target: Target, method: Literal["auto"] | Method, attempt: int) -
     known_rss = rollup.rss if rollup else None
     status = target.status()
     shmem_devices = find_shmem_devices(target) if status.rss_shmem else ()
-    file_pages, no_file_pages = _read_file_pages(target, read.mappings, rollup, status, shmem_devices)
+    smaps = _SmapsOnce(target)
+    file_pages, no_file_pages = _read_file_pages(smaps, read.mappings, rollup, status, shmem_devices)
+    files, no_files = _read_files(smaps, read.mappings, residency, shmem_devices)
     address_limits, no_limits = _read_address_limits(target, status)
     return KernelView(
         taken_at=taken_at,
@@ -140,12 +144,13 @@ def _read_once(target: Target, method: Literal["auto"] | Method, attempt: int) -
         virtual_skew=read.skew_bytes,
         resident_skew=None if known_rss is None else abs(known_rss - residency.rss_bytes),
         attempts=attempt,
-        limits=[*no_rollup, *no_cgroup, *inexact, *no_file_pages, *no_limits],
+        limits=[*no_rollup, *no_cgroup, *inexact, *no_file_pages, *no_files, *no_limits],
         mappings_read=read.read_at,
         start_break=target.stat().start_break,
         file_pages=file_pages,
         shmem_devices=shmem_devices,
         address_limits=address_limits,
+        files=files,
     )
 
 
@@ -158,13 +163,42 @@ def _read_rollup(target: Target) -> tuple[Rollup | None, list[Limit]]:
         return None, [_limit("smaps-rollup", "PSS, lazily freed and huge pages", error)]
 
 
+class _SmapsOnce:
+    """Reads smaps when it is asked for first."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.known: Smaps | None = None
+
+    def __call__(self) -> Smaps:
+        if self.known is None:
+            self.known = read_smaps(self._target)
+        return self.known
+
+
+def _read_files(
+    smaps: _SmapsOnce, mappings: Mappings, residency: Residency, shmem_devices: tuple[int, ...]
+) -> tuple[list[MappedFile], list[Limit]]:
+    """Return the mapped files; with their clean and dirty pages where it is worth it, or smaps was read anyway."""
+    refused = []
+    worth = len(mappings) <= MOST_MAPPINGS and data_in_ram(mappings, residency) >= WORTH_SMAPS
+    try:
+        if worth:
+            smaps()
+    except TargetGone:
+        raise
+    except (GomemError, FileNotFoundError) as error:
+        refused = [_limit("mapped-files", "clean and dirty pages of each mapped file", error)]
+    return mapped_files(mappings, residency, shmem_devices, smaps.known), refused
+
+
 def _read_file_pages(
-    target: Target, mappings: Mappings, rollup: Rollup | None, status: Status, shmem_devices: tuple[int, ...]
+    smaps: _SmapsOnce, mappings: Mappings, rollup: Rollup | None, status: Status, shmem_devices: tuple[int, ...]
 ) -> tuple[FilePages | None, list[Limit]]:
     if rollup is None:
         return None, []
     try:
-        pages = read_file_pages(target, mappings, rollup, status, shmem_devices)
+        pages = read_file_pages(smaps, mappings, rollup, status, shmem_devices)
     except TargetGone:
         raise
     except (GomemError, FileNotFoundError) as error:

@@ -64,6 +64,7 @@ from gomem.tracer.report.figures import (
     SizeClass,
     SpanClass,
 )
+from gomem.tracer.report.files import FileBacking, MappedFile
 from gomem.tracer.report.finding import (
     Finding,
     Severity,
@@ -171,6 +172,7 @@ __all__ = [
     "FailedCall",
     "FailedCalls",
     "FaultRow",
+    "FileBacking",
     "FileIo",
     "Finding",
     "FixallocRow",
@@ -194,6 +196,7 @@ __all__ = [
     "LiveResident",
     "LiveThird",
     "LoggedEvent",
+    "MappedFile",
     "MappingKind",
     "McacheRow",
     "McentralRow",

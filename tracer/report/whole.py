@@ -25,6 +25,7 @@ from gomem.tracer.report.cgroup_bill import CgroupBill, FileIo
 from gomem.tracer.report.course import Course
 from gomem.tracer.report.events import EventCount, GcCycleRow, LoggedEvent, SpanEvents, Transition
 from gomem.tracer.report.figures import Count, JsonObject, Seconds
+from gomem.tracer.report.files import MappedFile
 from gomem.tracer.report.finding import Finding
 from gomem.tracer.report.heap import MEMSTATS, Caches, Heap, SpanClassRow, SpanState
 from gomem.tracer.report.limit import Limit
@@ -81,6 +82,7 @@ class Report(Struct, frozen=True, tag_field="schema", tag=SCHEMA):
     ] = None
     thread_stacks: ThreadStacks | None = None
     c_heap: Annotated[CHeap | None, Meta(description="null: no allocator of C was recognised")] = None
+    files: Annotated[list[MappedFile] | None, Meta(description="the 20 of which most is in RAM, those first")] = None
     address_limits: AddressLimits | None = None
     cgroup_bills: Annotated[
         list[CgroupBill] | None,

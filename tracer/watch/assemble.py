@@ -141,6 +141,7 @@ def _with_kernel(report: Report, look: Snapshot) -> Report:
             look.space, look.kernel.mappings, look.kernel.residency, look.kernel.status.threads, look.stack_owners
         ),
         c_heap=look.c_heap,
+        files=look.kernel.files,
         address_limits=look.kernel.address_limits,
         cgroup_bills=list(look.kernel.cgroup_bills) or None,
         file_io=look.kernel.file_io,

@@ -41,6 +41,7 @@ from gomem.tracer.report import (
     Limit,
     LiveResident,
     LoggedEvent,
+    MappedFile,
     McacheRow,
     McentralRow,
     MemoryPressure,
@@ -579,6 +580,16 @@ def _stacks(kinds: list[KindRow]) -> ThreadStacks:
     return ThreadStacks(stacks, stacks, row.virtual, row.resident, median, largest, rows)
 
 
+def _files(kinds: list[KindRow]) -> list[MappedFile]:
+    """Return the files that these rows can be."""
+    names = {"binary": "/srv/orders", "file": "/srv/data [1].db", "shared_library": "/usr/lib/libc.so.6"}
+    return [
+        MappedFile(names[row.kind], False, "file", row.kind != "file", row.mappings, row.virtual, row.resident or 0, 0,
+                   0, 0, None, None, None)
+        for row in sorted(kinds, key=lambda row: -(row.resident or 0)) if row.kind in names
+    ]  # fmt: skip
+
+
 def _c_heap(kinds: list[KindRow]) -> CHeap | None:
     """Return a heap of C that these rows can be: two arenas, and a chunk with a mapping of its own."""
     room = sum(row.resident or 0 for row in kinds if row.kind == "c_heap") // (16 * KB) * (4 * KB)
@@ -611,6 +622,7 @@ def _with_findings(report: Report) -> Report:
         report,
         thread_stacks=_stacks(report.kinds) if report.kinds else None,
         c_heap=_c_heap(report.kinds or []),
+        files=_files(report.kinds) if report.kinds else None,
         virtual=_states(report),
         address_limits=AddressLimits(None, None, 90 * MB, 0, 0, 12 << 30, 3 << 30),
     )

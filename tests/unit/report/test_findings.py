@@ -39,6 +39,7 @@ from gomem.tracer.report import (
     LimitUse,
     LiveCourse,
     LiveThird,
+    MappedFile,
     MemoryPressure,
     MemorySettings,
     ProcessEnding,
@@ -266,6 +267,8 @@ CASES: list[tuple[str, str, Change]] = [
     ("ended-goroutines", "info", lambda report: ended(report, 40_000, 20 * MB)),
     ("ended-goroutines", "warning", lambda report: ended(report, 500_000, 240 * MB)),
     ("runtime-metadata", "warning", lambda report: kind(report, "heap_metadata", resident=80 * MB)),
+    ("deleted-file", "info", lambda report: replace(report, files=[
+        MappedFile("/srv/old.db", True, "file", False, 1, 90 * MB, 80 * MB, 0, 0, 0, 80 * MB, 0, 0)])),
     ("file-pages", "info", lambda report: part(report, "resident", file_clean=80 * MB)),
     ("dirty-file-pages", "info", lambda report: part(report, "resident", file_dirty=80 * MB)),
     ("locked-file-pages", "warning", lambda report: part(report, "resident", file_locked=80 * MB)),

@@ -71,6 +71,7 @@ RULES: Final[dict[str, Rule]] = {
     "copied-file-pages": finding_files.copied_file_pages,
     "locked-file-pages": finding_files.locked_file_pages,
     "dirty-file-pages": finding_files.dirty_file_pages,
+    "deleted-file": finding_files.deleted_file,
     "file-pages": finding_files.clean_file_pages,
     "ready": finding_address_space.ready_not_resident,
     "reserved": finding_address_space.reserved_address_space,
