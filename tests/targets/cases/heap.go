@@ -91,9 +91,9 @@ var buffers = sync.Pool{New: func() interface{} { return new([]byte) }}
 // Pool lends small buffers, of which each was large once, and puts them back before the pool is emptied.
 func pool() {
 	var out []*[]byte
-	for i := 0; i < 40; i++ {
+	for i := 0; i < 6; i++ {
 		one := buffers.Get().(*[]byte)
-		*one = filled(4 << 20)
+		*one = filled(20 << 20)
 		out = append(out, one)
 	}
 	every(50e6, func() {
