@@ -77,7 +77,7 @@ CASES: Final = (
     Case("antimetal/system-agent#231", "Close to the limit, and of what.", "anonymous", ("near-cgroup-limit",),
          also=("gomemlimit-unset",), cgroup=150 * MIB),
     Case("kubernetes/kubernetes#43916", "The working set counts page cache.", "cache", ("working-set-page-cache",),
-         also=("gomemlimit-unset", "near-cgroup-limit"), cgroup=400 * MIB),
+         also=("near-cgroup-limit",), cgroup=400 * MIB, env={"GOMEMLIMIT": "300MiB"}),
     # Address space
     Case("golang/go#66796", "VSZ is above a gigabyte.", "idle", ("reserved-address-space",), harmless=True),
     Case("bytecodealliance/wasmtime-go#84", "64 GB of address space, by instances of WebAssembly.", "reserve",

@@ -103,6 +103,9 @@ func pool() {
 		runtime.GC()
 		for at := range out {
 			out[at] = buffers.Get().(*[]byte)
+			if len(*out[at]) == 0 {
+				*out[at] = filled(20 << 20)
+			}
 		}
 	})
 }
