@@ -101,7 +101,7 @@ func bucketsAtLimit() {
 // GarbageAtLimit lets the limit alone begin collections, which cost little.
 func garbageAtLimit() {
 	nodes(8 << 20)
-	garbage(100, time.Millisecond)
+	garbage(400, time.Millisecond)
 	time.Sleep(2500 * time.Millisecond)
 }
 
