@@ -14,7 +14,7 @@ KERNEL_TOOLS := qemu-system-x86 busybox-static
 TOOLS := python3-venv python3-bpfcc strace
 TEST_TOOLS := $(TOOLS) $(KERNEL_TOOLS) chromium chromium-driver golang-1.19-go gcc libc6-dev musl-tools util-linux
 
-.PHONY: help venv test-tools examples demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-tax bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile cases dashboards protobuf clean
+.PHONY: help man venv test-tools examples demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-tax bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile cases dashboards protobuf clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -32,6 +32,9 @@ test-tools: venv
 
 dashboards: venv  ## Write the Grafana dashboards anew
 	$(PYTHON) -m deploy.grafana.generate
+
+man: venv  ## Write the man pages, made of --help, into build/man
+	$(PYTHON) -m deploy.man build/man
 
 protobuf: venv  ## Write what is generated from exporters/pprof/profile.proto anew
 	$(PYTHON) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. gomem/exporters/pprof/profile.proto

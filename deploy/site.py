@@ -22,6 +22,8 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "reporting.md",
+    "exporters/explanations/findings.md": "findings.md",
+    "exporters/explanations/glossary.md": "glossary.md",
 }
 RUNBOOKS = "exporters/runbooks"
 

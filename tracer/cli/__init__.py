@@ -21,7 +21,8 @@ from gomem.tracer.process.watchdog import watch
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 _LOOKING = ("trace", "snapshot", "why", "profile", "goroutines", "record", "serve", "ps", "pod")  # at processes
 _COMMANDS = (
-    "trace", "snapshot", "why", "profile", "goroutines", "record", "replay", "serve", "ps", "pod", "diff", "doctor",
+    "trace", "snapshot", "why", "profile", "goroutines", "record", "replay", "serve", "ps", "pod", "diff",
+    "explain", "doctor",
 )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ PAGES = sorted(
     [
         *DOCS.rglob("*.md"),
         *(ROOT / "exporters" / "runbooks").glob("*.md"),
+        *(ROOT / "exporters" / "explanations").glob("*.md"),
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     ]
 )
