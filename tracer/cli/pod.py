@@ -32,7 +32,7 @@ class PodCommand(WhomCommand):
         if not any(word == "--cgroup" or word.startswith("--cgroup=") for word in args) or ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         rest = click.Command.parse_args(self, ctx, args)
-        given = [ctx.params.pop(name, None) for name in ("words", "pid", "exe")]
+        given = [ctx.params.pop(name, None) for name in ("words", "pid", "exe", "module")]
         if any(given):
             raise UsageError("--cgroup stands for the process", "give a pid, or a cgroup")
         ctx.params["whom"] = None

@@ -76,6 +76,7 @@ def _cleanups(memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> i
     queued = queue.number("queued")
     for p in read_words(memory, first, ps).tolist():
         queued += int(read_words(memory, p + layout.offset("p", "cleanupsQueued"), 1)[0])
-    if queued > MOST_QUEUED + executed:
+    waiting = max(queued - executed, 0)
+    if waiting > MOST_QUEUED or (waiting and not queue.number("all")):  # all: the blocks in which they wait
         raise SnapshotError("the runtime's counts of cleanups make no sense")
-    return max(queued - executed, 0)
+    return waiting

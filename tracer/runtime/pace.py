@@ -177,23 +177,26 @@ def _limiter(memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> Li
     )
 
 
-# CpuClasses by the fields of cpuStats, whose names begin with small letters or, later, with large ones.
+# The fields of cpuStats, whose names begin with small letters or, later, with large ones: those of CpuClasses in order,
+# and those that the runtime makes of them (cpuStats.accumulate in runtime/mstats.go), by which they are checked.
 _CPU_CLASSES: Final = (
     "gcAssistTime", "gcDedicatedTime", "gcIdleTime", "gcPauseTime", "scavengeTotalTime", "totalTime",
 )  # fmt: skip
+_CPU_SUMS: Final = ("gcTotalTime", "idleTime", "userTime")
 
 
 def _cpu_classes(memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> CpuClasses | None:
-    offsets = [_cpu_class(layout, name) for name in _CPU_CLASSES]
+    """Return None where the release has none, and where the figures do not add up: they are not what they seem."""
+    offsets = [_cpu_class(layout, name) for name in (*_CPU_CLASSES, *_CPU_SUMS)]
     if "work" not in addresses or None in offsets:
         return None
     base = addresses["work"]
-    spent = [
-        int.from_bytes(memory.read(base + offset, 8), "little", signed=True) / 1e9
-        for offset in offsets
-        if offset is not None
+    *collecting, scavenge, total, collected, idle, user = [
+        int.from_bytes(memory.read(base + offset, 8), "little", signed=True) for offset in offsets if offset is not None
     ]
-    return CpuClasses(*spent) if all(0 <= one <= spent[-1] for one in spent) else None
+    if sum(collecting) != collected or total - collected - scavenge - idle != user or min(*collecting, scavenge) < 0:
+        return None
+    return CpuClasses(*(one / 1e9 for one in (*collecting, scavenge, total)))
 
 
 def _cpu_class(layout: Layout, name: str) -> int | None:

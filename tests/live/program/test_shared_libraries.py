@@ -89,7 +89,8 @@ def test_a_host_without_a_go_library_has_no_go(host: Host) -> None:
     _, report = look_at(host.process)
     assert report.process.module is None
     assert report.memstats is None
-    assert [limit.id for limit in report.limits] == ["not-go"]
+    limits = {limit.id for limit in report.limits}
+    assert limits - {"c-heap-partly"} == {"not-go"}  # Python's C heap may have more free chunks than are walked
     assert "no Go runtime was found" in verdict(report)
 
 

@@ -123,8 +123,16 @@ def verdict(subject: Subject, program: GoProgram) -> str:
 def _different(ours: Any, right: Any) -> list[str]:
     """Return the names of what differs; what a report does not say (and its limits name) is not wrong."""
     if isinstance(ours, dict) and isinstance(right, dict):
-        return [str(name) for name in {**ours, **right} if ours.get(name) not in (None, right.get(name))]
-    return [] if ours in (None, right) else ["*"]
+        return [str(name) for name in {**ours, **right} if not _agrees(ours.get(name), right.get(name))]
+    return [] if _agrees(ours, right) else ["*"]
+
+
+def _agrees(ours: Any, right: Any) -> bool:
+    if isinstance(ours, dict) and isinstance(right, dict):
+        return all(_agrees(ours.get(name), right.get(name)) for name in {**ours, **right})
+    if isinstance(ours, list) and isinstance(right, list):
+        return len(ours) == len(right) and all(map(_agrees, ours, right))
+    return ours is None or ours == right
 
 
 @pytest.mark.parametrize("minor", TABLES, ids=lambda minor: f"table-{minor[0]}.{minor[1]}")
