@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from gomem.tracer.binary.symbols import Symbolizer
-from gomem.tracer.errors import BinaryError, LayoutError, SnapshotError
+from gomem.tracer.errors import BinaryError, GomemError
 from gomem.tracer.process.memory import Memory
 from gomem.tracer.program.file_memory import FileMemory
 from gomem.tracer.program.go_program import GoProgram
@@ -21,7 +21,7 @@ _RUNTIME = "runtime."
 def type_finders(program: GoProgram, bias: int | None, memory: Memory | None) -> Sequence[TypeNames]:
     """Return what finds the names of types: in the program's file, and in `memory` those that a plugin has.
 
-    `bias`: how far the process has the program from its link-time addresses. Raises TargetGone.
+    `bias`: how far the process has the program from its link-time addresses. Of one that has ended, the file says it.
     """
     exe, functions, layout = program.executable, program.functions, program.layout
     if exe is None or functions is None or functions.moduledata is None or layout is None or bias is None:
@@ -29,7 +29,7 @@ def type_finders(program: GoProgram, bias: int | None, memory: Memory | None) ->
     finders: list[TypeNames] = []
     for source in (FileMemory(exe, bias), memory):
         if source is not None:
-            with suppress(SnapshotError, LayoutError, BinaryError):
+            with suppress(GomemError):
                 finders.append(TypeNames(source, layout, functions.moduledata + bias))
     return finders
 
