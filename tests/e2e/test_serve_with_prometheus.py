@@ -241,7 +241,7 @@ def test_the_names_of_states_are_spelt_in_one_way_and_what_is_always_0_is_left_o
     zero = {line.partition("{")[0] for line in own if line.endswith(" 0")} & gauges
     assert zero <= {"gomem_gc_phase", "gomem_consistency_skew_bytes", "gomem_accounting_unexplained_bytes",
                     "gomem_heap_page_bytes", "gomem_virtual_bytes", "gomem_follows_events",
-                    "gomem_size_class_free_slots"}  # fmt: skip
+                    "gomem_size_class_free_slots", "gomem_waiting_finalizers"}  # fmt: skip
 
 
 def test_the_server_follows_itself_being_scraped_without_loss(scene: Scene) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from gomem.bpf.source import BpfSource
 from gomem.tracer.errors import BackendUnavailable, TargetGone
 from gomem.tracer.events.probes import UprobeSpec
 from gomem.tracer.events.record import USED_MARKS, EventBatch, EventKind
-from gomem.tracer.events.source import EventSource
+from gomem.tracer.events.source import EventSource, ProbeStatus
 from gomem.tracer.process.launch import Launched
 from tests.support.bpf.sharing import Gathered, sharing
 from tests.support.bpf.tracing import Binary, opened, tracing
@@ -63,6 +64,10 @@ def wait_for_no_breakpoint(binary: Binary, pid: int) -> None:
     """Wait, because another tracer on the machine may follow every Go process for a while."""
     specs = binary.specs()
     wait_until(lambda: not any(binary.has_breakpoint(pid, spec) for spec in specs), "the end of all uprobes", 100)
+
+
+def hits(probes: Iterable[ProbeStatus]) -> Counter[tuple[str, int]]:
+    return Counter((probe.role, probe.hits) for probe in probes)
 
 
 def mapped(events: EventBatch, size: int) -> int:
@@ -107,7 +112,8 @@ def test_every_process_has_the_events_that_a_source_of_its_own_sees(seen_by: See
                 gathered.kinds(pid)
             )
             assert contents(seen) == sum((contents(batch) for batch in batches), Counter())
-            assert Counter(source.target(pid).probes()) == Counter(own.probes())
+            # By which place of the kernel each of the two sees calls may differ.
+            assert hits(source.target(pid).probes()) == hits(own.probes())
             assert gathered.kinds(pid)[-1] == EventKind.EXIT
 
 
