@@ -177,27 +177,38 @@ def _ask(request: dict[str, Any], seconds: float) -> bytes:
     command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
     asked = json.dumps(request | {"parent": os.getpid()}).encode()
     try:
-        # In a session of its own: what ends us by Ctrl-C takes the child along in an orderly way, or not at all.
-        done = subprocess.run(
-            command, input=asked, capture_output=True, timeout=seconds, start_new_session=True, check=False
-        )
+        with _start(command) as child:
+            try:
+                answer, said = child.communicate(asked, seconds)
+            except BaseException:
+                child.kill()
+                raise
     except subprocess.TimeoutExpired as error:
         what = f"compiling the BPF programs took more than {seconds:g} s"
         raise BackendUnavailable(what, "give gomem more CPU time while it starts") from error
     except OSError as error:
         what = f"the process that compiles the BPF programs cannot be started: {error.strerror}"
         raise BackendUnavailable(what) from error
-    if done.returncode == 0:
-        return done.stdout
+    if child.returncode == 0:
+        return answer
     told: dict[str, Any] = {}
     with suppress(ValueError):
-        told = json.loads(done.stdout)
+        told = json.loads(answer)
     if "error" in told:
         kind = NotPermitted if told["error"] == NotPermitted.__name__ else BackendUnavailable
         raise kind(told["what"], told["fix"], told["detail"])
-    lines = done.stderr.decode(errors="replace").splitlines()[-5:]
+    lines = said.decode(errors="replace").splitlines()[-5:]
     what = f"the process that compiles the BPF programs died: {lines[-1] if lines else 'without a word'}"
     raise BackendUnavailable(what, "give gomem enough memory for the compiler: 200 MB", "\n".join(lines))
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    """Start the child with SIGINT blocked, for good: Ctrl-C is for us, and we end the child if we end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def serve() -> None:
