@@ -22,8 +22,8 @@ const (
 )
 
 var (
-	held  []byte
-	pipes []*os.File
+	held []byte
+	open []*os.File
 )
 
 func check(err error) {
@@ -63,7 +63,7 @@ func fill(size int) {
 		}
 		_, err = w.Write(part)
 		check(err)
-		pipes = append(pipes, r, w)
+		open = append(open, r, w)
 	}
 }
 
@@ -103,6 +103,9 @@ func main() {
 			read(path, size)
 		}
 	case "read":
+		f, err := os.Open(path) // the pages of a disk that nobody has open are dropped
+		check(err)
+		open = append(open, f)
 		for i := 0; i < 3; i++ {
 			read(path, size)
 		}
