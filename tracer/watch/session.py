@@ -133,10 +133,11 @@ class TargetSession:
         self.look = look
         if self.on_look is not None:
             self.on_look(look, ended)
-        self._live.note(ended, look.runtime.collector.live if look.runtime is not None else None)
         if self._recorder is None:  # a replay has not all looks
             self._courses.note(ended, figures_of(look))
         if self._recorder is None and self.reconciler is None:
+            if look.runtime is not None:
+                self._live.note(look.kernel.mappings_read[1], look.runtime.collector.live)
             return
         model_input = ModelInput.of(look)
         if self._recorder is not None:

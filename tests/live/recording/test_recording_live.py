@@ -25,6 +25,7 @@ from gomem.tracer.recording.reader import RecordingReader, StoredSnapshot
 from gomem.tracer.recording.recorder import Recorder
 from gomem.tracer.replay.file import replay_file
 from gomem.tracer.report import Report
+from gomem.tracer.report.findings.rules import find
 from gomem.tracer.watch.backend import Backend, TraceRequest
 from tests.support.builds import build
 from tests.support.command import gomem, obeys_the_rules, outcome, started
@@ -58,8 +59,9 @@ def collected(recorder: Until) -> bool:
 
 
 def differences(left: Report, right: Report) -> dict[str, tuple[Any, Any]]:
-    """Return the fields that differ, but for who says it."""
+    """Return the fields that differ, but for who says it, and which commands it names of a process that still runs."""
     right = replace(right, backend=left.backend, backend_reason=left.backend_reason)
+    right = replace(right, findings=find(right))
     one, other = json.loads(render_json(left)), json.loads(render_json(right))
     return {name: (one[name], other[name]) for name in one if one[name] != other[name]}
 

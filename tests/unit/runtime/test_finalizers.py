@@ -39,11 +39,16 @@ def test_cleanups_that_ps_queued_and_nobody_ran_wait() -> None:
     runtime.globals["gcCleanups"] = at = runtime.room(runtime.layout.size("cleanupQueue"))
     runtime.set("cleanupQueue", at, "queued", 5)
     runtime.set("cleanupQueue", at, "executed", 40)
+    runtime.set("cleanupQueue", at, "all", runtime.room(64))
     for count in (30, 12):
         runtime.set("p", runtime.p(), "cleanupsQueued", count)
     assert queued(runtime) == QueuedCalls(0, 7)
     runtime.set("cleanupQueue", at, "queued", 1 << 60)
     with pytest.raises(SnapshotError):
+        queued(runtime)
+    runtime.set("cleanupQueue", at, "queued", 5)
+    runtime.set("cleanupQueue", at, "all", 0)
+    with pytest.raises(SnapshotError):  # there is no block in which they could wait
         queued(runtime)
 
 
