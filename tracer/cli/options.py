@@ -15,11 +15,11 @@ from typing import Any, Literal, TypeVar
 import click
 
 from gomem.exporters.json.report import render_json
-from gomem.exporters.output import write_output
+from gomem.exporters.output import check_output, goes_to_stdout, write_output
 from gomem.exporters.text.report import render_for, render_text
 from gomem.tracer.cli.durations import parse_duration
 from gomem.tracer.cli.speech import tell
-from gomem.tracer.errors import TargetError
+from gomem.tracer.errors import TargetError, UsageError
 from gomem.tracer.events.optional_roles import DESCRIPTIONS, ROLES_OF_WITH
 from gomem.tracer.program.go_program import GoProgram
 from gomem.tracer.report import Report
@@ -162,6 +162,13 @@ def check_go(program: GoProgram, who: str, *, required: bool) -> None:
             f"{who} is not a Go program: its executable has neither build information nor a function table",
             "without --require-go the kernel's view of it is reported",
         )
+
+
+def check_shown(form: Format, output: str | None) -> None:
+    """Raise GomemError now if the report cannot be written in its format, before anything is looked at."""
+    check_output(output)
+    if form == "html" and goes_to_stdout(output) and sys.stdout.isatty():
+        raise UsageError("a page is no text, and this is a terminal", "name a file: -o map.html")
 
 
 def write_report(report: Report, form: Format, output: str | None, picture: Picture | None = None) -> None:

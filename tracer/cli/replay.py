@@ -7,8 +7,7 @@ import sys
 import click
 
 from gomem.exporters.text.progress import reading
-from gomem.tracer.cli.options import Format, say, shown_report_options, write_report
-from gomem.tracer.cli.showing import check_shown
+from gomem.tracer.cli.options import Format, check_shown, say, shown_report_options, write_report
 from gomem.tracer.replay.file import replay_file
 from gomem.tracer.replay.seen import Replayed
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gomem.exporters.output import check_output, goes_to_stdout
-from gomem.tracer.cli.options import Format
-from gomem.tracer.errors import GomemError, NotPermitted, TargetError, TargetExecuted, TargetGone, UsageError
+from gomem.tracer.errors import GomemError, NotPermitted, TargetError, TargetExecuted, TargetGone
 from gomem.tracer.profile.beside import Beside
 from gomem.tracer.profile.goroutine_looks import GoroutineLooks
 from gomem.tracer.report.goroutines import GoroutineReport
@@ -18,13 +15,6 @@ from gomem.tracer.snapshot.glance import glance
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.album import Album
 from gomem.tracer.watch.live import LiveSession
-
-
-def check_shown(form: Format, output: str | None) -> None:
-    """Raise GomemError now if the report cannot be written in its format, before anything is looked at."""
-    check_output(output)
-    if form == "html" and goes_to_stdout(output) and sys.stdout.isatty():
-        raise UsageError("a page is no text, and this is a terminal", "name a file: -o map.html")
 
 
 def goroutines_by_creator(inspector: Inspector) -> GoroutineReport | None:

@@ -7,18 +7,16 @@ import click
 from gomem.tracer.cli.options import (
     Format,
     check_go,
+    check_shown,
     freeze_option,
     require_go_option,
     shown_report_options,
     stop_filtered_option,
     write_report,
 )
-from gomem.tracer.cli.showing import check_shown, goroutines_by_creator
 from gomem.tracer.cli.whom import Whom, WhomCommand, whom_options
 from gomem.tracer.process.target import Target
-from gomem.tracer.profile.beside import Beside
 from gomem.tracer.snapshot.inspection import Inspector
-from gomem.tracer.watch.album import Album
 from gomem.tracer.watch.snapshot_report import snapshot_target
 
 
@@ -39,11 +37,20 @@ def snapshot(whom: Whom, freeze: bool, stop_filtered: bool, require_go: bool, fo
     with Target.open(pid) as target, Inspector.open(target, whom.module) as inspector:
         inspector.stop_filtered = stop_filtered
         check_go(inspector.program, f"process {pid} ({target.exe})", required=require_go)
-        if form != "html":
+        if form == "html":
+            _show(inspector, output, freeze=freeze)
+        else:
             write_report(snapshot_target(inspector, freeze=freeze), form, output)
-            return
-        album, beside = Album(most=1), Beside(inspector)
-        report = snapshot_target(inspector, freeze=freeze, beside=beside.read, on_look=album.see)
-        album.read_slots(inspector)
-        album.goroutines = goroutines_by_creator(inspector)
-        write_report(report, form, output, album.picture(0, beside))
+
+
+def _show(inspector: Inspector, output: str | None, *, freeze: bool) -> None:
+    """Write the report as a page with a memory map."""
+    from gomem.tracer.cli.showing import goroutines_by_creator  # others do not wait for what a map takes to import
+    from gomem.tracer.profile.beside import Beside
+    from gomem.tracer.watch.album import Album
+
+    album, beside = Album(most=1), Beside(inspector)
+    report = snapshot_target(inspector, freeze=freeze, beside=beside.read, on_look=album.see)
+    album.read_slots(inspector)
+    album.goroutines = goroutines_by_creator(inspector)
+    write_report(report, "html", output, album.picture(0, beside))

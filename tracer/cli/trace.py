@@ -7,13 +7,14 @@ import click
 from gomem.exporters.output import goes_to_stdout
 from gomem.tracer.cli.options import (
     Format,
+    check_shown,
     freeze_option,
     say,
     shown_report_options,
     stop_filtered_option,
     write_report,
 )
-from gomem.tracer.cli.showing import Audience, check_shown
+from gomem.tracer.cli.showing import Audience
 from gomem.tracer.cli.watching import exit_as, optional_roles, watch, watch_options
 from gomem.tracer.cli.whom import StartingCommand, Whom
 from gomem.tracer.watch.backend import Backend, TraceRequest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gomem.tracer.events.record import EventBatch
 from gomem.tracer.model.activity import Activity
@@ -23,9 +23,11 @@ from gomem.tracer.recording.contents import Ending
 from gomem.tracer.recording.recorder import Recorder
 from gomem.tracer.report import Limit, Overhead, ProcessEnding, ProcessFacts, Report
 from gomem.tracer.snapshot.inspection import Snapshot
-from gomem.tracer.watch.album import OnLook
 from gomem.tracer.watch.assemble import Watched, assemble
 from gomem.tracer.watch.look_figures import figures_of
+
+if TYPE_CHECKING:  # nobody waits for what a map takes to import, unless one is asked for
+    from gomem.tracer.watch.album import OnLook
 
 NO_OVERHEAD = Overhead(tracer_cpu_seconds=0.0, tracer_rss=0, probes=[], target_slowdown_estimate=None)
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gomem.tracer.kernel.view import KernelView
 from gomem.tracer.machine import usage
 from gomem.tracer.report import Report
 from gomem.tracer.snapshot.inspection import Inspector
-from gomem.tracer.watch.album import OnLook
 from gomem.tracer.watch.backend import StartedBackend
 from gomem.tracer.watch.live import origin_of
 from gomem.tracer.watch.moments import rfc3339
 from gomem.tracer.watch.session import TargetSession
+
+if TYPE_CHECKING:  # nobody waits for what a map takes to import, unless one is asked for
+    from gomem.tracer.watch.album import OnLook
 
 
 def snapshot_target(
