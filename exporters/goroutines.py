@@ -56,7 +56,7 @@ def goroutines_json(report: GoroutineReport) -> str:
 
 def goroutines_text(report: GoroutineReport, most: int, sheet: Sheet) -> str:
     """Return the page with the first `most` groups: as wide as the terminal, or with lines as long as their names."""
-    width = max(_WIDTHS[0], min(sheet.width, _WIDTHS[1])) if sheet.terminal else _PIPE
+    width = sheet.columns(*_WIDTHS, _PIPE)
     return set_page(_parts(report, most, PageStyle(width, sheet.blocks)), width, terminal=sheet.terminal)
 
 

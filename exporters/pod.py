@@ -50,7 +50,7 @@ def pod_json(report: PodReport) -> str:
 
 def pod_text(report: PodReport, most: int, sheet: Sheet) -> str:
     """Return the page, with the `most` largest processes."""
-    width = max(_WIDTHS[0], min(sheet.width, _WIDTHS[1])) if sheet.terminal else _PIPE
+    width = sheet.columns(*_WIDTHS, _PIPE)
     return set_page(_parts(report, most, PageStyle(width, sheet.blocks)), width, terminal=sheet.terminal)
 
 

@@ -24,6 +24,10 @@ class Sheet:
     terminal: bool = False
     blocks: bool = False
 
+    def columns(self, least: int, most: int, pipe: int) -> int:
+        """Return how wide a page is: a terminal's width within bounds, else `pipe`."""
+        return max(least, min(self.width, most)) if self.terminal else pipe
+
 
 def sheet_of(stream: TextIO) -> Sheet:
     """Return what fits `stream`.

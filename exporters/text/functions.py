@@ -48,7 +48,7 @@ def render_functions(profile: Profile, index: int, most: int, sheet: Sheet, *, c
 
     flat is the value of stacks that end in the function, cum of all that it is in; sum% adds up flat%.
     """
-    width = max(_WIDTHS[0], min(sheet.width, _WIDTHS[1])) if sheet.terminal else _PIPE
+    width = sheet.columns(*_WIDTHS, _PIPE)
     functions = by_function(profile, index, cumulative=cumulative)
     return set_page(
         _parts(profile, index, functions, most, PageStyle(width, sheet.blocks)), width, terminal=sheet.terminal

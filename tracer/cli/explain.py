@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from gomem.exporters.explanations import Explanation, explanations
 from gomem.exporters.output import write_output
-from gomem.tracer.cli.options import Format, report_options
+from gomem.tracer.cli.options import Format, page_options
 from gomem.tracer.errors import UsageError
 
 _PIPE = 100  # columns where nobody tells
@@ -32,7 +32,7 @@ class Word(click.ParamType[str]):
 
 @click.command()
 @click.argument("word", nargs=-1, type=Word(), metavar="[WORD]")
-@report_options
+@page_options("Words for people, or one JSON object with the explanations.")
 def explain(word: tuple[str, ...], form: Format, output: str | None) -> None:
     """Say what a WORD of a report or the id of a finding means, and where that is written. Without a WORD: list all.
 

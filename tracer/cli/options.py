@@ -57,6 +57,11 @@ def report_options(command: Command) -> Command:
     return _format_options(command, ["text", "json"], "A page for people, or one JSON object (schema gomem.report/1).")
 
 
+def page_options(told: str) -> Callable[[Command], Command]:
+    """Add --format and -o to a command that prints a page of its own kind; `told`: what the two formats are."""
+    return lambda command: _format_options(command, ["text", "json"], told)
+
+
 def shown_report_options(command: Command) -> Command:
     """Add --format and -o to a command whose report can be seen as well."""
     return _format_options(

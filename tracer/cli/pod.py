@@ -9,7 +9,7 @@ import click
 from gomem.exporters.output import check_output, write_output
 from gomem.exporters.pod import pod_json, pod_text
 from gomem.exporters.text.console import Sheet, sheet_of
-from gomem.tracer.cli.options import Format
+from gomem.tracer.cli.options import Format, page_options
 from gomem.tracer.cli.whom import Whom, WhomCommand, whom_options
 from gomem.tracer.discovery.pod_bill import place_named, place_of, pod_bill
 from gomem.tracer.errors import UsageError
@@ -56,15 +56,7 @@ class PodCommand(WhomCommand):
     metavar="N",
     help="How many processes the page shows, the largest first.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="A page for people, or one JSON object with all processes (schema gomem.pod/1).",
-)
-@click.option("-o", "--output", type=click.Path(), help="Write to this file, whole or not at all.")
+@page_options("A page for people, or one JSON object with all processes (schema gomem.pod/1).")
 def pod(whom: Whom | None, cgroup: str | None, top: int, form: Format, output: str | None) -> None:
     """Show what a memory cgroup is charged for: page cache, tmpfs, the kernel's memory, each process, what is nobody's.
 

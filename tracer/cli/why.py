@@ -10,7 +10,7 @@ from gomem.exporters.output import check_output, write_output
 from gomem.exporters.text.console import Sheet, sheet_of
 from gomem.exporters.verdict import verdict
 from gomem.exporters.why import why_json, why_text
-from gomem.tracer.cli.options import Format, Seconds, check_go, require_go_option
+from gomem.tracer.cli.options import Format, Seconds, check_go, page_options, require_go_option
 from gomem.tracer.cli.watching import watch
 from gomem.tracer.cli.whom import Whom, WhomCommand, whom_options
 from gomem.tracer.process.target import Target
@@ -37,15 +37,7 @@ _SHARE = 0.25  # where they take no more of that time than this
     "[default: 10]",
 )
 @require_go_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="A page for people, or one JSON object (schema gomem.why/1).",
-)
-@click.option("-o", "--output", type=click.Path(), help="Write to this file, whole or not at all.")
+@page_options("A page for people, or one JSON object (schema gomem.why/1).")
 def why(whom: Whom, duration: float, require_go: bool, form: Format, output: str | None) -> None:  # fmt: skip
     """Say why a process takes the memory that it takes.
 
