@@ -60,8 +60,8 @@ test-unit: venv  ## Run the tests that need no process
 test-kernels: test-tools  ## Try gomem on Debian's other kernels, and write docs/support.md (KERNELS="5.10 6.1" for some of them)
 	$(PYTHON) -m tests.kernels $(KERNEL_OPTIONS) $(KERNELS)
 
-cases: test-tools  ## Try what people have asked in public, and write docs/cases.md (CASES="1761 free-runs" for some)
-	$(PYTHON) -m tests.cases $(CASES)
+cases: test-tools  ## Try what people have asked in public, and write docs/cases.md (CASES="1761 free-runs" for some; GO=1.19: of that release, stripped)
+	$(PYTHON) -m tests.cases $(CASES) $(if $(GO),--go $(GO))
 
 lint: venv  ## Check code, scripts, workflows and issue forms; run mypy
 	$(VENV)/bin/ruff check .

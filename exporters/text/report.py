@@ -25,6 +25,7 @@ from gomem.exporters.text import runtimes as text_runtimes
 from gomem.exporters.text import spans as text_spans
 from gomem.exporters.text import thread_stacks as text_thread_stacks
 from gomem.exporters.text import trust as text_trust
+from gomem.exporters.text import user_mappings as text_user_mappings
 from gomem.exporters.text.console import PIPE_WIDTH, set_page, sheet_of
 from gomem.exporters.text.ending import release_of
 from gomem.exporters.text.page import PageStyle, words
@@ -42,6 +43,7 @@ _SECTIONS = (
     text_thread_stacks.thread_stacks,
     text_files.files,
     text_memory.address_space,
+    text_user_mappings.user_mappings,
     text_rebuilt.rebuilt,
     text_memory.memstats,
     text_collector.collector,

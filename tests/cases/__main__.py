@@ -1,4 +1,7 @@
-"""Run the cases, print which are decided, and write docs/cases.md when all were run."""
+"""Run the cases, print which are decided, and write docs/cases.md when all were run.
+
+With --go the programs are built by another release and stripped, and the page gets a line on that release.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.cases.case import NEWEST
 from tests.cases.known import CASES, HEALTHY
-from tests.cases.page import page
-from tests.cases.running import Answer, run, run_healthy
-from tests.support.builds import built
+from tests.cases.page import page, with_release
+from tests.cases.running import Answer, program_of, run, run_healthy
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cases.md"
 _AT_A_TIME = 2
@@ -21,14 +24,16 @@ def main() -> int:
     """Run all cases, or those whose thread or program has one of the words."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*", help="run only cases with one of these in their thread or program")
-    words = parser.parse_args().words
+    parser.add_argument("--go", default="", help="build the programs by this release, and strip them")
+    given = parser.parse_args()
+    words, release, stripped = given.words, given.go or NEWEST, bool(given.go)
     some = [case for case in CASES if not words or any(word in f"{case.thread} {case.program}" for word in words)]
-    servers = [name for name in HEALTHY if not words or any(word in name for word in words)]
-    for target, release, cgo in sorted({("ccases" if case.cgo else "cases", case.release, case.cgo) for case in some}):
-        built(target, release, mode="cgo" if cgo else "exe")
+    servers = [name for name in HEALTHY if not stripped and (not words or any(word in name for word in words))]
+    for case in some:
+        program_of(case, release, stripped=stripped)
     began = time.monotonic()
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        asked = [(case, pool.submit(run, case)) for case in some]
+        asked = [(case, pool.submit(run, case, release, stripped=stripped)) for case in some]
         watched = [(name, pool.submit(run_healthy, name)) for name in servers]
         answers = [
             (case, future.result()) for case, future in asked if _tell(case.thread, case.program, future.result())
@@ -37,7 +42,8 @@ def main() -> int:
     decided = sum(not answer.wrong for _, answer in (*answers, *healthy))
     print(f"{decided} of {len(answers) + len(healthy)} decided in {time.monotonic() - began:.0f} s")
     if not words:
-        PAGE.write_text(page(answers, healthy))
+        before = PAGE.read_text()
+        PAGE.write_text(with_release(before, release, answers) if stripped else page(answers, healthy, before))
     return 0 if decided == len(answers) + len(healthy) else 1
 
 

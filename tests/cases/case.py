@@ -14,8 +14,9 @@ class Case:
 
     `thread`: repository and number. `asks`: the question, in our words. `program`: the argument of
     tests/targets/cases, or of tests/targets/ccases with `cgo`. `words` stand in what is found. `watch`: seconds.
-    `harmless`: there is nothing to do, and that must be said. `cgroup`: the limit of its own memory cgroup, bytes;
-    `room`: RLIMIT_AS, bytes above VSZ.
+    `since`, `until`: the first and the last Go release that are as the thread has it; "" for all. `harmless`: there is
+    nothing to do, and that must be said. `cgroup`: the limit of its own memory cgroup, bytes; `room`: RLIMIT_AS, bytes
+    above VSZ.
     """
 
     thread: str
@@ -27,7 +28,8 @@ class Case:
     env: Mapping[str, str] = field(default_factory=dict)
     watch: float = 0.0
     harmless: bool = False
-    release: str = NEWEST
+    since: str = ""
+    until: str = ""
     cgo: bool = False
     cgroup: int | None = None
     room: int | None = None

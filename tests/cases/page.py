@@ -13,7 +13,8 @@ What people have asked in public about the memory of Go programs, and what `gome
 small program of our own that is as the thread has it (`tests/targets/cases`, `tests/targets/ccases`), and the verdict.
 A case is decided if the verdict is the finding that it must be, and nothing else warns (`tests/cases/known.py: CASES`).
 
-`make cases` runs all of them, and writes this page. {count} of {whole} are decided.
+`make cases` runs all of them with programs of the newest Go release, and writes this page.
+{count} of {whole} are decided.
 
 | thread | what is asked | decided | the verdict |
 | --- | --- | --- | --- |
@@ -25,18 +26,39 @@ Servers that are well must raise no warning:
 | --- | --- | --- |
 """
 
+_RELEASES = """
+The same with programs of other releases, stripped (`make cases GO=1.19`); 1.19 is the oldest that gomem supports:
 
-def page(answers: Sequence[tuple[Case, Answer]], healthy: Sequence[tuple[str, Answer]]) -> str:
-    """Return the page."""
+| release | decided | not decided |
+| --- | --- | --- |
+"""
+_ROW = "| Go "
+
+
+def page(answers: Sequence[tuple[Case, Answer]], healthy: Sequence[tuple[str, Answer]], before: str) -> str:
+    """Return the page; the lines on other releases are those of the page as it was before."""
     decided = sum(not answer.wrong for _, answer in answers)
     rows = [
         f"| [{case.thread}]({case.address}) | {_cell(case.asks)} | {_mark(answer)} | {_cell(answer.verdict)} |"
         for case, answer in answers
     ]
     servers = [f"| {name} | {_mark(answer)} | {_cell(answer.verdict)} |" for name, answer in healthy]
-    return (
-        _HEAD.format(count=decided, whole=len(answers)) + "\n".join(rows) + "\n" + _HEALTHY + "\n".join(servers) + "\n"
+    head = _HEAD.format(count=decided, whole=len(answers))
+    return "\n".join(
+        [head + "\n".join(rows), _HEALTHY + "\n".join(servers), _RELEASES + "\n".join(_releases(before)), ""]
     )
+
+
+def with_release(before: str, release: str, answers: Sequence[tuple[Case, Answer]]) -> str:
+    """Return the page with what was decided of programs that were built by `release`, and stripped."""
+    wrong = [f"`{case.program}` ({case.thread}): {_cell(answer.wrong)}" for case, answer in answers if answer.wrong]
+    row = f"{_ROW}{release} | {len(answers) - len(wrong)} of {len(answers)} | {'; '.join(wrong) or 'none'} |"
+    others = [line for line in _releases(before) if not line.startswith(f"{_ROW}{release} ")]
+    return before.partition(_RELEASES)[0].rstrip("\n") + "\n" + _RELEASES + "\n".join(sorted([*others, row])) + "\n"
+
+
+def _releases(before: str) -> list[str]:
+    return [line for line in before.splitlines() if line.startswith(_ROW)]
 
 
 def _mark(answer: Answer) -> str:
@@ -44,4 +66,4 @@ def _mark(answer: Answer) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return " ".join(text.split()).replace("|", "\\|")

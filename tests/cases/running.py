@@ -12,15 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from tests.cases.case import Case
-from tests.support.builds import built
+from tests.cases.case import NEWEST, Case
+from tests.support.builds import BuildFailed, Mode, built
 from tests.support.command import executable
 from tests.support.debian import unpacked
 from tests.support.memory_cgroups import joining, memory_cgroup
 from tests.support.ports import free_port
 
+CGO: Final[Mode] = "cgo"
+EXE: Final[Mode] = "exe"
 _DIRECTORY = "GOMEM_CASES_DIRECTORY"  # that a case's files are in: on a disk, if there is one
 
 
@@ -34,15 +36,15 @@ class Answer:
     seconds: float
 
 
-def run(case: Case) -> Answer:
-    """Run a case; what fails is told in the answer."""
+def run(case: Case, release: str = NEWEST, *, stripped: bool = False) -> Answer:
+    """Run a case, its program built by Go `release`; what fails is told in the answer."""
     began = time.monotonic()
     try:
-        with _program(case) as pid:
+        with _program(case, program_of(case, release, stripped=stripped)) as pid:
             said = ask(pid, case.watch)
             if case.watch and _wrong(case, said):  # a busy machine has too few looks in a short time
                 said = ask(pid, 2 * case.watch)
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, BuildFailed, subprocess.SubprocessError) as error:
         return Answer("", (), f"it did not run: {error}", time.monotonic() - began)
     found = tuple(name for one in said["judgements"] for name in one["findings"])
     return Answer(said["verdict"], found, _wrong(case, said), time.monotonic() - began)
@@ -94,11 +96,20 @@ def _wrong(case: Case, said: dict[str, Any]) -> str:
     return "" if case.words in told else f"it does not name {case.words!r}"
 
 
+def program_of(case: Case, release: str, *, stripped: bool = False) -> Path:
+    """Return the program of a case, built by Go `release`, or by the nearest that has it as the thread does."""
+    with_it = min(max(release, case.since or release, key=_numbers), case.until or release, key=_numbers)
+    target, mode = ("ccases", CGO) if case.cgo else ("cases", EXE)
+    return built(target, with_it, mode=mode, stripped=stripped)
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(number) for number in release.split(".")]
+
+
 @contextmanager
-def _program(case: Case) -> Iterator[int]:
+def _program(case: Case, path: Path) -> Iterator[int]:
     """Run a case's program until the block ends; the block begins when it is as the thread has it."""
-    target = "ccases" if case.cgo else "cases"
-    path = built(target, case.release, mode="cgo" if case.cgo else "exe")
     if case.cgroup is None:
         with _running([str(path), case.program], case) as pid:
             yield pid

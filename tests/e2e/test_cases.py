@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cases.case import Case
+from tests.cases.case import NEWEST, Case
 from tests.cases.known import CASES
 from tests.cases.running import run
-from tests.support.builds import build
+from tests.support.toolchains import toolchain
 
 QUICK = ("holes", "ended", "reserve", "memfd", "c-held")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.program in QUICK], ids=lambda case: case.thread)
 def test_the_case_is_decided(case: Case) -> None:
-    build("ccases" if case.cgo else "cases", case.release, mode="cgo" if case.cgo else "exe")
+    toolchain(NEWEST)
     answer = run(case)
     assert answer.wrong == "", answer
 

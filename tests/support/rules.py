@@ -39,6 +39,7 @@ def broken_rules(
     broken += _address_space(report, vm_size)
     broken += _residency(report, smaps_rollup_rss)
     broken += _c_heap(report)
+    broken += _user_mappings(report)
     broken += _between_looks(report)
     broken += _heap(report, skew)
     broken += _memstats(report, skew)
@@ -142,6 +143,20 @@ def _residency(report: Object, smaps_rollup_rss: int | None) -> Iterator[str]:
     for name in ("lazy_free", "huge_pages", "pss"):
         if resident[name] is not None:
             yield from _at_most(f"resident.{name}", resident[name], total, slack)
+
+
+def _user_mappings(report: Object) -> Iterator[str]:
+    """Mappings of the program's own are a part of the kinds other and file, and by callers they are all of them."""
+    found = report["user_mappings"]
+    if found is None:
+        return
+    rows = [row for row in report["kinds"] or () if row["kind"] in ("other", "file")]
+    for name in ("virtual", "resident"):
+        if found["sums"][name] > _total(rows, name):
+            yield f"user_mappings.sums.{name} is {found['sums'][name]}, more than the kinds other and file have"
+        if found["by_caller"] is not None and len(found["by_caller"]) < 20:
+            parts = sum(row["sums"][name] for row in found["by_caller"]) + found["unseen"][name]
+            yield from _equal(f"sum of user_mappings by caller, {name}", parts, found["sums"][name])
 
 
 def _page_kinds(report: Object, slack: float) -> Iterator[str]:

@@ -18,6 +18,8 @@ from gomem.tracer.model.explained import Explained, RoleJoin
 from gomem.tracer.model.gc_cycles import MOST_CYCLES
 from gomem.tracer.model.last_failures import LastFailures
 from gomem.tracer.model.live_residency import LiveResidency
+from gomem.tracer.model.mapping_callers import KINDS as _OF_MAPPINGS
+from gomem.tracer.model.mapping_callers import MappingCallers
 from gomem.tracer.model.sizes import event_bytes, failed_calls, role_bytes
 from gomem.tracer.model.span_events import SpanChurn
 from gomem.tracer.model.timeline import Timeline
@@ -52,6 +54,7 @@ class Activity:
         self._join = RoleJoin()
         self._log = EventLog(self.callers, log_limit)
         self.failures = LastFailures(self.callers)
+        self.mapping_callers = MappingCallers(self.callers, os_page)
         self._started = False
         self._counts = EventCounts(os_page)
         self._transitions = Transitions(self.callers)
@@ -118,6 +121,8 @@ class Activity:
         self._take_back_failed(failed, explained)
         self._log.feed(batch, sizes, failed, explained)
         self.failures.feed(batch, failed)
+        if not _OF_MAPPINGS.isdisjoint(present):
+            self.mapping_callers.feed(batch, failed)
         for kinds, feed in (
             (_OF_RESIDENCY, self.residency.feed), (_OF_SPANS, self.spans.feed), (_OF_TIMELINE, self.timeline.feed)
         ):  # fmt: skip

@@ -127,6 +127,7 @@ from gomem.tracer.report.trust import (
     ProbeRow,
     StateDrift,
 )
+from gomem.tracer.report.user_mappings import CallerMappings, MappingSums, UserMapping, UserMappings
 from gomem.tracer.report.whole import (
     SCHEMA,
     Report,
@@ -155,6 +156,7 @@ __all__ = [
     "CArena",
     "CHeap",
     "Caches",
+    "CallerMappings",
     "Cgroup",
     "CgroupBill",
     "CollectorCpu",
@@ -198,6 +200,7 @@ __all__ = [
     "LoggedEvent",
     "MappedFile",
     "MappingKind",
+    "MappingSums",
     "McacheRow",
     "McentralRow",
     "MemStats",
@@ -242,6 +245,8 @@ __all__ = [
     "TimerFunction",
     "Timers",
     "Transition",
+    "UserMapping",
+    "UserMappings",
     "Virtual",
     "stat",
 ]

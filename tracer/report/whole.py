@@ -33,6 +33,7 @@ from gomem.tracer.report.process import GoRuntime, ProcessEnding, ProcessFacts
 from gomem.tracer.report.settings import MemorySettings
 from gomem.tracer.report.structure import RuntimeStructure
 from gomem.tracer.report.trust import Consistency, Drift, EventLoss, Overhead
+from gomem.tracer.report.user_mappings import UserMappings
 
 SCHEMA = "gomem.report/1"
 
@@ -83,6 +84,9 @@ class Report(Struct, frozen=True, tag_field="schema", tag=SCHEMA):
     thread_stacks: ThreadStacks | None = None
     c_heap: Annotated[CHeap | None, Meta(description="null: no allocator of C was recognised")] = None
     files: Annotated[list[MappedFile] | None, Meta(description="the 20 of which most is in RAM, those first")] = None
+    user_mappings: Annotated[
+        UserMappings | None, Meta(description="what the program has mapped for itself; null: the runtime was not read")
+    ] = None
     address_limits: AddressLimits | None = None
     cgroup_bills: Annotated[
         list[CgroupBill] | None,

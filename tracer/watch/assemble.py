@@ -41,6 +41,7 @@ from gomem.tracer.snapshot.page_kinds import page_kinds
 from gomem.tracer.snapshot.pressure import collector_work, limit_use, scavenger
 from gomem.tracer.snapshot.stack_rows import thread_stacks
 from gomem.tracer.watch import model_sections as sections
+from gomem.tracer.watch.user_mappings import user_mappings
 
 _OF_RUNTIME = ("heap_arena", "heap_metadata", "page_summary", "runtime_other")
 
@@ -69,6 +70,9 @@ def assemble(facts: ProcessFacts, look: Snapshot | None, watched: Watched, taken
         report = _with_kernel(report, look)
         if look.runtime is not None:
             report = _with_runtime(report, look, look.runtime, watched.live_course)
+            seen = watched.activity.mapping_callers.ranges() if watched.activity is not None else None
+            found = user_mappings(look.space, look.kernel.mappings, look.kernel.residency, seen)
+            report = replace(report, user_mappings=found)
     report = replace(report, ending=watched.ending, courses=dict(watched.courses) if watched.courses else None)
     return replace(report, findings=find(report))
 

@@ -14,6 +14,7 @@ from gomem.tracer.report import (
     Arena,
     Bound,
     Caches,
+    CallerMappings,
     CArena,
     Cgroup,
     CgroupBill,
@@ -42,6 +43,7 @@ from gomem.tracer.report import (
     LiveResident,
     LoggedEvent,
     MappedFile,
+    MappingSums,
     McacheRow,
     McentralRow,
     MemoryPressure,
@@ -65,6 +67,8 @@ from gomem.tracer.report import (
     ThreadStackRow,
     ThreadStacks,
     Transition,
+    UserMapping,
+    UserMappings,
     Virtual,
 )
 from gomem.tracer.report.findings.rules import find
@@ -590,6 +594,24 @@ def _files(kinds: list[KindRow]) -> list[MappedFile]:
     ]  # fmt: skip
 
 
+def _user_mappings(report: Report) -> UserMappings | None:
+    """Return what the rows of kinds that are the program's own can be: half of it was seen to be mapped."""
+    rows = [row for row in report.kinds or () if row.kind in ("other", "file")]
+    virtual, resident = sum(row.virtual for row in rows), sum(row.resident or 0 for row in rows)
+    if report.heap is None or not virtual:
+        return None
+    whole = MappingSums(sum(row.mappings for row in rows), virtual, 0, resident, 0)
+    half = MappingSums(1, virtual // 2, 0, resident // 2, 0)
+    rest = MappingSums(whole.mappings - 1, virtual - half.virtual, 0, resident - half.resident, 0)
+    largest = [UserMapping(0x7F4B00000000, half.virtual, 0, half.resident, 0, "", "main.(*cache).grow")]
+    callers = ["syscall.mmap", "main.(*cache).grow", "main.main"]
+    watched = report.events is not None
+    return UserMappings(
+        whole, [CallerMappings("main.(*cache).grow", callers, half)] if watched else None, rest if watched else None,
+        largest,
+    )  # fmt: skip
+
+
 def _c_heap(kinds: list[KindRow]) -> CHeap | None:
     """Return a heap of C that these rows can be: two arenas, and a chunk with a mapping of its own."""
     room = sum(row.resident or 0 for row in kinds if row.kind == "c_heap") // (16 * KB) * (4 * KB)
@@ -623,6 +645,7 @@ def _with_findings(report: Report) -> Report:
         thread_stacks=_stacks(report.kinds) if report.kinds else None,
         c_heap=_c_heap(report.kinds or []),
         files=_files(report.kinds) if report.kinds else None,
+        user_mappings=_user_mappings(report),
         virtual=_states(report),
         address_limits=AddressLimits(None, None, 90 * MB, 0, 0, 12 << 30, 3 << 30),
     )

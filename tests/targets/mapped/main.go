@@ -3,7 +3,8 @@
 // shm, memfd, anonshared: shared memory, written; private: pages of a file that it has written to, mapped MAP_PRIVATE;
 // dirty, clean: pages of a file on a disk, mapped MAP_SHARED, written or only read; lockedfile: the latter, locked;
 // noaccess: PROT_NONE; locked: a heap that is freed and released after mlockall; none: nothing.
-// Then each line "MAP BYTES" (PROT_NONE) or "WRITABLE BYTES" makes it map so much more, and say whether it could.
+// Then each line "MAP BYTES" (PROT_NONE), "WRITABLE BYTES" or "TOUCHED BYTES" makes it map so much more, "HEAP BYTES" take
+// so much of Go's heap, "DROP 0" unmap what it has mapped last; it says whether it could.
 package main
 
 import (
@@ -109,6 +110,43 @@ func hold(kind string, size int, path string) {
 	}
 }
 
+const anonymous, writable = syscall.MAP_PRIVATE | syscall.MAP_ANON, syscall.PROT_READ | syscall.PROT_WRITE
+
+var last []byte
+
+//go:noinline
+func reserve(size int) (err error) {
+	last, err = syscall.Mmap(-1, 0, size, syscall.PROT_NONE, anonymous)
+	return err
+}
+
+//go:noinline
+func cache(size int) (err error) {
+	last, err = syscall.Mmap(-1, 0, size, writable, anonymous)
+	if err == nil {
+		written(last)
+	}
+	return err
+}
+
+//go:noinline
+func more(word string, size int) (err error) {
+	switch word {
+	case "MAP":
+		return reserve(size)
+	case "WRITABLE":
+		last, err = syscall.Mmap(-1, 0, size, writable, anonymous)
+		return err
+	case "TOUCHED":
+		return cache(size)
+	case "HEAP":
+		heap = append(heap, make([]byte, size))
+		written(heap[len(heap)-1])
+		return nil
+	}
+	return syscall.Munmap(last)
+}
+
 func main() {
 	path := ""
 	if len(os.Args) > 3 {
@@ -118,14 +156,10 @@ func main() {
 	fmt.Println("{}")
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		var word string
-		var size, protection int
+		var size int
 		if _, err := fmt.Sscan(lines.Text(), &word, &size); err != nil {
 			panic(err)
 		}
-		if word == "WRITABLE" {
-			protection = syscall.PROT_READ | syscall.PROT_WRITE
-		}
-		_, err := syscall.Mmap(-1, 0, size, protection, syscall.MAP_PRIVATE|syscall.MAP_ANON)
-		fmt.Println(err == nil)
+		fmt.Println(more(word, size) == nil)
 	}
 }

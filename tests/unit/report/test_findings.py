@@ -17,6 +17,7 @@ from gomem.tracer.report import (
     AddressLimits,
     Bound,
     BoundName,
+    CallerMappings,
     CArena,
     Cgroup,
     CgroupBill,
@@ -40,6 +41,7 @@ from gomem.tracer.report import (
     LiveCourse,
     LiveThird,
     MappedFile,
+    MappingSums,
     MemoryPressure,
     MemorySettings,
     ProcessEnding,
@@ -53,6 +55,8 @@ from gomem.tracer.report import (
     ThreadStacks,
     TimerFunction,
     Timers,
+    UserMapping,
+    UserMappings,
     findings,
 )
 from gomem.tracer.report.findings.rules import RULES, find
@@ -253,6 +257,15 @@ def kept_by_c(report: Report, free: int, of: int = 900 * MB) -> Report:
                    c_heap=heap)  # fmt: skip
 
 
+def mapped_by(report: Report, function: str | None, resident: int, closed: int = 0) -> Report:
+    """Return a report in which a function has mapped so much."""
+    sums = MappingSums(2, resident + closed, closed, resident, 0)
+    row = CallerMappings(function, ["syscall.Mmap", function or "0x7f01", "main.main"], sums)
+    largest = UserMapping(0x7F0000000000, resident + closed, closed, resident, 0, "", function)
+    found = UserMappings(sums, [row], MappingSums(0, 0, 0, 0, 0), [largest])
+    return part(replace(report, user_mappings=found), "resident", total=resident + 60 * MB)
+
+
 # What makes each finding appear, in a report that does not have it, and its severity there.
 CASES: list[tuple[str, str, Change]] = [
     ("lazily-freed", "info", lambda report: part(report, "resident", lazy_free=20 * MB)),
@@ -261,6 +274,7 @@ CASES: list[tuple[str, str, Change]] = [
     ("outside-the-go-heap", "warning", lambda report: part(
         kind(report, "runtime_other", kind="c_heap", resident=900 * MB), "resident", total=960 * MB)),
     ("c-heap-free", "warning", lambda report: kept_by_c(report, 800 * MB)),
+    ("user-mappings", "info", lambda report: mapped_by(report, "main.cache", 96 * MB)),
     ("thread-stacks", "warning", lambda report: replace(
         report, thread_stacks=ThreadStacks(201, 201, 1600 * MB, 202 * MB, MB, 2 * MB))),
     ("goroutine-stacks", "warning", lambda report: heap(report, resident={"stacks": 80 * MB})),
@@ -651,6 +665,28 @@ def test_the_remedy_for_stacks_of_threads_is_for_whoever_made_the_threads(ms: in
 def test_memory_of_c_is_said_to_be_free_or_in_use_but_not_both(free: int, found: str) -> None:
     said = ids(kept_by_c(grown_and_scavenged(), free))
     assert {"c-heap-free", "outside-the-go-heap"} & set(said) == {found}
+
+
+def test_mappings_of_code_without_a_name_are_no_finding_and_callers_are_told() -> None:
+    report = grown_and_scavenged()
+    assert "user-mappings" not in ids(mapped_by(report, None, 96 * MB))
+    assert "user-mappings" not in ids(mapped_by(report, "main.cache", 32 * MB))
+    found = finding(mapped_by(report, "main.cache", 96 * MB), "user-mappings")
+    assert found.title == "96 MiB of 156 MiB RSS is in mappings that main.cache made"
+    assert "(called by main.main): 2 mappings of 96 MiB, 96 MiB of it in RAM" in found.explanation
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("main.reserve", "80 GiB of it by main.reserve in 2 mappings"),
+        (None, "80 GiB of it in one range at 0x7f0000000000"),
+    ],
+)
+def test_who_reserved_address_space_is_told_or_else_where_it_is(function: str | None, words: str) -> None:
+    report = part(mapped_by(grown_and_scavenged(), function, 0, 80 * GB), "virtual", unmanaged_no_access=80 * GB)
+    report = part(report, "virtual", total=100 * GB)
+    assert f"80 GiB without access, {words}." in finding(report, "reserved-address-space").explanation
 
 
 def test_gomemlimit_is_held_against_sys_minus_released() -> None:

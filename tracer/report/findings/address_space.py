@@ -6,6 +6,7 @@ from typing import Final
 
 from gomem.tracer.report import AddressLimits, Finding, Report, Virtual, stat
 from gomem.tracer.report.findings.base import LARGE, MIB, mib
+from gomem.tracer.report.findings.user_mappings import without_access
 
 EMPTY_FACTOR: Final = 4  # VSZ this many times RSS makes people ask
 UNTOUCHED_SHARE: Final = 0.25  # of Ready
@@ -28,7 +29,11 @@ def reserved_address_space(report: Report) -> Finding | None:
     if virtual.total < EMPTY_FACTOR * resident.total or empty < LARGE:
         return None
     counted = _counted(report.address_limits, virtual.prepared)
-    by_program = f"; the program or its libraries have mapped {mib(closed)} without access" if closed >= LARGE else ""
+    by_program = (
+        f"; the program or its libraries have mapped {mib(closed)} without access{without_access(report)}"
+        if closed >= LARGE
+        else ""
+    )
     return Finding(
         id="reserved-address-space",
         severity="info",

@@ -122,7 +122,8 @@ def barely_used_huge_pages(report: Report) -> Finding | None:
         severity="warning" if empty >= EMPTY_SHARE * resident.total else "info",
         title=f"About {mib(empty)} of RSS are zeros that huge pages bring along",
         explanation="The first byte that is written in a huge page takes 2 MiB of RAM. Of samples of the OS pages in "
-        f"{said(worst)}, {worst.zero_share:.0%} hold nothing but zeros.",
+        f"{said(worst)}, {worst.zero_share:.0%} hold nothing but zeros: never written, or cleared "
+        "since, as the buckets of a map are whose keys were deleted.",
         evidence={
             "huge_zeros": empty,
             "in_use_huge": heap.in_use.huge,

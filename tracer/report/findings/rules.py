@@ -22,6 +22,7 @@ from gomem.tracer.report.findings import log as finding_log
 from gomem.tracer.report.findings import memory as finding_memory
 from gomem.tracer.report.findings import native as finding_native
 from gomem.tracer.report.findings import trust as finding_trust
+from gomem.tracer.report.findings import user_mappings as finding_user_mappings
 from gomem.tracer.report.findings.base import Rule
 
 RULES: Final[dict[str, Rule]] = {
@@ -50,6 +51,7 @@ RULES: Final[dict[str, Rule]] = {
     "scavenged-but-resident": finding_memory.scavenged_but_resident,
     "c-heap-free": finding_native.c_heap_free,
     "outside": finding_native.outside_the_go_heap,
+    "user-mappings": finding_user_mappings.user_mappings,
     "thread-stacks": finding_native.thread_stacks,
     "stacks": finding_memory.goroutine_stacks,
     "ended-goroutines": finding_memory.ended_goroutines,

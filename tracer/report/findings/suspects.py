@@ -203,7 +203,7 @@ SUSPECTS: Final = (
     Suspect(
         "outside",
         "C's heap, or mappings of the program's own",
-        ("outside-the-go-heap",),
+        ("outside-the-go-heap", "user-mappings"),
         _of_rss("memory outside of Go", figure.kinds("c_heap", "other"), native.OUTSIDE_SHARE),
         _RUNTIME,
     ),
