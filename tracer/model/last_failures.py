@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gomem.tracer.events.record import EventBatch, EventKind
 from gomem.tracer.model.batches import table
 from gomem.tracer.model.callers import NO_CHAIN, Callers, Chain
+from gomem.tracer.model.mapping_callers import asker
 from gomem.tracer.report import FailedCall, FailedCalls
 
 MOST = 8
@@ -94,7 +95,7 @@ class LastFailures:
         return [
             FailedCalls(
                 kind.name.lower(), error, group.count, group.bytes if kind in _SIZE_AT else None,
-                group.largest if kind in _SIZE_AT else None, chain.function,
+                group.largest if kind in _SIZE_AT else None, asker(chain),
                 list(chain.callers), max(end - group.last, 0) / 1e9,
             )
             for (kind, error, chain), group in found
@@ -107,7 +108,7 @@ class LastFailures:
             chain = self._callers.chains[failure.chain]
             seconds = max(end - failure.time, 0) / 1e9
             rows.append(
-                FailedCall(seconds, failure.call, failure.error, failure.size, chain.function, list(chain.callers))
+                FailedCall(seconds, failure.call, failure.error, failure.size, asker(chain), list(chain.callers))
             )
         return rows
 

@@ -45,6 +45,8 @@ class MappingCallers:
             return
         events = batch[rows]
         chains = self._callers.label(batch, rows).tolist()
+        if len(self._map) == 1 and not any(map(self._asker, set(chains))):
+            return  # nothing is anybody's, before and after
         columns = (events[name].tolist() for name in ("kind", "entered", "time", "args", "result"))
         for kind, entered, time, args, result, chain in zip(*columns, chains, strict=True):
             if kind == EventKind.MMAP:

@@ -61,6 +61,8 @@ class FailedCalls(Struct, frozen=True):
     count: Annotated[int, Meta(ge=1)]
     bytes: Bytes | None
     largest: Bytes | None
-    function: Annotated[str | None, Meta(description="who asked, wrappers of the runtime stepped over")]
+    function: Annotated[
+        str | None, Meta(description="who asked: wrappers of the runtime and packages of system calls are stepped over")
+    ]
     callers: list[str]
     last: Seconds

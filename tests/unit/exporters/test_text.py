@@ -19,7 +19,18 @@ from gomem.exporters.json.report import render_json
 from gomem.exporters.text.memory import _KIND_MEANS, _PAGE_ROWS, _STATE_MEANS
 from gomem.exporters.text.report import render_for, render_text
 from gomem.exporters.verdict import verdict
-from gomem.tracer.report import Finding, KindRow, Limit, LoggedEvent, OomKill, Report, Transition
+from gomem.tracer.report import (
+    CallerMappings,
+    Finding,
+    KindRow,
+    Limit,
+    LoggedEvent,
+    MappingSums,
+    OomKill,
+    Report,
+    Transition,
+    UserMappings,
+)
 from gomem.tracer.report.findings.rules import find
 from tests.support.samples.reports import (
     SAMPLES,
@@ -182,6 +193,21 @@ def test_rss_table_shows_every_byte_once() -> None:
     rows = section(render_text(lazily_freed()), r"RSS \S+ MiB  ").splitlines()
     assert any("2 more kinds" in row for row in rows)
     assert rows[-1].split()[:3] == ["sum", "739", "MiB"]
+
+
+def test_who_mapped_what_is_shown_where_it_is_large_and_was_watched() -> None:
+    report = grown_and_scavenged()
+    large, rest = MappingSums(16, 80 << 30, 79 << 30, 1 << 30, 0), MappingSums(2, 1 << 20, 0, 0, 0)
+    rows = [CallerMappings("main.(*Memory).Reserve", [], large), CallerMappings(None, [], rest)]
+    report = replace(
+        report, user_mappings=UserMappings(MappingSums(20, 82 << 30, 79 << 30, 1 << 30, 0), rows, rest, [])
+    )
+    shown = section(render_text(report), "Mappings of the program's own").splitlines()
+    assert shown[1].split() == ["mapped", "by", "in", "RAM", "mapped", "no", "access", "mappings", "swap"]
+    assert re.search(r"main\.\(\*Memory\)\.Reserve +1\.00 GiB +80\.0 GiB +79\.0 GiB +16", shown[2])
+    assert [line.strip().split("  ")[0] for line in shown[3:5]] == ["code without a name", "(before it was watched)"]
+    unwatched = replace(report, user_mappings=UserMappings(large, None, None, []))
+    assert "Mappings of the program" not in render_text(unwatched)
 
 
 def test_swap_column_appears_only_with_swap() -> None:
