@@ -282,6 +282,8 @@ def zero_frames() -> Ranges:
             base = ctypes.addressof(anchor)
             del anchor
             with suppress(OSError):  # a kernel without huge pages
+                # Some give huge pages unasked, and since Linux 6.7 place memory of this size so that they can.
+                untouched.madvise(mmap.MADV_NOHUGEPAGE, 0, 2 * frames)
                 untouched.madvise(mmap.MADV_HUGEPAGE, 2 * frames, 2 * frames)
             small, huge = (_frame_of(fd, untouched, base, offset) for offset in (0, 2 * frames + -base % frames))
     except OSError:
@@ -302,7 +304,7 @@ def _frame_of(fd: int, memory: mmap.mmap, base: int, offset: int) -> int:
 
 def _by_smaps(target: Target, mappings: Mappings) -> Residency:
     smaps = read_smaps(target)
-    keep = (smaps.column("Rss") + smaps.column("Swap") > 0) & ~smaps.special
+    keep = smaps.column("Rss") + smaps.column("Swap") > 0
     ranges = Ranges(smaps.start[keep], smaps.end[keep])
     rss, swap = smaps.column("Rss")[keep], smaps.column("Swap")[keep]
     known = mappings.find(ranges.start) >= 0

@@ -13,7 +13,8 @@ from gomem.tracer.addresses.ranges import Addresses, Ranges, addresses, bytes_in
 from gomem.tracer.kernel.maps import Mappings
 
 Method = Literal["pagemap_scan", "pagemap", "smaps"]
-# Special mappings whose pages are data of the kernel, mapped by frame number: present, but in nobody's RSS.
+# Special mappings whose pages are data of the kernel, mapped by frame number: present, but in nobody's RSS. Of
+# Linux 7.2 some are pages like those of a file, and in RSS.
 _KERNEL_DATA = ("[vvar]", "[vvar_vclock]", "[vsyscall]")
 
 
@@ -127,8 +128,8 @@ def classify(
     bits[reserved] |= np.uint8(Page.HUGETLB)
     kernel_data = np.array([name in _KERNEL_DATA for name in mappings.name], dtype=np.bool_)
     # A shared mapping holds pages of a file or of shared memory; any other frame in it is a device's.
-    foreign = mappings.shared[index] & (bits & Page.FILE == 0) & (bits & Page.PRESENT != 0)
-    bits[(kernel_data[index] | foreign) & ~reserved] |= np.uint8(Page.SPECIAL)
+    foreign = (kernel_data | mappings.shared)[index] & (bits & Page.FILE == 0) & (bits & Page.PRESENT != 0)
+    bits[foreign & ~reserved] |= np.uint8(Page.SPECIAL)
 
     zero = np.uint64(0)
     counted = (bits & Page.PRESENT != 0) & (bits & _OUT_OF_RSS == 0)

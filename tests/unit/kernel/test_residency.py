@@ -42,6 +42,12 @@ def test_a_range_over_two_mappings_is_cut_and_each_part_judged_by_its_own() -> N
     assert having(found, Page.SPECIAL).bytes == 0x11000
 
 
+def test_data_of_the_kernel_counts_where_it_is_in_pages_like_those_of_a_file() -> None:
+    found = judge((0x30000, 0x31000, PRESENT | FILE), (0x31000, 0x32000, PRESENT))
+    assert found.rss.tolist() == [0x1000, 0]  # as [vvar] is on Linux 7.2
+    assert having(found, Page.SPECIAL).start.tolist() == [0x31000]
+
+
 def test_pages_of_a_file_in_a_shared_mapping_count() -> None:
     assert judge((0x20000, 0x24000, PRESENT | FILE)).rss_bytes == 0x4000
 
