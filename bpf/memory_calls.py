@@ -10,14 +10,14 @@ from typing import Literal, Protocol
 from gomem.bpf import syscalls
 from gomem.bpf.compat_trial import Outcome
 from gomem.bpf.compat_watch import CompatWatch
-from gomem.bpf.probes.call_functions import CallFunctions
+from gomem.bpf.probes.call_functions import ByFunctions, CallFunctions
 from gomem.bpf.probes.call_tracepoints import CallTracepoints, refused_tracepoint
 from gomem.bpf.probes.uprobes import close_all
 from gomem.bpf.program import Counter
 from gomem.tracer.errors import GomemError
 
 # Functions of the kernel; tracepoints of single calls; those of all calls. The former cost others less.
-SeenBy = Literal["functions", "single calls", "all calls"]
+SeenBy = ByFunctions | Literal["single calls", "all calls"]
 
 # The exit comes first, or a call entered between the two would never be seen to end.
 _OF_ALL_CALLS = (("sys_exit", "on_sys_exit"), ("sys_enter", "on_sys_enter"))
@@ -33,8 +33,8 @@ class CallPrograms(Protocol):
     def call_tracepoint(self, name: str) -> int:
         """Return the fd of a program for the tracepoints of single calls. Raises BackendUnavailable."""
 
-    def call_functions(self) -> CallFunctions:
-        """Run programs at functions of the kernel. Raises BackendUnavailable."""
+    def call_functions(self, way: ByFunctions) -> CallFunctions:
+        """Run programs at functions of the kernel. Raises BackendUnavailable or NotPermitted."""
 
     def counter(self, index: int) -> int:
         """Return one of the counters, of all targets together."""
@@ -63,7 +63,7 @@ class MemoryCalls:
         self._watch: CompatWatch | None = None
         self._compat_expected = False
         self._tried_compat: Outcome | None = None
-        better: tuple[SeenBy, ...] = ("functions", "single calls")
+        better: tuple[SeenBy, ...] = ("functions", "kprobes", "single calls")
         self._untried = [way for way in better if seen_by in (None, way)]
         self._lasting_from = time.monotonic() + _LASTING
         if lasting:
@@ -84,7 +84,7 @@ class MemoryCalls:
     def seen_by(self) -> SeenBy:
         """By what they are seen just now."""
         if self._functions is not None:
-            return "functions"
+            return self._functions.seen_by
         return "single calls" if self._single is not None else "all calls"
 
     @property
@@ -120,8 +120,8 @@ class MemoryCalls:
                 return  # the raw ones, which see all, cost less than both together
             del self._untried[0]
             with contextlib.suppress(OSError, GomemError):
-                if way == "functions":
-                    self._functions = self._program.call_functions()
+                if way == "functions" or way == "kprobes":
+                    self._functions = self._program.call_functions(way)
                 else:
                     self._use_single_calls()
                 close_all(self._raw)

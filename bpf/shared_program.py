@@ -16,7 +16,7 @@ from gomem.bpf.loading import Wanted, load
 from gomem.bpf.memory_calls import MemoryCalls, SeenBy
 from gomem.bpf.pid_namespaces import PidNamespaces
 from gomem.bpf.probes import call_functions, uprobes
-from gomem.bpf.probes.call_functions import CallFunctions
+from gomem.bpf.probes.call_functions import ByFunctions, CallFunctions, by_kprobes, by_trampolines
 from gomem.bpf.probes.operands import pack_operands
 from gomem.bpf.probes.uprobe_program import Attached, Template, UprobeProgram, lift_memory_limit
 from gomem.bpf.probes.uprobes import Backend, Keeper
@@ -63,6 +63,7 @@ _TRACEPOINTS = {
 _EXIT_OF_GROUP = Wanted("on_exit_of_group", RAW_TRACEPOINT, required=False)
 _CALLS = {name: Wanted(name, TRACEPOINT, required=False) for name in ("on_call_enter", "on_call_exit")}
 _FUNCTIONS = [Wanted(name, TRACING, required=False) for name in ("on_function_enter", "on_function_exit")]
+_KPROBES = [Wanted(name, KPROBE, required=False) for name in ("on_native_kprobe", "on_compat_kprobe", "on_kretprobe")]
 _UPROBES, _SPANS = "on_uprobe", "on_span_uprobe"
 
 
@@ -123,9 +124,14 @@ class SharedProgram:
         if capacity.spans:
             constants["SPANS"] = 1
         self._no_functions = _functions_refused()
+        at_functions: Sequence[Wanted] = ()
         if self._no_functions is None:
             constants["FUNCTION_FLAGS"] = call_functions.FLAGS
-        wanted = _wanted(capacity, backend, functions=self._no_functions is None)
+            at_functions = _FUNCTIONS
+        elif call_functions.are_kprobes_there():
+            constants["KPROBES"] = 1
+            at_functions = _KPROBES
+        wanted = _wanted(capacity, backend, at_functions)
         self._uprobes: dict[tuple[str, Attached], UprobeProgram] = {}
         self._functions: list[Template] = []
         self._loaded = load(SOURCE, constants, wanted, anew=anew)
@@ -189,13 +195,15 @@ class SharedProgram:
         """
         return self._loaded.need(_CALLS[name])
 
-    def call_functions(self) -> CallFunctions:
-        """Run programs at the kernel's functions that are memory calls. Raises BackendUnavailable."""
+    def call_functions(self, way: ByFunctions) -> CallFunctions:
+        """Run programs at the kernel's functions that are memory calls. Raises BackendUnavailable or NotPermitted."""
+        if way == "kprobes":
+            return CallFunctions(way, by_kprobes(*(self._loaded.need(wanted) for wanted in _KPROBES)))
         if self._no_functions is not None:
             raise self._no_functions
         if not self._functions:
             self._functions = [self._loaded.need_template(wanted) for wanted in _FUNCTIONS]
-        return CallFunctions(*self._functions)
+        return CallFunctions(way, by_trampolines(*self._functions))
 
     def uprobe(self) -> UprobeProgram:
         """Return the program that runs at uprobes. Raises BackendUnavailable."""
@@ -300,10 +308,13 @@ def _functions_refused() -> BackendUnavailable | None:
     return None
 
 
-def _wanted(capacity: Capacity, backend: Backend, *, functions: bool) -> list[Wanted]:
-    """Return the programs to load: for "auto" those of all ways, since only attaching tells which one works."""
+def _wanted(capacity: Capacity, backend: Backend, at_functions: Sequence[Wanted]) -> list[Wanted]:
+    """Return the programs to load: for "auto" those of all ways, since only attaching tells which one works.
+
+    `at_functions`: those that see memory calls at functions of the kernel, if there can be any.
+    """
     ways: list[Attached] = ["multi", "perf", "copies"] if backend == "auto" else [backend]
-    found = [*_TRACEPOINTS.values(), _EXIT_OF_GROUP, *_CALLS.values(), *(_FUNCTIONS if functions else ())]
+    found = [*_TRACEPOINTS.values(), _EXIT_OF_GROUP, *_CALLS.values(), *at_functions]
     for way in ways:
         found.append(_uprobe(_UPROBES, way, required=way == ways[-1]))
         if capacity.spans:

@@ -259,6 +259,19 @@ def open_tracepoint(tracepoint_id: int) -> int:
     return _call(_number("perf_event_open"), buffer, -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
 
 
+def open_kprobe(pmu_type: int, function: str, *, returns: bool) -> int:
+    """Open a kprobe at a function of the kernel, or at its return, as a perf event of the "kprobe" PMU.
+
+    A program that is linked to it runs at every hit on any CPU. Raises FileNotFoundError if there is no such function.
+    """
+    name = ctypes.create_string_buffer(function.encode())
+    attributes = struct.pack(
+        "<IIQQQQQIIQQ", pmu_type, _PERF_ATTR_SIZE, int(returns), 1, 0, 0, 0, 1, 0, ctypes.addressof(name), 0
+    )
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return _call(_number("perf_event_open"), buffer, -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
+
+
 def open_uprobe(pmu_type: int, path: str, offset: int, pid: int) -> int:
     """Open a uprobe as a perf event of the "uprobe" PMU; pid 0 means every process.
 

@@ -22,6 +22,7 @@ from gomem.tracer.report import Limit
 
 _SYMBOLS: dict[SeenBy, dict[str, str]] = {
     "functions": {name: f"fentry:{function}" for name, function in NATIVE.items()},
+    "kprobes": {name: f"kprobe:{function}" for name, function in NATIVE.items()},
     "single calls": {name: f"syscalls:sys_enter_{name}" for name in SYSCALLS},
     "all calls": dict.fromkeys(SYSCALLS, "raw_syscalls:sys_enter"),
 }

@@ -13,6 +13,7 @@ from dataclasses import replace
 from gomem.bpf import bcc_import
 from gomem.bpf.allocations import AllocationProbes
 from gomem.bpf.probes import uprobes
+from gomem.bpf.probes.call_functions import are_kprobes_there
 from gomem.bpf.probes.call_tracepoints import CallTracepoints
 from gomem.bpf.probes.uprobe_program import Attached
 from gomem.bpf.probes.uprobes import close_all
@@ -31,7 +32,7 @@ from gomem.tracer.process.guardian import Guardian
 from gomem.tracer.runtime.size_classes import SizeClasses
 
 PROGRAMS, TRACEPOINTS, CALLS, UPROBES = "BPF programs", "tracepoints", "tracefs", "uprobes"
-FUNCTIONS = "fentry"
+FUNCTIONS, KPROBES = "fentry", "kprobes"
 MULTI, PERF = "uprobe_multi", "perf-event uprobes"
 SPANS, ALLOCATIONS = f"--with {OptionalRole.SPANS.value}", "--allocs"
 _WAYS: dict[Attached, str] = {
@@ -65,7 +66,10 @@ def _checks(pid: int) -> Iterator[Check]:
         yield Check(PROGRAMS, True, "those of trace compile without kernel headers, and the kernel takes them")
         yield tried(TRACEPOINTS, lambda: _attach_tracepoints(program))
         yield _optional(CALLS, lambda: _attach_calls(program))
-        yield _optional(FUNCTIONS, lambda: _attach_functions(program))
+        fentry = _optional(FUNCTIONS, lambda: _attach_functions(program))
+        yield fentry
+        if not fentry.ok and are_kprobes_there():
+            yield _optional(KPROBES, lambda: _attach_kprobes(program))
         yield from _uprobes(program, pid)
         yield _optional(SPANS, lambda: _spans(program))
         yield _optional(ALLOCATIONS, lambda: _allocations(pid))
@@ -91,8 +95,13 @@ def _attach_calls(program: SharedProgram) -> str:
 
 
 def _attach_functions(program: SharedProgram) -> str:
-    program.call_functions().close()
+    program.call_functions("functions").close()
     return "functions of the memory calls (fentry, fexit): watching that lasts costs other calls nothing"
+
+
+def _attach_kprobes(program: SharedProgram) -> str:
+    program.call_functions("kprobes").close()
+    return "functions of the memory calls (kprobes): watching that lasts costs other calls nothing"
 
 
 def _uprobes(program: SharedProgram, pid: int) -> Iterator[Check]:

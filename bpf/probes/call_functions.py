@@ -4,19 +4,29 @@ As long as any tracepoint of system calls is in use, the kernel takes every syst
 round. A program at a function (a BPF trampoline: fentry when it begins, fexit when it ends) costs those that call the
 function, and nobody else. Each has a function for 64-bit calls and one for 32-bit calls, so that the kinds are told
 apart by themselves. The only argument is the caller's registers (arch/x86/include/asm/syscall_wrapper.h).
+
+Where the kernel has no trampolines, kprobes and return probes do the same, but for two things: a call that began before
+is not seen to end, and of all the calls of a function that are under way on the machine at once, only so many are seen
+to end: twice the CPUs, 10 at the least.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Literal
 
 from gomem.bpf import kernel_functions, syscalls
 from gomem.bpf.probes.uprobe_program import Template, load_counted
 from gomem.bpf.probes.uprobes import close_all
 from gomem.bpf.program import SYSCALLS
-from gomem.tracer.errors import BackendUnavailable
+from gomem.tracer.errors import BackendUnavailable, NotPermitted
+from gomem.tracer.machine.rights import Right, remedy
+
+# By BPF trampolines, or by kprobes.
+ByFunctions = Literal["functions", "kprobes"]
 
 NATIVE = {call: f"__x64_sys_{call}" for call in SYSCALLS}
 COMPAT = (
@@ -27,6 +37,8 @@ COMPAT = (
 FLAGS = 0x676F6D31  # what the programs have in the place of their flags as long as nobody has put them in
 _OF_COMPAT, _OF_FUNCTION = 128, 256  # bpf/programs/programs.c: COMPAT, AT_FUNCTION
 _BY_FLAGS = {_OF_FUNCTION: tuple(NATIVE.values()), _OF_FUNCTION | _OF_COMPAT: COMPAT}
+_KPROBES = Path("/sys/bus/event_source/devices/kprobe/type")
+_NEEDS_KPROBES = "needs CONFIG_KPROBE_EVENTS"
 _KIND = syscalls.BPF_PROG_TYPE_TRACING
 _NOT_EVERYWHERE = frozenset({NATIVE["process_madvise"], "__ia32_sys_process_madvise"})  # Linux 5.10
 _MOST_UNENDED = 32  # calls in a window; others that begin or end to use the same functions cost some, too
@@ -45,26 +57,26 @@ def are_complete(there: Collection[str]) -> bool:
 class CallFunctions:
     """Runs programs when memory system calls begin and end, until closed. `compat`: 32-bit calls too, as there are."""
 
-    def __init__(self, on_enter: Template, on_exit: Template) -> None:
-        """Load and attach. Raises BackendUnavailable."""
+    def __init__(self, seen_by: ByFunctions, attached: Iterable[tuple[str, int]]) -> None:
+        """Have what is attached, of by_trampolines or by_kprobes: functions, and what to close at the end.
+
+        Raises BackendUnavailable.
+        """
+        self.seen_by: ByFunctions = seen_by
         self._held: list[int] = []
         self._unended, self._since = 0, time.monotonic()
         self._there_is_no_other = False
-        ids = kernel_functions.ids_of(frozenset((*NATIVE.values(), *COMPAT)))
-        if not are_complete(ids):
-            raise BackendUnavailable("this kernel lacks some of the functions that are memory calls")
-        self.compat = not ids.keys().isdisjoint(COMPAT)
+        there = set()
         try:
-            # The end of a call that began in between tells all of it.
-            for template, attach_type in ((on_exit, syscalls.BPF_TRACE_FEXIT), (on_enter, syscalls.BPF_TRACE_FENTRY)):
-                for flags, names in _BY_FLAGS.items():
-                    code = template.with_number(FLAGS, flags)
-                    for name in names:
-                        if name in ids:
-                            self._held.append(_run(code, attach_type, ids[name]))
+            for function, held in attached:
+                there.add(function)
+                self._held.append(held)
+            if not are_complete(there):
+                raise BackendUnavailable("this kernel lacks some of the functions that are memory calls")
         except BaseException:
             self.close()
             raise
+        self.compat = not there.isdisjoint(COMPAT)
 
     def misses_many(self, unended: int) -> bool:
         """Return whether the kernel fails too often to run them, given how many calls ever were not seen to end.
@@ -88,6 +100,52 @@ class CallFunctions:
     def close(self) -> None:
         """Run the programs no more. Idempotent."""
         close_all(self._held)
+
+
+def by_trampolines(on_enter: Template, on_exit: Template) -> Iterator[tuple[str, int]]:
+    """Load and attach programs of the type TRACING. Raises BackendUnavailable.
+
+    The ends come first: that of a call that began in between tells all of it.
+    """
+    ids = kernel_functions.ids_of(frozenset((*NATIVE.values(), *COMPAT)))
+    for template, attach_type in ((on_exit, syscalls.BPF_TRACE_FEXIT), (on_enter, syscalls.BPF_TRACE_FENTRY)):
+        for flags, names in _BY_FLAGS.items():
+            code = template.with_number(FLAGS, flags)
+            for name in names:
+                if name in ids:
+                    yield name, _run(code, attach_type, ids[name])
+
+
+def by_kprobes(on_native: int, on_compat: int, on_return: int) -> Iterator[tuple[str, int]]:
+    """Attach programs of the type KPROBE, the returns first. Raises BackendUnavailable or NotPermitted."""
+    kind = _kind_of_kprobes()
+    functions = [*((name, on_native) for name in NATIVE.values()), *((name, on_compat) for name in COMPAT)]
+    for returns in (True, False):
+        for name, on_enter in functions:
+            try:
+                event = syscalls.open_kprobe(kind, name, returns=returns)
+            except FileNotFoundError:
+                continue
+            except PermissionError as error:
+                raise NotPermitted(f"kprobes are not permitted: {error.strerror}", remedy(Right.BPF)) from error
+            except OSError as error:
+                raise BackendUnavailable(f"no kprobe at {name}: {error.strerror}", _NEEDS_KPROBES) from error
+            yield name, event
+            for link in syscalls.run_at_perf_event(on_return if returns else on_enter, event):
+                yield name, link
+
+
+def are_kprobes_there() -> bool:
+    """Return whether the kernel was built with kprobes."""
+    return _KPROBES.exists()
+
+
+def _kind_of_kprobes() -> int:
+    """Return by which number perf_event_open(2) knows kprobes. Raises BackendUnavailable."""
+    try:
+        return int(_KPROBES.read_text())
+    except (OSError, ValueError) as error:
+        raise BackendUnavailable("this kernel has no kprobes", _NEEDS_KPROBES) from error
 
 
 def _run(code: bytes, attach_type: int, function: int) -> int:

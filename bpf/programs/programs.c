@@ -14,6 +14,7 @@
  *   OPERANDS          with arguments that no cookie has room for
  *   SPANS             with the program for span events, which needs OPERANDS
  *   FUNCTION_FLAGS    with the programs for functions of the kernel; what to put the flags of one in the place of
+ *   KPROBES           with those that run there by kprobes
  *   KIND_xxx          tracer/events/record.py: class EventKind
  *   EVENT_xxx         tracer/events/record.py: size of the dtype EVENT and offsets in it
  *   NR_xxx            the numbers of the memory system calls
@@ -52,6 +53,7 @@ struct pending {
 	u64 entered; /* 0: its beginning was not seen */
 	u32 kind;
 	u32 tid;
+	u64 registers; /* where the kernel has the caller's */
 	u64 args[SYSCALL_ARGS];
 };
 
@@ -271,6 +273,7 @@ static __always_inline int call_begins(s64 number, struct pt_regs *registers)
 		return 0;
 	if (bpf_probe_read_kernel(&regs, sizeof(regs), registers))
 		return 0;
+	call.registers = (u64)registers;
 	call.entered = bpf_ktime_get_ns();
 	return remember(target, &call, arguments, number, &regs);
 }
@@ -312,10 +315,11 @@ static __always_inline u32 walk(struct event *event, u32 found, u64 frame, u32 m
 	return found;
 }
 
-static __always_inline int call_ends(void *ctx, struct pt_regs *registers, s64 result)
+static __always_inline int call_ends(void *ctx, s64 result)
 {
 	u64 key = bpf_get_current_pid_tgid(), ip = 0, sp = 0, bp = 0;
 	struct target *target = NULL;
+	struct pt_regs *registers;
 	struct pending *call;
 	struct event *event;
 
@@ -336,6 +340,7 @@ static __always_inline int call_ends(void *ctx, struct pt_regs *registers, s64 r
 		event->entered = call->entered;
 		__builtin_memcpy(event->args, call->args, sizeof(event->args));
 		event->result = result;
+		registers = (struct pt_regs *)call->registers;
 		bpf_probe_read_kernel(&ip, sizeof(ip), &registers->ip);
 		bpf_probe_read_kernel(&sp, sizeof(sp), &registers->sp);
 		bpf_probe_read_kernel(&bp, sizeof(bp), &registers->bp);
@@ -360,7 +365,7 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 
 int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	return call_ends(ctx, (struct pt_regs *)ctx->args[0], ctx->args[1]);
+	return call_ends(ctx, ctx->args[1]);
 }
 
 /* Raw tracepoint sys_enter beside the tracepoints of single system calls, which leave 32-bit ones out
@@ -394,14 +399,38 @@ int on_call_enter(struct call_tracepoint *ctx)
 
 int on_call_exit(struct call_tracepoint *ctx)
 {
-	return call_ends(ctx, user_registers(), ctx->result);
+	return call_ends(ctx, ctx->result);
+}
+
+/* Functions of the kernel that are the memory system calls: one for 64-bit calls, and one for 32-bit ones, each with the
+ * caller's registers for its only argument (bpf/probes/call_functions.py). The kernel does not run a program that it
+ * interrupted on this CPU, and has room for so many return probes only, so that a call's beginning or end may be missed;
+ * see count_unended. */
+static __always_inline int function_begins(void *argument, u32 flags, int seen)
+{
+	struct pending call = {};
+	struct target *target = NULL;
+	struct pt_regs regs, *registers;
+	u32 arguments = 0;
+	s64 number;
+
+	call.tid = target_thread(&target);
+	/* To some kernels (5.10) the argument of some of these functions is a pointer to they know not what, which the
+	 * program itself may not read. */
+	if (!call.tid || bpf_probe_read_kernel(&registers, sizeof(registers), argument) ||
+	    bpf_probe_read_kernel(&regs, sizeof(regs), registers))
+		return 0;
+	number = regs.orig_ax;
+	call.kind = flags & COMPAT ? kind_of_compat(number, &arguments) : kind_of(number, &arguments);
+	if (!call.kind || (seen ? is_paused(target, SYSCALL_HITS + KIND_OF(call.kind)) : target->paused))
+		return 0;
+	call.kind |= flags;
+	call.registers = (u64)registers;
+	call.entered = seen ? bpf_ktime_get_ns() : 0;
+	return remember(target, &call, arguments, number, &regs);
 }
 
 #ifdef FUNCTION_FLAGS
-/* Functions of the kernel that are the memory system calls: one for 64-bit calls, and one for 32-bit ones, each with the
- * caller's registers for its only argument (bpf/probes/call_functions.py). The kernel does not run a program that it
- * interrupted on this CPU, so that a call's beginning or end may be missed; see count_unended. */
-
 /* Each function has a program of its own: for which kind of calls, bpf/loading.py puts in here. */
 static __always_inline u32 flags_of_function(void)
 {
@@ -411,40 +440,37 @@ static __always_inline u32 flags_of_function(void)
 	return flags;
 }
 
-static __always_inline int function_begins(struct pt_regs *registers, u32 flags, int seen)
-{
-	struct pending call = {};
-	struct target *target = NULL;
-	struct pt_regs regs;
-	u32 arguments = 0;
-	s64 number;
-
-	call.tid = target_thread(&target);
-	if (!call.tid || bpf_probe_read_kernel(&regs, sizeof(regs), registers))
-		return 0;
-	number = regs.orig_ax;
-	call.kind = flags & COMPAT ? kind_of_compat(number, &arguments) : kind_of(number, &arguments);
-	if (!call.kind || (seen ? is_paused(target, SYSCALL_HITS + KIND_OF(call.kind)) : target->paused))
-		return 0;
-	call.kind |= flags;
-	call.entered = seen ? bpf_ktime_get_ns() : 0;
-	return remember(target, &call, arguments, number, &regs);
-}
-
 int on_function_enter(struct bpf_raw_tracepoint_args *ctx)
 {
-	return function_begins((struct pt_regs *)ctx->args[0], flags_of_function(), 1);
+	return function_begins(ctx, flags_of_function(), 1);
 }
 
 /* Of a call whose beginning was not seen there is all but the time when it began. */
 int on_function_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct pt_regs *registers = (struct pt_regs *)ctx->args[0];
 	u64 key = bpf_get_current_pid_tgid();
 
 	if (!may_be_under_way(key) || !pending.lookup(&key))
-		function_begins(registers, flags_of_function(), 0);
-	return call_ends(ctx, registers, ctx->args[1]);
+		function_begins(ctx, flags_of_function(), 0);
+	return call_ends(ctx, ctx->args[1]);
+}
+#endif
+
+#ifdef KPROBES
+/* The same by kprobes, at which the registers are the kernel's own, and by return probes, which know the result only. */
+int on_native_kprobe(struct pt_regs *ctx)
+{
+	return function_begins(&ctx->di, AT_FUNCTION, 1);
+}
+
+int on_compat_kprobe(struct pt_regs *ctx)
+{
+	return function_begins(&ctx->di, AT_FUNCTION | COMPAT, 1);
+}
+
+int on_kretprobe(struct pt_regs *ctx)
+{
+	return call_ends(ctx, ctx->ax);
 }
 #endif
 

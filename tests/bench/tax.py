@@ -15,7 +15,7 @@ import shlex
 import statistics
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,12 +29,16 @@ from tests.support.builds import built
 
 ROOT = Path(__file__).parents[2]
 RELEASE = "1.27.3"
-WAYS: tuple[SeenBy, ...] = ("functions", "single calls", "all calls")
+WAYS: tuple[SeenBy, ...] = ("functions", "kprobes", "single calls", "all calls")
 _LONGEST = 1800.0  # seconds that a virtual machine may take
 _SCRIPT = """\
 cd {root}
 export HOME={home} PATH={path} LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 {cache}
-{python} -m tests.bench.tax --pairs {pairs} --rounds {rounds} >/run/results/tax 2>&1
+{{
+{python} -m tests.bench.tax --way functions --way 'single calls' --way 'all calls' --pairs {pairs} --rounds {rounds}
+mount -t tmpfs none /sys/kernel/btf  # a kernel that was built without has no functions but by kprobes
+{python} -m tests.bench.tax --way kprobes --pairs {pairs} --rounds {rounds}
+}} >/run/results/tax 2>&1
 """
 
 
@@ -81,12 +85,12 @@ class Tax:
         self.program.enter(target_ids(pid), (1 << 32) - 1)
 
 
-def here(times: int, rounds: int) -> None:
+def here(ways: Sequence[SeenBy], times: int, rounds: int) -> None:
     """Measure on this machine, and print."""
     tax = Tax(rounds)
     print(f"Linux {os.uname().release}: a system call takes, ns; without a tracer, with one, longer by, ratio")
     tax.program.enter(target_ids(os.getpid()), 1)
-    for way in WAYS:
+    for way in ways:
         for call, itself in (("getppid", False), ("madvise", False), ("madvise", True)):
             who = "followed itself" if itself else "another process followed"
             measured = tax.pairs(call, way, times, itself=itself)
@@ -122,13 +126,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help=", ".join(kernel.name for kernel in KERNELS))
+    parser.add_argument("--way", choices=WAYS, action="append", help="how memory calls are seen; all if there is none")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=200, help="of 2000 calls; the cheapest counts")
     options = parser.parse_args()
     for name in options.kernels:
         in_machine(name, options.pairs, options.rounds)
     if not options.kernels:
-        here(options.pairs, options.rounds)
+        here(options.way or WAYS, options.pairs, options.rounds)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gomem.bpf import kernel_functions
 from gomem.bpf.probes.call_functions import COMPAT, NATIVE
 from gomem.bpf.shared_source import SharedSource
+from gomem.tracer.errors import BackendUnavailable
 from gomem.tracer.events.record import EventKind
 from tests.live.bpf.test_bpf_syscalls import ARGUMENTS, as_calls, is_subsequence
 from tests.live.bpf.test_call_tracepoints import counting, numbers, watched, without_gap
@@ -57,6 +59,14 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path
         subprocess.run(["umount", "-l", at], check=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def trampolines() -> None:
+    try:
+        kernel_functions.ensure_wanted()
+    except BackendUnavailable as refused:
+        pytest.skip(str(refused))
+
+
 @pytest.fixture(scope="module")
 def source() -> Iterator[SharedSource]:
     with sharing() as source:
@@ -86,7 +96,7 @@ def test_a_trace_that_lasts_has_no_tracepoint_of_system_calls_and_misses_nothing
         running(build("churn", "1.27.3"), *CHURN) as process,
         started("trace", "--pid", process.pid, *words) as trace,
     ):
-        wait_until(lambda: with_trampolines(mounted) == ALL, "the programs at the functions", 300)
+        wait_until(lambda: with_trampolines(mounted) == ALL, "the programs at the functions")
         wait_until(lambda: "sys_enter" not in tracepoints_of(trace.pid), "the end of the tracepoints")
         assert "sched_process_exec" in tracepoints_of(trace.pid)
         time.sleep(3)
@@ -102,7 +112,7 @@ def test_a_trace_that_lasts_has_no_tracepoint_of_system_calls_and_misses_nothing
 def test_a_tracer_that_is_killed_leaves_no_trampoline(mounted: dict[str, Path]) -> None:
     before = with_trampolines(mounted)
     with running(build("churn", "1.27.3"), *CHURN) as process, started("trace", "--pid", process.pid) as trace:
-        wait_until(lambda: with_trampolines(mounted) == ALL, "the programs at the functions", 300)
+        wait_until(lambda: with_trampolines(mounted) == ALL, "the programs at the functions")
         trace.kill()
         trace.wait()
         wait_until(lambda: with_trampolines(mounted) == before, "the kernel's cleaning up")
@@ -126,6 +136,7 @@ def test_each_call_is_told_with_its_arguments_and_its_result(source: SharedSourc
 
 def test_32_bit_calls_are_told_at_once_and_never_missed(source: SharedSource) -> None:
     with running(compiled("compat/compat.c", "-mno-red-zone")) as process:
+        round_of(process)  # after which it makes no calls but those that it is asked for
         source.add(process.pid)
         said = [*round_of(process), *round_of(process)]
         seen = as_calls(source.poll(0.2)[process.pid])
