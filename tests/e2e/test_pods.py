@@ -108,7 +108,11 @@ def test_page_cache_that_the_program_wrote_is_in_the_working_set_and_the_kernel_
 def test_page_cache_that_the_program_read_is_said_to_be_read(uncached: Path) -> None:
     with charged("read", SIZE, uncached) as one:
         report, bill = one.look()
+        in_working_set = one.working_set() >= SIZE
         is_taken_back(one, SIZE)
+    if not in_working_set:  # by the multi-generational LRU, reading a page again is no reason to keep it
+        assert about(report, bill) == [set(), set()]
+        return
     assert about(report, bill) == [{"working-set-page-cache"}] * 2
     assert [found.title for found in report.findings if found.title.endswith("that this process read")]
 

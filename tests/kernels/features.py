@@ -52,10 +52,12 @@ FEATURES = (
     Feature(
         "events of system calls",
         (f"{_E2E}/test_output.py::test_every_memory_system_call_is_counted_with_its_bytes[1.27.3-bpf]",),
-        "tracefs", "single system calls",
     ),
     Feature(
-        "no tax: system calls without tracepoints", (f"{_INSIDE}/functions.py",), "fentry", "fentry",
+        "no tax: memory calls at functions, by fentry", (f"{_INSIDE}/functions.py",),
+    ),
+    Feature(
+        "the same by kprobes, where there is no BTF", (f"{_INSIDE}/kprobes.py",),
     ),
     Feature(
         "32-bit system calls (int 0x80)",

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from gomem.tracer.machine.entry_cache import cache_directory
 from tests.kernels.features import DOCTOR
 from tests.kernels.local_builds import copied
 from tests.kernels.recorder import FILE, Tried, note
@@ -22,6 +23,7 @@ _COLLAPSING = Path("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_mi
 _MOUNTED = {"tracefs": "/sys/kernel/tracing", "securityfs": "/sys/kernel/security"}  # as systemd does
 DISK = Path("/dev/vda")  # for swap
 IN_MACHINE = "GOMEM_IN_MACHINE"  # in the environment of what runs in one
+COMPILED = "bpf"  # in the results: BPF programs as gomem's cache has them, which take a minute here
 ANSWERS, TESTS, RELEASE = "doctor.json", "tests.jsonl", "release"  # what is written into the results
 
 
@@ -41,6 +43,7 @@ def main(results: Path, tests: Sequence[str]) -> int:
     _COLLAPSING.write_text("4000000000")
     for kind, at in _MOUNTED.items():
         subprocess.run(["mount", "-t", kind, kind, at], check=False)
+    _keep_compiled(results / COMPILED)
     cat = "/usr/bin/cat"  # upon which gomem doctor tries its probes
     subprocess.run(["mount", "--bind", copied(Path(cat)), cat], check=True)
     gomem = Path(sys.executable).parent / "gomem"
@@ -57,6 +60,16 @@ def main(results: Path, tests: Sequence[str]) -> int:
     environment = {**os.environ, FILE: str(results / TESTS), "GOMEM_CI": "0"}
     with (results / "pytest.log").open("wb") as file:
         return subprocess.run(command, env=environment, stdout=file, stderr=file, check=False).returncode
+
+
+def _keep_compiled(kept: Path) -> None:
+    """Let gomem find what was compiled on this kernel before, and keep what is compiled now. doctor compiles anyway."""
+    cache = cache_directory("bpf")
+    if cache is None or not kept.is_dir():
+        return
+    cache.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "--bind", kept, cache], check=True)
+    kept.chmod(0o700)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ _CPUS = "2"
 _SWAP = 1 << 30  # bytes of a disk for swap, which take no room before they are used
 # qemu's own clock is the host's, and asking any other leaves the interpreter; four levels of page tables are walked
 # faster than five.
-_ALWAYS = "console=ttyS0 panic=-1 quiet mitigations=off tsc=reliable clocksource=tsc no5lvl"
+_ALWAYS = "console=ttyS0 panic=-1 quiet loglevel=5 mitigations=off tsc=reliable clocksource=tsc no5lvl"
 _SAID = 500  # characters of what qemu and the kernel said last
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,18 +18,24 @@ FILE = "GOMEM_KERNEL_RESULTS"  # the environment's name of the file
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """How one test ended: passed, skipped or failed, and why if it did not pass."""
+    """How one test ended: passed, skipped or failed, why if it did not pass, how long it took, and when (UTC)."""
 
     test: str
     outcome: str
     reason: str
-    seconds: float
+    seconds: float = 0.0
+    at: str = ""
 
 
 def note(file: Path, ended: Tried) -> None:
-    """Append a line."""
+    """Append a line, with the time of day."""
     with file.open("a") as lines:
-        lines.write(json.dumps(asdict(ended)) + "\n")
+        lines.write(json.dumps(asdict(replace(ended, at=now()))) + "\n")
+
+
+def now() -> str:
+    """Return the time of day to the second, UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
 
 
 def failure(text: str) -> str:

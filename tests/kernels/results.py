@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,8 +26,24 @@ _OLDER = (
     "buffers of BPF to it, `--backend bpf` and `gomem doctor` say \"this kernel's BPF has no ring buffers: needs Linux",
     '5.8; this is 4.18", and `auto` tells states without events. The words are tested; such a kernel was not.',
 )
+_RUNS = (
+    "Each of these was one machine. A test that ran again counts as it ended the last time: `tests/kernels/results/`",
+    "has that time, and how long it took there.",
+    "",
+)
+ENDED = "The machine ended with its tests."
 One = TypeVar("One")
 WORKS, FALLS_BACK, NOT, FAILS, UNTRIED = "works", "falls back", "not", "**fails**", "not tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One machine's: when it began (UTC), how long it ran, how it ended, and how many tests ended there how."""
+
+    began: str
+    seconds: float
+    ended: str
+    tests: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +55,29 @@ class Results:
     checks: Mapping[str, str]
     tests: Sequence[Tried]
     rights: Rights = field(default_factory=Rights)
+    runs: Sequence[Run] = ()
 
 
-def read(kernel: str, directory: Path) -> Results:
+def run_of(directory: Path, began: str, seconds: float, ended: str) -> Run:
+    """Return what is to be told of a machine that has ended."""
+    states = Counter(test.outcome for test in _tests(directory))
+    return Run(began, round(seconds), ended, dict(sorted(states.items())))
+
+
+def _tests(directory: Path) -> list[Tried]:
+    return [Tried(**json.loads(line)) for line in _text(directory / TESTS).splitlines()]
+
+
+def read(kernel: str, directory: Path, *runs: Run) -> Results:
     """Return what the guest has written; what it has not is missing."""
-    lines = _text(directory / TESTS).splitlines()
     checks = json.loads(_text(directory / ANSWERS) or '{"checks": []}')["checks"]
     return Results(
         kernel,
         _text(directory / RELEASE).strip(),
         {check["name"]: check["detail"] for check in checks},
-        [Tried(**json.loads(line)) for line in lines],
+        _tests(directory),
         _rights([json.loads(line) for line in _text(directory / RIGHTS).splitlines()]),
+        runs,
     )
 
 
@@ -75,17 +103,12 @@ def _text(path: Path) -> str:
 
 
 def keep(results: Results) -> None:
-    """Write them to where they are committed, beside those of other tests on the same release of the kernel.
-
-    Seconds are left out: they differ with each run.
-    """
+    """Write them to where they are committed, beside those of other tests on the same release of the kernel."""
     earlier = next((one for one in kept() if (one.kernel, one.release) == (results.kernel, results.release)), None)
     whole = results if earlier is None else merged(earlier, results)
     raw = asdict(whole)
     told = {feature.check for feature in FEATURES}
     raw["checks"] = {name: detail for name, detail in whole.checks.items() if name in told}
-    for test in raw["tests"]:
-        del test["seconds"]
     KEPT.mkdir(exist_ok=True)
     (KEPT / f"{results.kernel}.json").write_text(json.dumps(raw, indent=2) + "\n")
 
@@ -98,7 +121,13 @@ def merged(earlier: Results, later: Results) -> Results:
         _newer(earlier.rights.needs, later.rights.needs, lambda one: one.mode),
         _newer(earlier.rights.confined, later.rights.confined, lambda one: (one.surrounding, one.mode)),
     )
-    return replace(later, tests=[*rest, *later.tests], checks=later.checks or earlier.checks, rights=rights)
+    return replace(
+        later,
+        tests=[*rest, *later.tests],
+        checks=later.checks or earlier.checks,
+        rights=rights,
+        runs=[*earlier.runs, *later.runs],
+    )
 
 
 def _newer(earlier: Sequence[One], later: Sequence[One], key: Callable[[One], object]) -> list[One]:
@@ -129,9 +158,11 @@ def _kept(names: Iterable[str]) -> list[Results]:
         text = _text(KEPT / f"{name}.json")
         if text:
             raw = json.loads(text)
-            tests = [Tried(**test, seconds=0.0) for test in raw.pop("tests")]
+            tests = [Tried(**test) for test in raw.pop("tests")]
+            runs = [Run(**run) for run in raw.pop("runs", [])]
             rights = raw.pop("rights", {"needs": [], "confined": []})
-            found.append(Results(**raw, tests=tests, rights=_rights([*rights["needs"], *rights["confined"]])))
+            both = _rights([*rights["needs"], *rights["confined"]])
+            found.append(Results(**raw, tests=tests, rights=both, runs=runs))
     return found
 
 
@@ -173,6 +204,7 @@ def page(all_results: Sequence[Results]) -> str:
     notes = _notes(all_results)
     if notes:
         lines += ["", "## In what way, and why not", "", *notes]
+    lines += ["", "## What ran, and how it ended", "", *_RUNS, *_runs(all_results)]
     return "\n".join(lines) + "\n"
 
 
@@ -194,6 +226,16 @@ def _notes(all_results: Sequence[Results]) -> list[str]:
         for (state, why), names in kernels.items():
             notes.append(f"- {feature.name} on {', '.join(names)}: {state}: {why}")
     return notes
+
+
+def _runs(all_results: Sequence[Results]) -> list[str]:
+    """Return a line for each machine that ran."""
+    lines = []
+    for one in all_results:
+        for run in one.runs:
+            states = ", ".join(f"{number} {state}" for state, number in run.tests.items()) or "nothing"
+            lines.append(f"- {one.kernel}, {run.began} UTC: {states}, in {run.seconds:.0f} s. {run.ended}")
+    return lines
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -14,9 +14,9 @@ from pathlib import Path
 from tests.kernels import results as outcomes
 from tests.kernels.debian import Kernel, fetched
 from tests.kernels.features import DOCTOR, Feature
-from tests.kernels.guest import RELEASE, TESTS, entered
+from tests.kernels.guest import COMPILED, RELEASE, TESTS, entered
 from tests.kernels.machine import MachineFailed, boot
-from tests.kernels.recorder import FILE
+from tests.kernels.recorder import FILE, now
 
 ROOT = Path(__file__).parents[2]
 _SCRIPT = "{entered}\n{python} -m tests.kernels.guest /run/results {tests} >/run/results/guest.log 2>&1\n"
@@ -29,18 +29,24 @@ def tried(kernel: Kernel, features: Sequence[Feature], seconds: float) -> outcom
     """
     directory = ROOT / "build" / "kernels" / kernel.name
     shutil.rmtree(directory, ignore_errors=True)
+    compiled = directory.parent / "compiled" / kernel.name
+    compiled.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(compiled, directory / COMPILED)
     tests = dict.fromkeys(test for feature in features for test in feature.tests if test != DOCTOR)
     script = _SCRIPT.format(entered=entered(ROOT), python=shlex.quote(sys.executable), tests=shlex.join(tests))
     files = fetched(kernel)
-    began = time.monotonic()
+    began, day, ended = time.monotonic(), now(), outcomes.ENDED
     try:
         boot(files, script, directory, seconds)
     except MachineFailed as error:
         if not (directory / RELEASE).exists():
             raise
-        print(f"{kernel.name}: {error}", file=sys.stderr)  # what it has written is what there is
-    print(f"{kernel.name}: {time.monotonic() - began:.0f} s; logs in {directory}", file=sys.stderr)
-    return outcomes.read(kernel.name, directory)
+        ended = f"Cut short: {error}".replace(str(ROOT), ".")  # what it has written is what there is
+    shutil.rmtree(compiled)
+    shutil.move(directory / COMPILED, compiled)
+    run = outcomes.run_of(directory, day, time.monotonic() - began, ended)
+    print(f"{kernel.name}: {run.seconds:.0f} s; {ended} Logs in {directory}", file=sys.stderr)
+    return outcomes.read(kernel.name, directory, run)
 
 
 def rights_here() -> outcomes.Results:
