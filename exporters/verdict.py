@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from gomem.exporters.units import plural, seconds, size
 from gomem.tracer.report import BetweenLooks, Report, Resident
@@ -19,8 +19,7 @@ _OWN = "the program's own (anonymous) memory"
 _IMAGE_KINDS = ("binary", "shared_library")
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Struct, frozen=True):
     """A part of RSS in bytes, and how it is said after "N MiB "."""
 
     bytes: int

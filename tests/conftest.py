@@ -35,7 +35,7 @@ _IN_COMPANY = (
     "e2e/test_output.py", "e2e/test_parked_targets.py", "e2e/test_processes_that_are_no_targets.py",
     "e2e/test_real_programs.py", "e2e/test_start_up.py", "e2e/test_targets_that_change.py", "e2e/test_terminal.py",
     "e2e/test_texts.py", "e2e/test_unknown_releases.py", "e2e/test_whom.py", "live/test_address_limits.py",
-    "live/test_page_kinds.py", "e2e/test_endings.py", "e2e/test_wheel.py",
+    "live/test_page_kinds.py", "e2e/test_endings.py", "e2e/test_start_up_imports.py", "e2e/test_wheel.py",
     "e2e/test_profile.py", "e2e/test_profile_of_goroutines.py", "e2e/test_profile_of_resident_memory.py",
     "e2e/test_diff.py", "e2e/test_executables_that_are_never_read.py", "e2e/test_black_box.py",
     "e2e/test_benchmarks_run.py", "e2e/test_children.py", "e2e/test_debugged_targets.py", "e2e/test_guarded_targets.py",

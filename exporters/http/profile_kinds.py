@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from gomem.tracer.profile.goroutine import goroutine_profile
 from gomem.tracer.profile.heap import heap_profile

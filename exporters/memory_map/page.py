@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import astuple
 from functools import cache
 from importlib.resources import files
 
 from jinja2 import Template
 from markupsafe import Markup
+from msgspec.structs import astuple
 
 from gomem.exporters.json.report import plain_json, report_object
 from gomem.exporters.memory_map.encoding import Encoded, encode_map

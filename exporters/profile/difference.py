@@ -6,7 +6,9 @@ Source: fetchProfiles in pprof's internal/driver/fetch.go, Merge and Compatibili
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from gomem.exporters.profile.sample_type import BASE
 from gomem.tracer.errors import GomemError

@@ -6,9 +6,9 @@ import io
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TextIO
 
+from msgspec import Struct
 from rich.console import Console, RenderableType
 
 from gomem.exporters.text.page import unglued
@@ -16,8 +16,7 @@ from gomem.exporters.text.page import unglued
 PIPE_WIDTH = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+class Sheet(Struct, frozen=True):
     """What a page is set on: its columns, whether it has colours, and whether it shows Unicode's block characters."""
 
     width: int = PIPE_WIDTH

@@ -7,8 +7,8 @@ characters are written out by `units.clean`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from msgspec import Struct
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -43,8 +43,7 @@ _GLUE = "\ue000"
 _NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=(?:[KMGTPE]i?)?B\b|ms\b|s\b|min\b|h\b|%)")
 
 
-@dataclass(frozen=True, slots=True)
-class PageStyle:
+class PageStyle(Struct, frozen=True):
     """How the page may look: its columns, and whether bars may use Unicode's block characters."""
 
     width: int

@@ -6,8 +6,8 @@ No figure is ever cut: a column is there whole, or it is not there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from rich.text import Text
 
 from gomem.exporters.text.page import PageStyle, words
@@ -22,8 +22,7 @@ Cell = str | Text
 Row = Sequence[Cell]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """A column of a table; figures are flush right.
 
     Where the page is too narrow the columns of the least `worth` go first. A column that `wraps` is the last one, and

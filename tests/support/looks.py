@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from msgspec.structs import force_setattr
 
 from gomem.tracer.addresses.ranges import Ranges
 from gomem.tracer.kernel.cgroup import MemoryCgroup
@@ -84,7 +85,7 @@ def look(taken_at: str = "2026-03-01T12:00:00.000Z", at: int = 1_000_000_000) ->
         limits=[],
         mappings_read=(at - 100_000, at),
     )
-    object.__setattr__(state, "read_at", (at - 200_000, at - 150_000))
+    force_setattr(state, "read_at", (at - 200_000, at - 150_000))
     place = Program(int(maps.device[0]), 77, ((BINARY, BINARY + 0x100000),))
     return Snapshot(
         kernel, state, join(maps, resident, state, place), (Limit("some-limit", "a thing", "a reason", ""),)

@@ -11,8 +11,8 @@ from pathlib import Path
 from gomem.tracer.events.record import EventBatch
 from gomem.tracer.model.callers import Symbolize
 from gomem.tracer.model.model_input import ModelInput
-from gomem.tracer.recording.contents import Beginning
 from gomem.tracer.recording.recorder import Recorder
+from gomem.tracer.recording.watching import Beginning
 from gomem.tracer.report import Overhead
 from gomem.tracer.snapshot.inspection import Snapshot
 

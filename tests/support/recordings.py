@@ -9,8 +9,8 @@ import numpy as np
 
 from gomem.tracer.events.record import EVENT, EventBatch, EventKind
 from gomem.tracer.model.model_input import ModelInput
-from gomem.tracer.recording.contents import Beginning, Ending
 from gomem.tracer.recording.recorder import Recorder
+from gomem.tracer.recording.watching import Beginning, Ending
 from gomem.tracer.report import Limit, Overhead, ProbeRow
 from tests.support import looks
 from tests.support.runtime_image import ARENA, CHUNK, PAGE

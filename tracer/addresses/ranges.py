@@ -5,16 +5,17 @@ All arrays are uint64 (an address may be above 2**63, and NumPy turns uint64 mix
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 Addresses = NDArray[np.uint64]
+_Integer = TypeVar("_Integer", bound=np.integer[Any])
 
 
-@dataclass(frozen=True, slots=True)
-class Ranges:
+class Ranges(Struct, frozen=True):
     """Sorted, disjoint, non-empty ranges [start, end) of addresses; both arrays have shape (n,)."""
 
     start: Addresses
@@ -36,6 +37,14 @@ class Ranges:
 def addresses(values: ArrayLike) -> Addresses:
     """Return `values` as a contiguous uint64 array."""
     return np.ascontiguousarray(values, dtype=np.uint64)
+
+
+def distinct(values: NDArray[_Integer]) -> NDArray[_Integer]:
+    """Return each of `values`, shape (n,), once and in order: np.unique would first import numpy.ma, in 8 ms."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
 
 
 def normalise(start: ArrayLike, end: ArrayLike) -> Ranges:
@@ -112,7 +121,7 @@ def split(ranges: Ranges, points: Addresses) -> tuple[Ranges, NDArray[np.intp]]:
 
     Returns the pieces (which touch each other) and for each the index of the range that it comes from.
     """
-    cuts = np.unique(addresses(points))
+    cuts = distinct(addresses(points))
     owner = np.searchsorted(ranges.start, cuts, side="right") - 1
     inside = owner >= 0
     cuts, owner = cuts[inside], owner[inside]

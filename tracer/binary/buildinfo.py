@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from gomem.tracer.binary.elf import PF_W, SHT_NOBITS
 from gomem.tracer.binary.executable import Executable
@@ -27,8 +28,7 @@ _MAX_MODULES = 1 << 24
 _MAX_CANDIDATES = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(Struct, frozen=True):
     """A module that was linked in; `replaced_by` is its "=>" line."""
 
     path: str
@@ -36,8 +36,7 @@ class Module:
     replaced_by: Module | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BuildInfo:
+class BuildInfo(Struct, frozen=True):
     """What `go version -m` shows. Fields are "" (or empty) where the program was built without them."""
 
     go_version: str  # "go1.23.9", also "go1.22.1 X:boringcrypto" or "devel go1.24-..."

@@ -7,11 +7,11 @@ their code names every global they touch by its distance from the instruction po
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import capstone
 from capstone import x86
+from msgspec import Struct
 
 from gomem.tracer.binary.executable import Executable
 from gomem.tracer.binary.pclntab import Function
@@ -32,8 +32,7 @@ class Instruction(NamedTuple):
     operands: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """What an instruction refers to: a global's address, or the function that it calls (link-time addresses).
 
     `access` of an instruction that reads and writes is "write". `operand_size` in bytes: how much is read or
@@ -125,8 +124,7 @@ def _amd64_operands(instruction: capstone.CsInsn) -> Iterator[Reference]:
             yield Reference(instruction.address, target, access, operand.size)
 
 
-@dataclass(frozen=True, slots=True)
-class _Architecture:
+class _Architecture(Struct, frozen=True):
     decoder: Callable[[], capstone.Cs]
     references: Callable[[Executable, Function], list[Reference]]
 

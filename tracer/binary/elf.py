@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-from elftools.elf.enums import ENUM_E_MACHINE
+from msgspec import Struct
 
 ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
@@ -30,8 +29,8 @@ _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _NOTE_HEADER = struct.Struct("<III")
 
-_MACHINES = {62: "amd64", 183: "arm64"}
-_MACHINE_NAMES = {number: name for name, number in ENUM_E_MACHINE.items() if isinstance(number, int)}
+# EM_* of elf(5), as Go calls them; all of 64 bits, and little-endian.
+_MACHINES = {8: "mips64le", 21: "ppc64le", 62: "amd64", 183: "arm64", 243: "riscv64", 258: "loong64"}
 
 PositionalRead = Callable[[int, int], bytes]
 """(file offset, size) -> exactly that many bytes, or Malformed."""
@@ -41,8 +40,7 @@ class Malformed(Exception):
     """The bytes are not what the format says; the text tells why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """The ELF header, as far as it is needed to go on."""
 
     type: int
@@ -52,8 +50,7 @@ class Header:
     section_names: int  # index of the section that holds the names
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Struct, frozen=True):
     """A program header: `memory_size` bytes at `address`, of which `file_size` are at `offset` of the file."""
 
     address: int
@@ -64,8 +61,7 @@ class Segment:
     type: int = PT_LOAD
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Struct, frozen=True):
     """A section header. `address` is 0 for what is not loaded; SHT_NOBITS has no bytes in the file."""
 
     name: str
@@ -105,7 +101,7 @@ def read_header(read: PositionalRead, file_size: int) -> Header:
         shstrndx = first[6] if shstrndx == 0xFFFF else shstrndx
     if shnum > _MAX_SECTIONS:
         raise Malformed(f"{shnum} sections")
-    name = _MACHINES.get(machine) or _MACHINE_NAMES.get(machine) or f"e_machine {machine}"
+    name = _MACHINES.get(machine) or f"e_machine {machine}"
     return Header(kind, name, (phoff, phnum), (shoff, shnum if shoff else 0), shstrndx)
 
 

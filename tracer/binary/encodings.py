@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gomem.tracer.binary import function_records
 from gomem.tracer.binary.executable import Executable
@@ -22,8 +23,7 @@ _RECORD_READ = 256
 NO_KIND = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
+class Encoding(Struct, frozen=True):
     """How functions are written down.
 
     `tree_base`: the address that inline trees count from, None where there are none. `wrapper`: the funcID of code that
@@ -35,8 +35,7 @@ class Encoding:
     wrapper: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
+class _Sample(Struct, frozen=True):
     """The record of one of the program's functions, and the function's size in bytes."""
 
     record: FunctionRecord

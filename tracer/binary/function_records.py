@@ -6,7 +6,8 @@ Source: _func in runtime/runtime2.go, funcdata and pcdatastart in runtime/symtab
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gomem.tracer.binary import inline_trees
 from gomem.tracer.binary.inline_trees import TreeFormat
@@ -14,8 +15,7 @@ from gomem.tracer.binary.inline_trees import TreeFormat
 _NO_TREE = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class RecordFormat:
+class RecordFormat(Struct, frozen=True):
     """Offsets of the fields of _func in bytes, None where it has no such field, and the indices of its arrays.
 
     `size` is that of the fixed part. Behind it come `pcdata` (offsets of tables, 4 bytes each), then `funcdata`:
@@ -52,8 +52,7 @@ FORMATS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionRecord:
+class FunctionRecord(Struct, frozen=True):
     """What a _func says of names and lines.
 
     `frame_table`, `file_table`, `line_table` and `inline_table` are offsets in pctab, 0 for none. `inline_tree` is an

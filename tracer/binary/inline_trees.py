@@ -6,13 +6,13 @@ Source: inlinedCall in runtime/symtab.go (Go 1.9 to 1.20) and runtime/symtabinl.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MAX_CALLS = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class CallSite:
+class CallSite(Struct, frozen=True):
     """Where an inlined call stands, as up to Go 1.11: within which other inlined call, and in which line."""
 
     parent: int  # index in the tree; negative: within none
@@ -20,8 +20,7 @@ class CallSite:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class InlinedCall:
+class InlinedCall(Struct, frozen=True):
     """One inlined call; `name` is an offset in funcnametab.
 
     `site` is where the call stands: bytes from the entry of the function whose code it is now part of.
@@ -33,8 +32,7 @@ class InlinedCall:
     site: int | CallSite
 
 
-@dataclass(frozen=True, slots=True)
-class TreeFormat:
+class TreeFormat(Struct, frozen=True):
     """How a record of the tree is packed, with the positions of its fields; None where it has no such field."""
 
     packed: struct.Struct

@@ -7,15 +7,15 @@ Go 1.16 (pcHeader first), and from Go 1.5 to 1.15 (pclntable first).
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gomem.tracer.binary.executable import Executable
 from gomem.tracer.binary.pclntab_format import Table
 from gomem.tracer.errors import BinaryError
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleData:
+class ModuleData(Struct, frozen=True):
     """Where moduledata is, and the text bounds in it; link-time addresses."""
 
     address: int

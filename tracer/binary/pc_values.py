@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 NO_VALUE = -1
 _HALF, _WHOLE = 1 << 31, 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class PcValues:
+class PcValues(Struct, frozen=True):
     """`values[i]` holds from `ends[i - 1]` (or 0) up to `ends[i]`: bytes from the function's entry, ascending."""
 
     ends: array[int]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from gomem.tracer.binary.elf import PF_X, SHT_NOBITS, Malformed
 from gomem.tracer.binary.executable import Executable
@@ -25,8 +25,7 @@ _SINCE_1_20 = "runtime.(*mspan).setUserArenaChunkToFault"
 _MAX_TABLE = 1 << 28
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(Struct, frozen=True):
     """A function of the program: link-time addresses; `end` is the next one's entry (padding included)."""
 
     name: str

@@ -7,9 +7,9 @@ called after the first release that wrote them: 1.2, 1.16, 1.18 and 1.20.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.binary.elf import Malformed
@@ -24,8 +24,7 @@ _MIN_FUNC_SIZE = 32
 MAX_FUNCTIONS = 1 << 23
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """The pcHeader: where the parts of the table are, as offsets from its first byte."""
 
     version: str
@@ -69,8 +68,7 @@ def read_header(raw: bytes, version: str | None = None) -> Header:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """A decoded table. Arrays have one row per function in address order; `entries` has one more, the end."""
 
     header: Header

@@ -7,7 +7,8 @@ Source: funcline1, pcvalue and funcdata in runtime/symtab.go, inlineUnwinder in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gomem.tracer.binary import inline_trees
 from gomem.tracer.binary.decoded_functions import DecodedFunctions
@@ -33,8 +34,7 @@ _MAX_FRAMES, _MAX_NAMES = 1 << 16, 1 << 18
 _PANICS = {"runtime.gopanic", "runtime.sigpanic", "runtime.panicwrap"}
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One function at an address, as runtime.Frame has it: a real one, or one whose call was inlined.
 
     `pc` is a link-time address within the instruction that `line` is of. `entry` is the real function's. A wrapper is
@@ -48,8 +48,7 @@ class Frame:
     wrapper: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Code:
+class _Code(Struct, frozen=True):
     """A function's tables."""
 
     entry: int
@@ -71,8 +70,7 @@ class _Code:
         return self.tree.decode(self.calls[begin : begin + size]) if 0 <= begin < len(self.calls) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """Where in a function's code an instruction is, and the inlined call that it is part of; None: it is its own."""
 
     offset: int

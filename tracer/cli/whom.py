@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gomem.exporters.units import clean
 from gomem.tracer.cli.exit_codes import starts_a_command
@@ -22,8 +23,7 @@ _MOST_LISTED = 20
 _LONGEST_LINE = 100  # characters of a command line that is listed
 
 
-@dataclass(frozen=True, slots=True)
-class Whom:
+class Whom(Struct, frozen=True):
     """Whom to look at, as it was asked for: a pid, the name of an executable, or a command to start."""
 
     pid: int | None = None

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gomem.tracer.errors import GomemError
@@ -26,8 +26,7 @@ _MAX_DEPTH = 64
 _OF_CGROUPS = " - cgroup"  # in a line of mountinfo
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryCgroup:
+class MemoryCgroup(Struct, frozen=True):
     """The target's memory cgroup, and the limit that really holds: the smallest among it and its ancestors.
 
     `charged` is the path of the cgroup that the figures come from: the nearest one upwards for which the memory
@@ -42,8 +41,7 @@ class MemoryCgroup:
     limited_by: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(Struct, frozen=True):
     """In which cgroup of which hierarchy a process is."""
 
     version: Literal[1, 2]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.errors import TargetError
@@ -30,8 +30,7 @@ MOST_MAPPINGS = 10_000
 _MOST_MOUNTINFO = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class FilePages:
+class FilePages(Struct, frozen=True):
     """Resident bytes of files, without shared memory: `clean` ones can be dropped, `dirty` ones once they are written.
 
     `locked` ones (mlock) cannot, clean or dirty, and are in neither.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.kernel.maps import Mappings
@@ -34,8 +33,7 @@ _BY_PREFIX = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """The executable's place in the process: its file, and where its segments lie, bss included."""
 
     device: int

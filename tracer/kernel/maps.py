@@ -10,10 +10,11 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.ranges import Addresses, Ranges, addresses, normalise
@@ -45,8 +46,7 @@ T = TypeVar("T")
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Mappings:
+class Mappings(Struct, frozen=True):
     """The mappings of a process in order of address: columns of one length, addresses and sizes in bytes.
 
     Source: show_map_vma in fs/proc/task_mmu.c.
@@ -156,8 +156,7 @@ def _name(word: bytes) -> str:
     return word.replace(rb"\012", b"\n").decode("utf-8", errors="backslashreplace")
 
 
-@dataclass(frozen=True, slots=True)
-class MappingsRead:
+class MappingsRead(Struct, frozen=True):
     """Mappings without the gate page, and how well they fit VmSize: 0 skew means they were read in one piece.
 
     `read_at`: when the reading began and ended, CLOCK_MONOTONIC ns.
@@ -216,7 +215,7 @@ def _read_and_parse(target: Target) -> tuple[Mappings, int]:
 
 
 def _joined(parts: list[Mappings]) -> Mappings:
-    columns = [field.name for field in fields(Mappings) if field.name != "name"]
+    columns = [name for name in Mappings.__struct_fields__ if name != "name"]
     return Mappings(
         **{column: np.concatenate([getattr(part, column) for part in parts]) for column in columns},
         name=[name for part in parts for name in part.name],

@@ -12,11 +12,11 @@ import mmap
 import os
 import struct
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache
 from typing import Literal
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.ranges import Ranges, addresses, bytes_in, intersect, normalise

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntFlag
 from typing import Literal
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 from gomem.tracer.addresses.ranges import Addresses, Ranges, addresses, bytes_in, split
@@ -33,8 +33,7 @@ class Page(IntFlag):
 _OUT_OF_RSS = Page.ZERO | Page.HUGETLB | Page.SPECIAL
 
 
-@dataclass(frozen=True, slots=True)
-class Residency:
+class Residency(Struct, frozen=True):
     """Ranges of OS pages that are in RAM or in swap: sorted, disjoint, none across a mapping's border.
 
     `flags` holds the `Page` bits of each range, `rss` and `swap` its bytes in RAM (as RSS counts them: no zero

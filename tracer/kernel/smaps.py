@@ -7,9 +7,9 @@ target, which costs about as much as it has resident pages.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.ranges import Addresses, addresses
@@ -26,8 +26,7 @@ _ROW_HELD = 512
 _HEADER = re.compile(rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) [r-][w-][x-][sp] ", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Rollup:
+class Rollup(Struct, frozen=True):
     """Sums over all mappings, in bytes; None where this kernel has no such line.
 
     Rss and everything under it leave out hugetlb pages, the zero page and special mappings such as [vvar].
@@ -64,8 +63,8 @@ _SPECIAL_NAMES = {
 }
 # smaps_rollup's own name for each field; the words of the others are joined by "_" in both.
 _KERNEL_NAMES = {
-    field.name: _SPECIAL_NAMES.get(field.name, "_".join(word.capitalize() for word in field.name.split("_")))
-    for field in fields(Rollup)
+    name: _SPECIAL_NAMES.get(name, "_".join(word.capitalize() for word in name.split("_")))
+    for name in Rollup.__struct_fields__
 }
 _COLUMNS = {kernel.encode() for kernel in _KERNEL_NAMES.values()}
 _MAX_DIGITS = 16  # of a number of kB that still fits 64 bits as bytes
@@ -85,8 +84,7 @@ def read_rollup(target: Target) -> Rollup:
         return read_smaps(target).rollup()
 
 
-@dataclass(frozen=True, slots=True)
-class Smaps:
+class Smaps(Struct, frozen=True):
     """The full smaps: one row a mapping, in order of address; sizes in bytes, shape (n,).
 
     `fields` has the columns by the kernel's names ("Rss", "Swap", ...), 0 in mappings without such a line.

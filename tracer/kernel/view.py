@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gomem.tracer.errors import GomemError, TargetGone
 from gomem.tracer.kernel.address_limits import read_address_limits
@@ -28,8 +30,7 @@ from gomem.tracer.report import Resident as ResidentReport
 _FILE_PAGES = "what of the pages of files the kernel can drop"
 
 
-@dataclass(frozen=True, slots=True)
-class KernelView:
+class KernelView(Struct, frozen=True):
     """What the kernel says of the target; all sizes in bytes.
 
     `virtual_skew` is by how much the mappings miss VmSize, `resident_skew` by how much the resident pages miss

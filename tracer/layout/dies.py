@@ -14,7 +14,8 @@ import struct
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gomem.tracer.binary.executable import Executable
 from gomem.tracer.errors import LayoutError
@@ -73,8 +74,7 @@ class _Malformed(Exception):
     """The bytes are no DIE; a search goes on, a reference becomes a LayoutError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Die:
+class Die(Struct, frozen=True):
     """One decoded entry: attribute values are integers, or bytes for strings and expressions."""
 
     tag: int
@@ -95,8 +95,7 @@ class Die:
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """Header of a compilation unit in .debug_info."""
 
     start: int

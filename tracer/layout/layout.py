@@ -8,9 +8,10 @@ Names are the runtime's, without `runtime.`; a field of a nested struct is asked
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypedDict
+
+from msgspec import Struct
 
 from gomem.tracer.errors import LayoutError
 
@@ -69,8 +70,7 @@ class RawLayout(TypedDict, total=False):
     globals: dict[str, RawGlobal]
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """A field: bytes from the start of the struct it was asked of, and its size in bytes.
 
     An array has `count` elements, `stride` bytes apart; else both are 0. For a path with `[]`
@@ -84,8 +84,7 @@ class Field:
     stride: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class GlobalVariable:
+class GlobalVariable(Struct, frozen=True):
     """A global of the runtime: its Go type and its size in bytes; an array as in Field."""
 
     name: str

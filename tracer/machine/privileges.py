@@ -14,9 +14,10 @@ import ctypes
 import errno
 import os
 import resource
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+from msgspec import Struct
 
 from gomem.tracer.errors import GomemError
 from gomem.tracer.machine.capabilities import CAPABILITIES, capability_names, capability_number
@@ -67,8 +68,7 @@ def needed_for(*tasks: Task) -> frozenset[str]:
     return frozenset().union(*(task.value for task in tasks))
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """The capabilities of one thread, by name."""
 
     thread: int

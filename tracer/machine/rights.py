@@ -17,9 +17,10 @@ import platform
 import re
 import resource
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+from msgspec import Struct
 
 from gomem.tracer.machine.capabilities import capability_names, capability_number
 from gomem.tracer.proc.mounts import parse_mountinfo
@@ -58,8 +59,7 @@ class Right(Enum):
     PROCESS_EVENTS = ("process events", (("CAP_NET_ADMIN",),), ())
 
 
-@dataclass(frozen=True, slots=True)
-class Own:
+class Own(Struct, frozen=True):
     """What this process may do, and where it is. An empty string is what /proc does not tell."""
 
     uid: int  # effective, as gid
@@ -81,8 +81,7 @@ class Own:
         return self.user_namespace not in ("", _INITIAL_USER_NAMESPACE)
 
 
-@dataclass(frozen=True, slots=True)
-class Theirs:
+class Theirs(Struct, frozen=True):
     """What decides who may look into a process. None or "" is what could not be read."""
 
     uids: tuple[int, ...] = ()  # real, effective, saved

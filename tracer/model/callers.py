@@ -6,11 +6,12 @@ switches) are stepped over, so that the one that wanted the memory is named.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.events.record import MAX_STACK, EventBatch
@@ -33,8 +34,7 @@ _WRAPPERS = re.compile(
 _CLOSURE = re.compile(r"(\.func\d+|\.\d+|-fm|\.abi0)+$")
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """The callers of one event, innermost first; an address that has no name stays in hexadecimal.
 
     `function` is the innermost one that is no mere wrapper, None where no address has a name.
@@ -65,7 +65,7 @@ class Callers:
         self._ids: dict[int, int] = {}
         self.chains: list[Chain] = [NO_CHAIN]
         # A random linear hash tells stacks apart; nobody who writes the stacks can know it.
-        seeds = np.random.default_rng().integers(0, 1 << 64, MAX_STACK, dtype=np.uint64)
+        seeds = np.frombuffer(os.urandom(8 * MAX_STACK), np.uint64)
         within = np.arange(MAX_STACK) < np.arange(MAX_STACK + 1)[:, None]
         self._multipliers = np.where(within, seeds | np.uint64(1), np.uint64(0))  # a row for each depth
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.events.record import EventBatch, EventKind
@@ -33,8 +32,7 @@ _RARE = table(*_ROLES, *_CALLS)
 _BRK = int(EventKind.BRK)
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(Struct):
     time: int
     event: str
     address: int | None

@@ -7,9 +7,8 @@ thread if it was entered after the hit, before the thread's next role, with the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.events.record import EVENT, EventBatch, EventKind, no_events
@@ -24,8 +23,7 @@ _COMPARED = ("tid", "kind", "time", "entered")
 MAX_WAITING = 1 << 14  # threads; those hit longest ago are dropped first
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(Struct, frozen=True):
     """Roles and the syscalls that they made: parallel, in no particular order.
 
     `tickets` number the role events over all batches (-1 in `assigned` for events that are no roles);

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MOST_CYCLES = 1000
 LARGEST = 1 << 57  # bytes of address space
 _SETTLED = 15_000_000  # ns after gcMarkTermination was called, until the controller knows what was marked
 
 
-@dataclass(slots=True)
-class GcCycle:
+class GcCycle(Struct):
     """One cycle; times in CLOCK_MONOTONIC ns, sizes in bytes, None for what was not seen.
 
     `heap_before` is what counted as live when it began (gcController.heapLive), `heap_after` the bytes that it marked

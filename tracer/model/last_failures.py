@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.events.record import EventBatch, EventKind
@@ -33,8 +33,7 @@ for _kind, _column in _SIZE_AT.items():
     _SIZE_COLUMN[_kind] = _column
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
+class _Failure(Struct, frozen=True):
     time: int
     call: str
     error: str
@@ -42,8 +41,7 @@ class _Failure:
     chain: int
 
 
-@dataclass(slots=True)
-class _Group:
+class _Group(Struct):
     count: int = 0
     bytes: int = 0
     largest: int = 0

@@ -6,9 +6,9 @@ Pure: RSS, RSS_PEAK and PAGE_FAULTS events in, rows of the report out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from gomem.tracer.events.record import RESIDENCY_KINDS, EventBatch, EventKind
@@ -23,14 +23,12 @@ _TOP = 1 << 64
 UNMAPPED = "unmapped"  # where faults were and nothing is mapped any longer
 
 
-@dataclass(slots=True)
-class _Region:
+class _Region(Struct):
     faults: int = 0
     touched: int = 0  # bits, the lowest for the first granule
 
 
-@dataclass(slots=True)
-class LiveResidency:
+class LiveResidency(Struct):
     """Sums up the events of one process. A hostile recording cannot make it hold more than _MOST_REGIONS regions."""
 
     faults_seen: bool = False

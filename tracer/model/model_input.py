@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.region_states import NONE
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 _OF_THE_KERNEL = ("[uprobes]", "[uprobes-trampoline]")
 
 
-@dataclass(frozen=True, slots=True)
-class Cover:
+class Cover(Struct, frozen=True):
     """Values of disjoint address ranges, sorted; columns of shape (n,)."""
 
     start: NDArray[np.uint64]
@@ -40,8 +39,7 @@ class Cover:
         return starts[order], values[order]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInput:
+class ModelInput(Struct, frozen=True):
     """One look. Times are CLOCK_MONOTONIC ns.
 
     The mappings were read between `maps_began` and `ended`; what the states were made from between `began` and

@@ -8,9 +8,9 @@ says it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.region_states import NONE, PREPARED, READY, RESERVED
@@ -39,8 +39,7 @@ _Made = tuple[int, int, int, int]  # a role: its kind, address and size, and the
 _ARENA_MAKER = "runtime.(*mheap).sysAlloc"
 
 
-@dataclass(frozen=True, slots=True)
-class ArenaState:
+class ArenaState(Struct, frozen=True):
     """Address space that the heap reserved in one piece, and its bytes by state.
 
     `scavenged` and `ready` are the heap pages that were grown into: events tell free from used pages only where

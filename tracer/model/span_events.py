@@ -7,10 +7,10 @@ is counted in the windows alone, and nothing is made up for the time between.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -31,8 +31,7 @@ _MARKS = table(*SPAN_MARKS)
 _MOST_LIVING = 1 << 20
 
 
-@dataclass(slots=True)
-class _Lives:
+class _Lives(Struct):
     count: int = 0
     total: int = 0  # ns
 

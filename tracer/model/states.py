@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.interval_map import IntervalMap, Piece
@@ -53,8 +53,7 @@ MOST_ANOMALIES = 100
 _ADDRESS_SPACE = 1 << 57
 
 
-@dataclass(frozen=True, slots=True)
-class Anomaly:
+class Anomaly(Struct, frozen=True):
     """A transition that runtime/mem.go does not allow, with the event it came from.
 
     `time`: CLOCK_MONOTONIC ns. `found`: the states that the range was in, in order of address, without repetitions.

@@ -7,9 +7,9 @@ swept while the program runs on.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct, field
 
 from gomem.tracer.events.record import EventBatch, EventKind
 from gomem.tracer.model.batches import rows_among, table
@@ -21,8 +21,7 @@ _COUNTED = tuple(table(kind) for kind in (EventKind.UNUSED, EventKind.SPAN_ALLOC
 _BORDERS = table(EventKind.GC_START, EventKind.GC_DONE)
 
 
-@dataclass(slots=True)
-class Period:
+class Period(Struct):
     """One cycle and the time until the next. Times in CLOCK_MONOTONIC ns.
 
     `begun`: its start, or where that was not seen, its end; `until`: the next one's start, None for the last.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.ranges import Ranges, normalise, subtract
@@ -32,8 +32,7 @@ _MOST_THREADS = 1 << 16
 _MOST_LOOKS = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class NativeRange:
+class NativeRange(Struct, frozen=True):
     """One range of memory that C code uses; `kind` is "thread_stack" or "c_heap"."""
 
     start: int

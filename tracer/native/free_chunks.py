@@ -6,8 +6,9 @@ list that another thread changes meanwhile breaks a check or does not end where 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from gomem.tracer.errors import SnapshotError
 from gomem.tracer.native.glibc_layout import (
@@ -33,8 +34,7 @@ class Chunks(Protocol):
         """Return size (with its flags), fd and bk of a chunk. Raises SnapshotError if it may or can not be read."""
 
 
-@dataclass(slots=True)
-class FreeChunks:
+class FreeChunks(Struct):
     """Chunks of the bins by address and size, and those of fast bins in sum; `broken` says why it is not all."""
 
     chunks: list[tuple[int, int]] = field(default_factory=list)

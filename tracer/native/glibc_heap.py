@@ -8,9 +8,9 @@ it. That is a proof that a symbol is not, and holds for a program that is linked
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.ranges import Addresses, Ranges
@@ -37,8 +37,7 @@ _SUMS = ("system", "in_use", "free", "free_resident", "trimmable")
 Span = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where main_arena is, and of which layout."""
 
     main: int
@@ -192,8 +191,7 @@ def read_heap(place: Place, brk: Span | None, residency: Residency, memory: Memo
     return heap, trouble
 
 
-@dataclass(frozen=True, slots=True)
-class _Arena:
+class _Arena(Struct, frozen=True):
     """What was read of an arena; `why` it is not exact, or ""."""
 
     at: int

@@ -6,7 +6,7 @@ taken that the memory itself proves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 WORD = 8
 # Bins 1 to NBINS - 1 are pairs of pointers; an empty one points at its own header, a chunk whose fd it would be. The
@@ -26,8 +26,7 @@ ARENA_HEAP = 64 << 20
 HEAP_INFO, MOST_HEAP_INFO = 32, 64
 
 
-@dataclass(frozen=True, slots=True)
-class StateLayout:
+class StateLayout(Struct, frozen=True):
     """Offsets in struct malloc_state; fast bin i holds chunks of (i + 2) * 16 bytes."""
 
     releases: str
@@ -43,8 +42,7 @@ STATES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ParameterLayout:
+class ParameterLayout(Struct, frozen=True):
     """Offsets in struct malloc_par (`mp_`): of n_mmaps, an int as the two behind it are, mmapped_mem and sbrk_base."""
 
     releases: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gomem.tracer.errors import GomemError, SnapshotError
 from gomem.tracer.native.thread_stacks import Stack, thread_of_block
@@ -17,8 +18,7 @@ _OS_PAGE = 4096
 _MOST_THREADS = 1 << 14
 
 
-@dataclass(frozen=True, slots=True)
-class StackOwner:
+class StackOwner(Struct, frozen=True):
     """The thread `tid` (as the tracer sees it), called `name`, whose stack ends at `end`."""
 
     end: int

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from gomem.tracer.addresses.ranges import Ranges, normalise
+from gomem.tracer.addresses.ranges import Ranges, distinct, normalise
 from gomem.tracer.errors import SnapshotError
 from gomem.tracer.process.memory import Memory, read_words
 
@@ -44,7 +44,7 @@ def thread_stacks(left: Ranges, none: Ranges, resident: Ranges, pointers: Iterab
     """
     search = _Search(resident, memory)
     guard_at = {int(end): int(start) for start, end in zip(none.start, none.end, strict=True)}
-    where = np.unique(np.fromiter((pointer % (1 << 64) for pointer in pointers), np.uint64))
+    where = distinct(np.fromiter((pointer % (1 << 64) for pointer in pointers), np.uint64))
     first, last = (np.searchsorted(where, edge, side="left").tolist() for edge in (left.start, left.end))
     found: set[Stack] = set()
     rows = zip(left.start.tolist(), left.end.tolist(), first, last, strict=True)

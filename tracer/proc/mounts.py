@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MOUNTINFO_BYTES = 16 << 20  # of the file, that are read
 NO_PROCFS = "/proc is not mounted here, or is that of another PID namespace"
@@ -12,8 +13,7 @@ MOUNT_PROCFS = "mount it: mount -t proc proc /proc"
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """One mount: `root` is what of the file system is mounted, `point` where."""
 
     device: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 PF_KTHREAD = 0x0020_0000  # include/linux/sched.h
 PF_EXITING = 0x4
@@ -29,8 +30,7 @@ def printable(raw: bytes) -> str:
     return raw.decode("utf-8", errors="backslashreplace")
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(Struct, frozen=True):
     """The fields of /proc/PID/stat that gomem needs (proc_pid_stat(5))."""
 
     pid: int
@@ -82,8 +82,7 @@ def parse_stat(raw: bytes) -> Stat:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """What gomem reads of /proc/PID/status; sizes in bytes, None where this kernel has no such line.
 
     VmSize is exact; VmRSS and its parts are per-CPU counters and may be off by some pages per CPU.

@@ -14,8 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from gomem.tracer.errors import NoAnswer
 from gomem.tracer.machine.privileges import PrivilegeError, drop_here
@@ -56,8 +57,7 @@ class Hold:
         self.settled.set()
 
 
-@dataclass(slots=True)
-class _Question:
+class _Question(Struct):
     answered: threading.Event = field(default_factory=threading.Event)
     silent: int | None = None  # the process that does not answer
     errno: int | None = None  # of a reading that is done; 0: it succeeded

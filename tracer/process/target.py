@@ -12,10 +12,11 @@ import os
 import select
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from types import TracebackType
+
+from msgspec import Struct
 
 from gomem.tracer.errors import GomemError, NotPermitted, TargetError, TargetExecuted, TargetGone
 from gomem.tracer.machine.rights import INITIAL_NAMESPACES, hidden_by_proc, remedy_for
@@ -32,8 +33,7 @@ _REFUSED = (errno.EACCES, errno.EPERM)
 _EXECS_WITHIN = 1.0  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class ExeIdentity:
+class ExeIdentity(Struct, frozen=True):
     """The file that the process executes, and the stack it began on: an execve changes at least one."""
 
     device: int

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from msgspec import structs
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.ranges import Ranges, addresses, normalise, union
@@ -41,8 +41,7 @@ KERNEL_ONLY = "only the kernel's view is reported"  # of limits behind which the
 WITHOUT_GO = frozenset(("not-go", "other-go-compiler", "go-executable", "go-build-info", "go-functions", "go-state"))
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleFile:
+class ModuleFile(Struct, frozen=True):
     """A file with a Go runtime that a process has mapped beside its executable; device and inode as its maps have them.
 
     `path` is its name in the process's mount namespace.

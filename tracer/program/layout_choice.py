@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from gomem.tracer.binary.buildinfo import BuildInfo
 from gomem.tracer.binary.executable import Executable
@@ -25,8 +25,7 @@ _CHANGED = "nothing to do if the program is built with a changed Go; else please
 _SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class LayoutChoice:
+class LayoutChoice(Struct, frozen=True):
     """The layout to read with, None if there is none; `addresses`: the globals that DWARF names, link-time.
 
     A layout that is not `confirmed` has to pass the self-checks against the live process before a figure is shown;

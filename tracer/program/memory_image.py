@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.ranges import Ranges, intersect
@@ -40,8 +40,7 @@ _HEADER, _PART = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ")
 _ET_EXEC, _PT_LOAD = 2, 1
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(Struct, frozen=True):
     """What came of looking for a Go program in a process's memory; `found` is open, None: there is none."""
 
     found: Executable | None

@@ -7,16 +7,15 @@ was seen, for some of the looks: the first, one every ten seconds, and the last.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from gomem.tracer.recording.columns import pack, unpack
 from gomem.tracer.recording.encoding import Encoder, rebuild
 from gomem.tracer.recording.frames import RecordingError
-from gomem.tracer.report import Limit, Overhead, ProcessEnding, ProcessFacts
+from gomem.tracer.recording.watching import Beginning, Ending, Progress
 
 MOST_NAMES = 4096  # of one frame
 MAX_NAME = 2048  # characters of a function's name; the linker's own are shorter, save those of generics
@@ -32,45 +31,6 @@ class FrameKind(IntEnum):
     PROGRESS = 5
     ENDING = 6
     SIGHT = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """Who is watched, how, and since when.
-
-    `sees_states`: whether every change of a region's state is among the events. `monotonic` and `clock` are one moment:
-    CLOCK_MONOTONIC ns, which events have, and ns since 1970. `started` is the moment from which seconds count, None for
-    a launched program: then the first event's.
-    """
-
-    facts: ProcessFacts
-    backend: Literal["bpf", "strace", "procfs"]
-    reason: str
-    limits: list[Limit]
-    sees_states: bool
-    started: int | None
-    monotonic: int
-    clock: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What watching has cost until now, and how many events were lost."""
-
-    overhead: Overhead
-    lost: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How the watching ended, and the process if that did; `limits` are all that the report of it has."""
-
-    seconds: float
-    taken_at: str  # RFC 3339
-    overhead: Overhead
-    lost: int
-    limits: list[Limit] = field(default_factory=list)
-    process: ProcessEnding | None = None
 
 
 Plain = TypeVar("Plain", Beginning, Progress, Ending)

@@ -7,6 +7,7 @@ stacks of events in some later ones (`EventDecoder.stacks_lost` counts them), ne
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -50,7 +51,7 @@ class EventEncoder:
 
     def __init__(self) -> None:
         self.least_stored = 0  # as how many bytes the last payload has to stand in a file
-        seeds = np.random.default_rng().integers(0, 1 << 64, MAX_STACK, dtype=np.uint64)
+        seeds = np.frombuffer(os.urandom(8 * MAX_STACK), np.uint64)
         # A random linear hash: those who write the stacks cannot know it, and what collides is compared anyway.
         self._multipliers = seeds | np.uint64(1)
         self._epoch = 0

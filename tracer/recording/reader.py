@@ -9,10 +9,11 @@ from typing import Self
 
 from gomem.tracer.model.model_input import ModelInput
 from gomem.tracer.recording import contents
-from gomem.tracer.recording.contents import Beginning, Ending, FrameKind, Progress
+from gomem.tracer.recording.contents import FrameKind
 from gomem.tracer.recording.event_codec import LATEST, EventChunk, EventDecoder
 from gomem.tracer.recording.frames import Damage, Frame, FrameReader, RecordingError, Tick
 from gomem.tracer.recording.snapshot_codec import TimedSnapshot, decode_look, decode_sight
+from gomem.tracer.recording.watching import Beginning, Ending, Progress
 from gomem.tracer.report import Limit
 
 MOST_NAMED = 1 << 20

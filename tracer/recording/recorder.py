@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from gomem.tracer import __version__
 from gomem.tracer.events.record import EventBatch
@@ -12,11 +13,12 @@ from gomem.tracer.model.callers import Symbolize
 from gomem.tracer.model.model_input import ModelInput
 from gomem.tracer.recording import contents
 from gomem.tracer.recording.columns import least_stored
-from gomem.tracer.recording.contents import Beginning, Ending, FrameKind, Progress
+from gomem.tracer.recording.contents import FrameKind
 from gomem.tracer.recording.event_codec import SCHEMA
 from gomem.tracer.recording.event_writer import EventWriter
 from gomem.tracer.recording.frames import FrameWriter, RecordingError
 from gomem.tracer.recording.snapshot_codec import TimedSnapshot, encode_look, encode_sight, ranges_worth
+from gomem.tracer.recording.watching import Beginning, Ending, Progress
 from gomem.tracer.report import Limit, Overhead
 from gomem.tracer.snapshot.inspection import Snapshot
 

@@ -7,10 +7,11 @@ length, ranges sorted and disjoint, indices that point at something.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.region_states import NONE, PREPARED, READY, RESERVED
@@ -70,7 +71,7 @@ def decode_look(payload: bytes, stored: int | None = None) -> TimedSnapshot:
 
 def _with_states(look: Snapshot, numbers: NDArray[np.int64]) -> Snapshot:
     """Return a look whose pieces have the `numbers` of their states."""
-    return replace(look, space=replace(look.space, state=numbers[look.space.state]))
+    return structs.replace(look, space=structs.replace(look.space, state=numbers[look.space.state]))
 
 
 def encode_sight(model_input: ModelInput) -> bytes:
@@ -202,7 +203,8 @@ def _check_largest(found: list[LargeSpan]) -> None:
 
 def _check_pace(pace: Pace) -> None:
     """Every figure is one that a runtime can have: times and shares are computed with them."""
-    found = [*asdict(pace).values(), *asdict(pace.scavenging or pace).values(), *asdict(pace.limiter or pace).values()]
+    parts = [part for part in (pace, pace.scavenging, pace.limiter) if part is not None]
+    found = [value for part in parts for value in structs.astuple(part)]
     numbers = [value for value in found if isinstance(value, int | float)]
     # Goals are bytes, and at first the runtime's are as large as a word can be.
     most = {int: MOST_INT, float: _LATEST, bool: 1}
@@ -230,6 +232,6 @@ def _check_regions(regions: list[Region]) -> None:
 
 
 def _check_spans(spans: Spans) -> None:
-    columns = [getattr(spans, name) for name in Spans.__slots__]
+    columns = [getattr(spans, name) for name in Spans.__struct_fields__]
     _require(_same_length(*(column for column in columns if column is not None)), "spans of several lengths")
     _require(np.all(spans.state <= MANUAL), "spans of an unknown state")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-from gomem.tracer.recording.contents import Beginning
+from gomem.tracer.recording.watching import Beginning
 from gomem.tracer.watch.moments import rfc3339
 
 ALWAYS = (1 << 63) - 1

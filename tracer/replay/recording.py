@@ -19,11 +19,11 @@ from gomem.tracer.addresses.work import TooMuchWork
 from gomem.tracer.errors import UsageError
 from gomem.tracer.model.model_input import ModelInput
 from gomem.tracer.program.go_program import WITHOUT_GO
-from gomem.tracer.recording.contents import Beginning, Ending, Progress
 from gomem.tracer.recording.event_codec import EventChunk
 from gomem.tracer.recording.frames import RecordingError, Tick, Worth
 from gomem.tracer.recording.reader import Content, RecordingReader, StoredSnapshot
 from gomem.tracer.recording.snapshot_codec import TimedSnapshot
+from gomem.tracer.recording.watching import Beginning, Ending, Progress
 from gomem.tracer.replay.advance import advance
 from gomem.tracer.replay.feeding import Feeder
 from gomem.tracer.replay.moment import Moment

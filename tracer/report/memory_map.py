@@ -6,11 +6,11 @@ Its sums are those of the report of the same look: residents of areas and arenas
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Final
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from gomem.tracer.report.goroutines import GoroutineReport
@@ -42,8 +42,7 @@ class PageBits(IntFlag):
     HUGE = 128  # a part of it is mapped by a huge page
 
 
-@dataclass(frozen=True, slots=True)
-class Areas:
+class Areas(Struct, frozen=True):
     """What is mapped outside the heap's arenas, by address; bytes, each column of shape (n,).
 
     `kind` is an index into KINDS, `state` as tracer/addresses/region_states.py numbers them, 0 for not the runtime's.
@@ -62,8 +61,7 @@ class Areas:
     names: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Arenas:
+class Arenas(Struct, frozen=True):
     """The heap's arenas by address; bytes, shape (n,). The pages of one follow those of the arena before."""
 
     base: Addresses
@@ -72,8 +70,7 @@ class Arenas:
     swap: Addresses
 
 
-@dataclass(frozen=True, slots=True)
-class MapSpans:
+class MapSpans(Struct, frozen=True):
     """The spans that are in use or managed by hand, by address; shape (n,).
 
     `first` is the index of a span's first page among `MemoryMap.pages`. `type` is an index into `types`, 0: not known.
@@ -94,8 +91,7 @@ class MapSpans:
     slots: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryMap:
+class MemoryMap(Struct, frozen=True):
     """One look. `pages`: PageUse and PageBits of each heap page of all arenas, shape (pages,).
 
     `page_residency`: whether the kernel told which pages are in RAM; else only the sums of areas and arenas are known.
@@ -113,8 +109,7 @@ class MemoryMap:
     spans_outside: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class HeldBytes:
+class HeldBytes(Struct, frozen=True):
     """Bytes in RAM of one holder, by its path from the whole.
 
     `estimated`: by counts of slots or samples, within what is counted by page.
@@ -125,16 +120,14 @@ class HeldBytes:
     estimated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """The map of a look that was done `seconds` after the beginning."""
 
     seconds: float
     map: MemoryMap
 
 
-@dataclass(frozen=True, slots=True)
-class CoursePoint:
+class CoursePoint(Struct, frozen=True):
     """The main figures of one moment in bytes, as the report has them; None: not known, or not looked at then."""
 
     rss: int
@@ -146,8 +139,7 @@ class CoursePoint:
     threads: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(Struct, frozen=True):
     """What a page shows beside the report: maps in the order of time, the last one of the report's own look.
 
     `holders` sum to its `resident.total`. `course`: seconds since the beginning, and the figures of a look then.

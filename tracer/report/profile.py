@@ -6,21 +6,20 @@ Source: the meaning of each part is that of perftools.profiles.Profile in pprof'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gomem.tracer.report.limit import Limit
 
 
-@dataclass(frozen=True, slots=True)
-class ValueType:
+class ValueType(Struct, frozen=True):
     """What a value counts: ("inuse_space", "bytes")."""
 
     type: str
     unit: str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A line of source; `function` is its full name, `start_line` the line of its func keyword. 0, "": not known.
 
     Only profiles of others have a `column`.
@@ -33,8 +32,7 @@ class Line:
     column: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(Struct, frozen=True):
     """An address of code in the process, with the functions that are there, the innermost inlined one first.
 
     `address` lies within the calling instruction, so it is the return address less one; 0 for a holder of memory that
@@ -46,8 +44,7 @@ class Location:
     mapping: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileMapping:
+class ProfileMapping(Struct, frozen=True):
     """A file's code in the process: addresses [start, end), where that begins in the file, its path and build id."""
 
     start: int
@@ -70,8 +67,7 @@ def error_label(type_: str) -> str:
     return f"{type_}_standard_error"
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """Values, one for each of Profile.sample_types, of one call stack.
 
     `stack` has indices into Profile.locations, the innermost first. Of labels, "bytes" is the size of an object, and
@@ -83,8 +79,7 @@ class Sample:
     labels: tuple[Label, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct, frozen=True):
     """One profile. `time_ns` since 1970, `duration_ns` 0 where it is not of a span of time.
 
     `samples` may be made anew each time that they are seen: whoever needs one twice keeps it.

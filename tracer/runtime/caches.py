@@ -5,11 +5,12 @@ Source: p in runtime/runtime2.go, mcache in runtime/mcache.go, pageCache in runt
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from gomem.tracer.addresses.ranges import distinct
 from gomem.tracer.errors import SnapshotError
 from gomem.tracer.layout.layout import Layout
 from gomem.tracer.process.memory import Memory, Words, read_words
@@ -23,8 +24,7 @@ from gomem.tracer.runtime.structs import read_record
 MOST_PS = 1 << 12
 
 
-@dataclass(frozen=True, slots=True)
-class PCaches:
+class PCaches(Struct, frozen=True):
     """What all Ps hold; `cached_spans` by span class, shape (256,). Empty page caches are left out."""
 
     unflushed: Unflushed
@@ -85,7 +85,7 @@ def _read_mcache(memory: Memory, layout: Layout, mcache: int) -> tuple[Words, in
     spot = layout.field("mcache", "alloc")
     slots = np.frombuffer(record.bytes_at(spot.offset, spot.size), dtype="<u8")
     tiny = first_number(record, "tinyAllocs", "local_tinyallocs")
-    return np.unique(slots[(slots != 0) & (slots != slots[0])]), tiny, local_frees(record)
+    return distinct(slots[(slots != 0) & (slots != slots[0])]), tiny, local_frees(record)
 
 
 def _gathered(

@@ -6,7 +6,8 @@ What is read: memstats, gcController, mheap itself, and for each P its mcache wi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gomem.tracer.errors import SnapshotError
 from gomem.tracer.layout.layout import Layout
@@ -20,8 +21,7 @@ from gomem.tracer.runtime.structs import Record, read_record
 ATTEMPTS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(Struct, frozen=True):
     """What the runtime counts, as runtime.MemStats names it, and what it is made of."""
 
     memstats: JsonObject

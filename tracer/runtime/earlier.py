@@ -7,9 +7,9 @@ What a release has is asked of its layout: nothing here knows a version.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.errors import SnapshotError
@@ -22,8 +22,7 @@ from gomem.tracer.runtime.structs import Record, read_record
 MOST_ARENAS = 1 << 14
 
 
-@dataclass(frozen=True, slots=True)
-class SmallObjects:
+class SmallObjects(Struct, frozen=True):
     """Allocations and frees of each size class, shape (n,), and of large objects (count, bytes)."""
 
     allocs: NDArray[np.int64]
@@ -34,8 +33,7 @@ class SmallObjects:
     large_free: int
 
 
-@dataclass(frozen=True, slots=True)
-class LocalFrees:
+class LocalFrees(Struct, frozen=True):
     """What one mcache has freed: by size class, shape (n,), and large objects (count, bytes)."""
 
     small: NDArray[np.int64]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from gomem.tracer.errors import SnapshotError
 from gomem.tracer.layout.layout import Layout
@@ -20,8 +20,7 @@ _SAMPLED_SPANS = 256
 _WORD = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Processor:
+class Processor(Struct, frozen=True):
     """What one P says of itself; `slots` has shape (136,), the mcache's spans by span class."""
 
     number: int
@@ -30,8 +29,7 @@ class Processor:
     span_class: Words  # of the span in each slot, shape (136,)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """What the checks look at, besides the snapshot; read anew at each attempt."""
 
     mheap: Record

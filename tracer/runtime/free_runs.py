@@ -6,16 +6,14 @@ that are free in mheap.free before that.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.runtime.pages import CHUNK_BYTES, CHUNK_PAGES, Chunks, HeapPages, PageState
 
 
-@dataclass(frozen=True, slots=True)
-class FreeRuns:
+class FreeRuns(Struct, frozen=True):
     """Runs of pages that are free, scavenged or not, by powers of two of their length; shape (n,) each.
 
     Class i has the runs of 2**i to 2**(i + 1) - 1 pages. `longest`: pages of the longest run. `cached`: pages that Ps

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gomem.tracer.addresses.ranges import distinct
 from gomem.tracer.errors import LayoutError, SnapshotError
 from gomem.tracer.layout.layout import Layout
 from gomem.tracer.process.memory import Memory, Words, read_words
@@ -90,7 +91,7 @@ def all_gs(memory: Memory, address: int) -> Words:
     if length > capacity or length > MOST_GOROUTINES:
         raise SnapshotError(f"the runtime claims {length} goroutines")
     memory.room.take(length, _HELD, "goroutines")
-    return np.unique(read_words(memory, first, length))
+    return distinct(read_words(memory, first, length))
 
 
 def read_goroutines(memory: Memory, layout: Layout, addresses: Mapping[str, int]) -> Goroutines:

@@ -6,9 +6,8 @@ pointers), specialprofile in runtime/mheap.go, bucket in runtime/mprof.go.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.errors import LayoutError, SnapshotError
@@ -27,8 +26,7 @@ _FRAMES = 64  # of a stack that is looked through for the first function that is
 _MEM_PROFILE = 1  # bucketType
 
 
-@dataclass(frozen=True, slots=True)
-class LargeSpan:
+class LargeSpan(Struct, frozen=True):
     """An object of more than 32 KB and the span that it has for itself; addresses and bytes.
 
     `type_address`: that of the abi.Type of its elements, 0 where the runtime keeps none. `stack`: the return addresses

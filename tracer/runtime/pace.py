@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 
 from gomem.tracer.errors import SnapshotError
 from gomem.tracer.layout.layout import Layout
@@ -27,8 +27,7 @@ _NONE = (1 << 64) - 1  # a goal that asks for nothing
 _DENSE_PAGES = int(0.96875 * CHUNK_PAGES)  # scavChunkHiOccFrac: a chunk with as many in use is left alone
 
 
-@dataclass(frozen=True, slots=True)
-class Limiter:
+class Limiter(Struct, frozen=True):
     """The limit on the collector's CPU time (gcCPULimiter): half of GOMAXPROCS.
 
     `fill`: share of its bucket that is full. The bucket holds a CPU second for each P; the collector's CPU time fills
@@ -41,8 +40,7 @@ class Limiter:
     assist_pool: float | None = None  # CPU seconds of assists that it has not accounted for yet
 
 
-@dataclass(frozen=True, slots=True)
-class CpuClasses:
+class CpuClasses(Struct, frozen=True):
     """Where CPU time went since the start, as of the end of the last collection; seconds (Go 1.20 and later).
 
     The classes of runtime/metrics: /cpu/classes/gc/mark/assist:cpu-seconds and so on. `total`: all that the program
@@ -57,8 +55,7 @@ class CpuClasses:
     total: float
 
 
-@dataclass(frozen=True, slots=True)
-class Scavenging:
+class Scavenging(Struct, frozen=True):
     """The background scavenger's goals and means; sizes in bytes, None for a goal that asks for nothing now."""
 
     percent_goal: int | None  # of retained heap (in use and free); set by each collection from GOGC
@@ -70,8 +67,7 @@ class Scavenging:
     bytes_per_second_of_work: float | None  # what it returned since the start, by the time that took it
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(Struct, frozen=True):
     """The collector's and the scavenger's pace at the moment of a look; times in seconds before it."""
 
     cycles: int  # of the last `seconds`

@@ -6,10 +6,10 @@ runtime/mpagecache.go (Go 1.14 and later).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.ranges import normalise
@@ -41,8 +41,7 @@ class PageState(IntEnum):
     SCAVENGED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Chunks:
+class Chunks(Struct, frozen=True):
     """The page bitmaps of every chunk that the heap has grown into, by address.
 
     `allocated` and `scavenged` have shape (n, 8): 512 bits a chunk, page 0 in bit 0 of word 0.
@@ -53,8 +52,7 @@ class Chunks:
     scavenged: Words
 
 
-@dataclass(frozen=True, slots=True)
-class PageCache:
+class PageCache(Struct, frozen=True):
     """64 pages that a P took out of the bitmaps at once; set bits are free pages it still holds.
 
     The bitmaps call all of them allocated and none of them scavenged. Source: runtime/mpagecache.go.
@@ -65,8 +63,7 @@ class PageCache:
     scavenged: int
 
 
-@dataclass(frozen=True, slots=True)
-class HeapPages:
+class HeapPages(Struct, frozen=True):
     """The state of every heap page of every chunk: `state` has shape (n * 512,), PageState values."""
 
     chunk_base: Words  # shape (n,), ascending

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gomem.tracer.errors import LayoutError, SnapshotError
 from gomem.tracer.layout.layout import Layout
@@ -27,8 +28,7 @@ OS_PAGE = 4096
 ADDRESS_SPACE = 1 << 57
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(Struct, frozen=True):
     """One range that the runtime got from the OS in one piece.
 
     `size` is what the runtime asked for; the kernel gave whole OS pages. `counted`: the runtime counts it in
@@ -47,8 +47,7 @@ class Region:
         return self.start + (self.size + OS_PAGE - 1) // OS_PAGE * OS_PAGE
 
 
-@dataclass(frozen=True, slots=True)
-class Roots:
+class Roots(Struct, frozen=True):
     """What the walk starts from: the records read once a snapshot, and the globals' addresses."""
 
     memory: Memory

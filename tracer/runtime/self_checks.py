@@ -10,7 +10,8 @@ A live target moves while it is read, so each check has to hold only once in a f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from gomem.tracer.errors import LayoutError, SnapshotError
 from gomem.tracer.layout.layout import Layout
@@ -23,8 +24,7 @@ ATTEMPTS = 16
 _REPETITIONS = 2
 
 
-@dataclass(slots=True)
-class SelfChecks:
+class SelfChecks(Struct):
     """The checks of one runtime over a few attempts."""
 
     passed: set[str] = field(default_factory=set)

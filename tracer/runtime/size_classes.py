@@ -8,7 +8,8 @@ not fit with a header is large, with pointers or without.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gomem.tracer.layout.layout import Layout
 
@@ -16,8 +17,7 @@ _STEP = 8  # bytes; every size class is a multiple
 _LARGE = 0  # the size class of large objects
 
 
-@dataclass(frozen=True, slots=True)
-class SizeClasses:
+class SizeClasses(Struct, frozen=True):
     """All in bytes. `sizes`: those of the size classes, the first of which (0) is for large objects.
 
     `most_small`: the largest size that has a class. `most_without_header`: the largest object with pointers that has no

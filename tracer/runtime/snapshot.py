@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.errors import LayoutError, SnapshotError
@@ -51,8 +51,7 @@ GcPhase = Literal["off", "mark", "mark termination"]
 _PHASES: tuple[GcPhase, ...] = ("off", "mark", "mark termination")
 
 
-@dataclass(frozen=True, slots=True)
-class Collector:
+class Collector(Struct, frozen=True):
     """The garbage collector's targets; sizes in bytes."""
 
     live: int  # marked by the last cycle
@@ -64,8 +63,7 @@ class Collector:
     live_now: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeSnapshot:
+class RuntimeSnapshot(Struct, frozen=True):
     """What the runtime says of its memory at one moment."""
 
     memstats: JsonObject
@@ -88,8 +86,7 @@ class RuntimeSnapshot:
     read_at: tuple[int, int] = (0, 0)  # when the attempt that was kept began, and all was read; CLOCK_MONOTONIC ns
 
 
-@dataclass(frozen=True, slots=True)
-class _Heap:
+class _Heap(Struct, frozen=True):
     """One attempt: the parts that must agree."""
 
     records: dict[str, Record]

@@ -6,9 +6,9 @@ Source: mspan in runtime/mheap.go; mheap.allspans holds every mspan ever made, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.errors import LayoutError, SnapshotError
@@ -30,8 +30,7 @@ READ_OVER = 4096
 _SPANS_AT_ONCE = 1 << 13
 
 
-@dataclass(frozen=True, slots=True)
-class Spans:
+class Spans(Struct, frozen=True):
     """All mspans, one row each; every column has shape (n,), and no more bits than a heap can need."""
 
     address: Words

@@ -7,10 +7,11 @@ memoryLimitHeapGoal in runtime/mgcpacer.go (Go 1.19 to 1.27); see gomem.tracer.r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from operator import mul
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from gomem.tracer.errors import SnapshotError
@@ -25,8 +26,7 @@ _ALL_ONES = (1 << 64) - 1
 _NO_LIMIT = (1 << 63) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class HeapStats:
+class HeapStats(Struct, frozen=True):
     """The sum of heapStats' three deltas (heapStatsDelta). Sizes in bytes.
 
     The rest of the arrays is by size class, shape (68,).
@@ -52,8 +52,7 @@ class HeapStats:
         return self.committed - self.in_heap - self.in_stacks - self.in_work_bufs
 
 
-@dataclass(frozen=True, slots=True)
-class Unflushed:
+class Unflushed(Struct, frozen=True):
     """What mcaches have counted and heapStats not yet; ReadMemStats flushes it first."""
 
     tiny_allocs: int

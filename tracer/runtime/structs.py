@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from gomem.tracer.errors import SnapshotError
 from gomem.tracer.layout.layout import Layout
@@ -11,8 +11,7 @@ from gomem.tracer.process.memory import Memory
 _ELEMENT_HELD = 128  # an int and its place in a dict
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(Struct, frozen=True):
     """A Go slice header."""
 
     address: int
@@ -20,8 +19,7 @@ class Slice:
     capacity: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """The bytes of one struct (or a leading part of it), read once, with its fields by dotted name."""
 
     layout: Layout

@@ -7,9 +7,9 @@ runtime/mheap.go and runtime/mfixalloc.go, schedt in runtime/runtime2.go, gcount
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.errors import LayoutError, SnapshotError
@@ -28,8 +28,7 @@ MOST_HINTS = 1 << 10
 MOST_STATES = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
-class Structure:
+class Structure(Struct, frozen=True):
     """What was found; a part that this release lacks, or that could not be read, is None or empty."""
 
     mcentral: list[McentralRow] | None = None

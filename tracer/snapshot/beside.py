@@ -6,9 +6,9 @@ Their memory is neither C's nor the reported runtime's, and must not be called s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from gomem.tracer.addresses.ranges import Ranges, normalise, subtract, union
 from gomem.tracer.errors import LayoutError, SnapshotError
@@ -27,8 +27,7 @@ _FIGURES = ("HeapInuse", "HeapSys", "HeapReleased", "StackInuse", "Sys")
 _KIND = "other_runtime"
 
 
-@dataclass(frozen=True, slots=True)
-class SeenBeside:
+class SeenBeside(Struct, frozen=True):
     """What was seen of one of them; the ranges are sorted and disjoint."""
 
     runtime: GoRuntime

@@ -18,10 +18,11 @@ import select
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct
 
 from gomem.tracer.errors import NotPermitted, TargetError, TargetGone
 from gomem.tracer.machine.rights import remedy_for
@@ -35,8 +36,7 @@ _START_UP = 10.0  # seconds for a helper to come up on a machine that is busy
 _LAST_WORDS = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Thaw:
+class Thaw(Struct, frozen=True):
     """How a freeze ended: for how long the target was stopped, and whether it ran on before we had finished."""
 
     seconds: float

@@ -6,11 +6,10 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from gomem.tracer.addresses.ranges import Ranges, normalise, union
 from gomem.tracer.binary.executable import Executable
@@ -54,8 +53,7 @@ FREEZES = 8
 _BETWEEN_FREEZES = 0.003
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """What one look at the target saw."""
 
     kernel: KernelView
@@ -68,8 +66,7 @@ class Snapshot:
     beside: tuple[GoRuntime, ...] = ()  # the other Go runtimes of the process
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(Struct, frozen=True):
     """Both sides of one look, before they are joined."""
 
     runtime: RuntimeSnapshot | None
@@ -212,9 +209,9 @@ class Inspector:
             time.sleep(_BETWEEN_FREEZES)
         if read.runtime is not None:
             consistency = structs.replace(read.runtime.consistency, attempts=attempt)
-            read = replace(read, runtime=replace(read.runtime, consistency=consistency))
+            read = structs.replace(read, runtime=structs.replace(read.runtime, consistency=consistency))
         self._frozen_seconds += seconds
-        return replace(self._joined(read, limits), frozen_seconds=round(self._frozen_seconds, 6))
+        return structs.replace(self._joined(read, limits), frozen_seconds=round(self._frozen_seconds, 6))
 
     def last_look(self) -> Snapshot:
         """Take the look that a watch ends with: frozen if `freeze_last`; as it runs, with a limit, if that fails.
@@ -230,7 +227,7 @@ class Inspector:
         except (TargetError, NotPermitted) as error:
             look = self.look(self.beside_last)
             moving = Limit("freeze-failed", "the target standing still", error.what, error.fix)
-            return replace(look, limits=(*look.limits, moving))
+            return structs.replace(look, limits=(*look.limits, moving))
 
     def _read(self, attempts: int) -> _Read:
         # The runtime first: its pages move faster than its mappings, and the kernel's view has its own retries.
@@ -239,7 +236,7 @@ class Inspector:
         if runtime is not None and runtime.largest is not None:
             with suppress(NotPermitted):
                 largest = with_zeros(runtime.largest, kernel.residency, self.memory())
-                runtime = replace(runtime, largest=largest)
+                runtime = structs.replace(runtime, largest=largest)
         beside = self._seen_beside(kernel)
         natives = self._natives(kernel, runtime, beside)
         c_heap, unread = self._read_c_heap(kernel)
@@ -381,7 +378,7 @@ class Inspector:
         except (SnapshotError, LayoutError) as error:
             missed = [*missed, f"timers: {error.what}"]
         largest = [self._naming.named(one) for one in snapshot.largest]
-        return replace(snapshot, largest=largest, timers=timers, missed=missed)
+        return structs.replace(snapshot, largest=largest, timers=timers, missed=missed)
 
     def prove_layout(self) -> None:
         """Let a layout that was never measured for this build prove itself now: probes read by it, unchecked."""

@@ -6,12 +6,12 @@ Pure: a runtime snapshot and the kernel's mappings and residency in, the section
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
-from gomem.tracer.addresses.ranges import Ranges, split
+from gomem.tracer.addresses.ranges import Ranges, distinct, split
 from gomem.tracer.addresses.region_states import NONE, PREPARED, READY, RESERVED
 from gomem.tracer.kernel.mapping_kinds import Program, mapping_kinds
 from gomem.tracer.kernel.maps import Mappings
@@ -38,8 +38,7 @@ Index = NDArray[np.int64]
 Addresses = NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True)
-class _Owned:
+class _Owned(Struct, frozen=True):
     """What the runtime owns and what C is proven to use, in ranges of one state; sorted, disjoint; shape (n,)."""
 
     start: Addresses
@@ -49,8 +48,7 @@ class _Owned:
     arena: Index  # which arena, or -1
 
 
-@dataclass(frozen=True, slots=True)
-class AddressSpace:
+class AddressSpace(Struct, frozen=True):
     """Every mapped byte, cut so that each piece has one mapping, one kind and one state; shape (n,) each."""
 
     start: Addresses
@@ -139,7 +137,7 @@ def _arena_ranges(
     last = int(np.searchsorted(starts, high, side="left"))
     begin = np.maximum(starts[first:last], low)
     until = np.minimum(ends[first:last], high)
-    points = np.unique(np.concatenate((np.array([low, high], np.uint64), begin, until)))
+    points = distinct(np.concatenate((np.array([low, high], np.uint64), begin, until)))
     cut, end = points[:-1], points[1:]
     run = np.searchsorted(begin, cut, side="right") - 1
     inside = (run >= 0) & (cut < until[np.maximum(run, 0)]) if len(begin) else np.zeros(len(cut), np.bool_)
@@ -149,7 +147,7 @@ def _arena_ranges(
 
 
 def _overlay(mappings: Mappings, residency: Residency, owned: _Owned, program: Program | None) -> AddressSpace:
-    points = np.unique(np.concatenate((mappings.start, mappings.end, owned.start, owned.end)))
+    points = distinct(np.concatenate((mappings.start, mappings.end, owned.start, owned.end)))
     start, end = points[:-1], points[1:]
     mapping = _containing(mappings.start, mappings.end, start)
     owner = _containing(owned.start, owned.end, start)
@@ -269,7 +267,7 @@ def kind_rows(space: AddressSpace, anonymous: Addresses | None = None, shmem: Ad
     """
     rows = []
     size = space.size
-    for number in np.unique(space.kind).tolist():
+    for number in distinct(space.kind).tolist():
         mask = space.kind == number
         reserved, prepared, ready = (
             int(size[mask & (space.state == state)].sum()) for state in (RESERVED, PREPARED, READY)
@@ -277,7 +275,7 @@ def kind_rows(space: AddressSpace, anonymous: Addresses | None = None, shmem: Ad
         rows.append(
             KindRow(
                 KINDS[number],
-                len(np.unique(space.mapping[mask])),
+                len(distinct(space.mapping[mask])),
                 int(size[mask].sum()),
                 reserved,
                 prepared,

@@ -8,10 +8,10 @@ Source: the vmaName arguments in runtime/*.go, setVMAName in runtime/set_vma_nam
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 
+from gomem.tracer.addresses.ranges import distinct
 from gomem.tracer.kernel.maps import Mappings
 from gomem.tracer.report import KINDS, Limit
 from gomem.tracer.snapshot.join import AddressSpace
@@ -45,8 +45,7 @@ KIND_OF_NAME = {
 _ANY_KIND = ("used", "unused")
 
 
-@dataclass(frozen=True, slots=True)
-class Disagreement:
+class Disagreement(Struct, frozen=True):
     """Bytes of mappings of one name that gomem takes for another kind than the runtime's name says."""
 
     name: str
@@ -65,7 +64,7 @@ def disagreements(mappings: Mappings, space: AddressSpace) -> list[Disagreement]
             continue
         expected = KIND_OF_NAME.get(word)
         named = np.array([other == name for other in mappings.name], np.bool_)[space.mapping]
-        for kind in np.unique(space.kind[named]).tolist():
+        for kind in distinct(space.kind[named]).tolist():
             if expected is None or KINDS[kind] != expected:
                 count = int(size[named & (space.kind == kind)].sum())
                 found.append(Disagreement(word, expected, KINDS[kind], count))

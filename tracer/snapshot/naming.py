@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
+
+from msgspec.structs import replace
 
 from gomem.tracer.binary.symbols import Symbolizer
 from gomem.tracer.errors import BinaryError, GomemError

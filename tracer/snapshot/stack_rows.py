@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.kernel.maps import Mappings
@@ -18,8 +18,7 @@ MOST_ROWS = 20
 _KIND = KINDS.index("thread_stack")
 
 
-@dataclass(frozen=True, slots=True)
-class _Stacks:
+class _Stacks(Struct, frozen=True):
     """Every stack without its guard, in order of address; shape (n,) each, in bytes."""
 
     start: NDArray[np.uint64]

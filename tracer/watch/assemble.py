@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gomem.tracer.kernel.view import KernelView
@@ -46,8 +46,7 @@ from gomem.tracer.watch.user_mappings import user_mappings
 _OF_RUNTIME = ("heap_arena", "heap_metadata", "page_summary", "runtime_other")
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
+class Watched(Struct, frozen=True):
     """What was seen while watching; `activity` is None when nothing was watched for."""
 
     backend: Literal["bpf", "strace", "procfs", "replay"]

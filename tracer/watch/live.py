@@ -10,8 +10,8 @@ from gomem.tracer.events.probes import SkippedUprobe, UprobeSpec
 from gomem.tracer.events.record import EventBatch, EventKind
 from gomem.tracer.machine import usage
 from gomem.tracer.model.callers import Symbolize
-from gomem.tracer.recording.contents import Beginning
 from gomem.tracer.recording.recorder import Recorder
+from gomem.tracer.recording.watching import Beginning
 from gomem.tracer.report import Limit, ProcessFacts
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.backend import StartedBackend

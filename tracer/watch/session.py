@@ -5,9 +5,10 @@ A trace, a recording, each process that is served, and a replay have the same on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
 
 from gomem.tracer.events.record import EventBatch
 from gomem.tracer.model.activity import Activity
@@ -19,14 +20,14 @@ from gomem.tracer.model.live_heap import LiveHeap
 from gomem.tracer.model.model_input import ModelInput
 from gomem.tracer.model.reconcile.reconciler import Reconciler
 from gomem.tracer.model.space import AddressSpaceModel
-from gomem.tracer.recording.contents import Ending
-from gomem.tracer.recording.recorder import Recorder
+from gomem.tracer.recording.watching import Ending
 from gomem.tracer.report import Limit, Overhead, ProcessEnding, ProcessFacts, Report
 from gomem.tracer.snapshot.inspection import Snapshot
 from gomem.tracer.watch.assemble import Watched, assemble
 from gomem.tracer.watch.look_figures import figures_of
 
-if TYPE_CHECKING:  # nobody waits for what a map takes to import, unless one is asked for
+if TYPE_CHECKING:  # nobody waits for what a recording or a map takes to import, unless one is asked for
+    from gomem.tracer.recording.recorder import Recorder
     from gomem.tracer.watch.album import OnLook
 
 NO_OVERHEAD = Overhead(tracer_cpu_seconds=0.0, tracer_rss=0, probes=[], target_slowdown_estimate=None)
@@ -42,8 +43,7 @@ class Ended(Enum):
     UNREADABLE = "the process could not be read any more"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How a session ended: why, after how many seconds, and what is not known for that if it was early."""
 
     why: Ended
@@ -51,8 +51,7 @@ class Outcome:
     limit: Limit | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where the events of a session come from, and why from there; without `has_events` there are looks only.
 
     `sees_states`: every transition between region states is an event. `compares`: a model is made of the events and
@@ -67,8 +66,7 @@ class Origin:
     os_page: int = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """How much of what happens a session remembers: rare events for the log, and GC cycles."""
 
     events: int = DEFAULT_LOG

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gomem.exporters.pprof import profile_pb2 as pb
 from gomem.exporters.pprof.decode import read_profile

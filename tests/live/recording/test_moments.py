@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from gomem.tracer.errors import GomemError
-from gomem.tracer.recording.contents import Beginning
 from gomem.tracer.recording.reader import RecordingReader
+from gomem.tracer.recording.watching import Beginning
 from gomem.tracer.replay.file import replay_file
 from tests.support.atlimit import AtLimit, at_limit
 from tests.support.command import gomem, obeys_the_rules, outcome, started

@@ -20,9 +20,9 @@ from gomem.tracer.errors import GomemError
 from gomem.tracer.events.optional_roles import RESIDENCY_ROLES
 from gomem.tracer.events.record import EventBatch, EventKind
 from gomem.tracer.model.reconcile.reconciler import Reconciler
-from gomem.tracer.recording.contents import Beginning
 from gomem.tracer.recording.reader import RecordingReader, StoredSnapshot
 from gomem.tracer.recording.recorder import Recorder
+from gomem.tracer.recording.watching import Beginning
 from gomem.tracer.replay.file import replay_file
 from gomem.tracer.report import Report
 from gomem.tracer.report.findings.rules import find

@@ -11,8 +11,8 @@ from gomem.exporters.json.report import report_object
 from gomem.exporters.json.schema import validate
 from gomem.tracer.events.optional_roles import OptionalRole
 from gomem.tracer.events.record import EventKind
-from gomem.tracer.recording.contents import Beginning
 from gomem.tracer.recording.reader import RecordingReader
+from gomem.tracer.recording.watching import Beginning
 from gomem.tracer.replay.file import replay_file
 from gomem.tracer.report import Report, SpanEvents
 from gomem.tracer.watch.backend import TraceRequest

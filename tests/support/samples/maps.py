@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import cache
 
 import numpy as np
@@ -59,8 +58,8 @@ def with_residency(look: Snapshot, ranges: list[tuple[int, int, int]]) -> Snapsh
     residency = Residency(Ranges(start, start + size), flags, rss, swap, "pagemap_scan", True)
     assert look.runtime is not None
     space = join(look.kernel.mappings, residency, look.runtime, None)
-    kernel = dataclasses.replace(look.kernel, residency=residency)
-    return dataclasses.replace(look, kernel=kernel, space=space)
+    kernel = replace(look.kernel, residency=residency)
+    return replace(look, kernel=kernel, space=space)
 
 
 @cache

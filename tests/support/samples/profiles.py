@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gomem.tracer.report.profile import Line, Location, Profile, ProfileMapping, Sample, ValueType
 

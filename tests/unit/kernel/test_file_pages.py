@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gomem.tracer.kernel.file_pages import FilePages, pages_by_mapping, pages_by_sums
 from gomem.tracer.kernel.maps import parse_maps

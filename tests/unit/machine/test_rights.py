@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gomem.tracer.machine.capabilities import CAPABILITIES
 from gomem.tracer.machine.rights import Own, Right, Theirs, hidden_by_proc, judged, newer_kernel, remedy

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zstandard
+from msgspec import structs
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.interval_map import IntervalMap
@@ -301,7 +302,7 @@ def test_what_the_writer_writes_is_believed_however_regular_it_is(tmp_path: Path
     none = np.zeros(0, EVENT)
     for at in range(4 * MOST_STEPS):  # of which a frame has as many as there may be
         recorder.events(none, recordings.START + 3_000_000_000 + at, 0)
-    recorder.end(replace(recordings.ending(), limits=[Limit("some-limit", "b", "c", "")] * 20_000))
+    recorder.end(structs.replace(recordings.ending(), limits=[Limit("some-limit", "b", "c", "")] * 20_000))
     recorder.close()
     report = replay_recording(str(tmp_path / "a.rec"))
     assert report.events is not None

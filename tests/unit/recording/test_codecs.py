@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from gomem.tracer.events.record import EVENT, MAX_STACK, EventBatch
 from gomem.tracer.model.model_input import ModelInput
 from gomem.tracer.recording.columns import Json, pack, unpack
-from gomem.tracer.recording.contents import Ending, Progress, decode, encode
+from gomem.tracer.recording.contents import decode, encode
 from gomem.tracer.recording.encoding import Encoder, rebuild
 from gomem.tracer.recording.event_codec import FRAMES_PER_EPOCH, EventChunk, EventDecoder, EventEncoder
 from gomem.tracer.recording.frames import RecordingError
 from gomem.tracer.recording.snapshot_codec import TimedSnapshot, decode_look, decode_sight, encode_look, encode_sight
+from gomem.tracer.recording.watching import Ending, Progress
 from gomem.tracer.report import Limit, Overhead, ProbeRow
 from tests.support import looks
 from tests.support.recordings import used_again

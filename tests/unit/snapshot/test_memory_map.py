@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gomem.tracer.kernel.residency import Page
 from gomem.tracer.report.memory_map import MemoryMap, PageBits, PageUse

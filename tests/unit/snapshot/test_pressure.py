@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from msgspec import structs
+from msgspec.structs import replace
 
 from gomem.tracer.report import EventCount, GcCycleRow, JsonObject, Scavenger
 from gomem.tracer.report.findings.scavenger import fate_of_free_heap

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct, field
 
 from gomem.tracer.addresses.interval_map import IntervalMap, Piece
-from gomem.tracer.addresses.ranges import normalise
+from gomem.tracer.addresses.ranges import distinct, normalise
 from gomem.tracer.addresses.region_states import NONE, PREPARED, READY
 from gomem.tracer.addresses.region_states import UNKNOWN as UNKNOWN_STATE
 from gomem.tracer.addresses.work import Work
@@ -34,8 +34,7 @@ _MOST_EXAMPLES = 20
 _FOR_EACH_PIECE = 10  # steps of work
 
 
-@dataclass(slots=True)
-class Found:
+class Found(Struct):
     """What the comparisons found so far; bytes are sums over all of them."""
 
     looks: int = 0  # looks whose mappings were compared
@@ -225,7 +224,7 @@ def _take_over_many(steps: IntervalMap, look: Columns, rows: list[Row]) -> None:
     """Do the same at once: make a new function of both."""
     ranges = normalise([row[0] for row in rows], [row[1] for row in rows])
     model = steps.columns()
-    points = np.unique(np.concatenate((model[0], look[0], ranges.start, ranges.end)))
+    points = distinct(np.concatenate((model[0], look[0], ranges.start, ranges.end)))
     ours, theirs = (one[1][np.searchsorted(one[0], points, side="right") - 1] for one in (model, look))
     inside = np.searchsorted(ranges.start, points, side="right") > np.searchsorted(ranges.end, points, side="right")
     values = np.where(inside, theirs, ours)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.interval_map import Piece
-from gomem.tracer.addresses.ranges import Ranges, intersect, normalise, subtract
+from gomem.tracer.addresses.ranges import Ranges, distinct, intersect, normalise, subtract
 
 Columns = tuple[NDArray[np.uint64], NDArray[np.int64]]  # starts, values; each piece ends where the next one starts
 Row = tuple[int, int, int, int]  # start, end, the model's value, the look's value
@@ -17,8 +17,7 @@ Row = tuple[int, int, int, int]  # start, end, the model's value, the look's val
 _TOP = np.uint64((1 << 64) - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Differences:
+class Differences(Struct, frozen=True):
     """What a comparison found, as (start, end, model, look) rows in order of address.
 
     `drift`: the look contradicts the model. `unknown`: the model knew nothing there, and no event fell into the look.
@@ -94,7 +93,7 @@ def _by_values(rows: list[Row]) -> dict[tuple[int, int], Ranges]:
 
 def _rows(model: Columns, look: Columns) -> dict[tuple[int, int], Ranges]:
     """Return where the functions differ, by their two values."""
-    points = np.unique(np.concatenate((model[0], look[0])))
+    points = distinct(np.concatenate((model[0], look[0])))
     ours = model[1][np.searchsorted(model[0], points, side="right") - 1]
     theirs = look[1][np.searchsorted(look[0], points, side="right") - 1]
     ends = np.append(points[1:], _TOP)

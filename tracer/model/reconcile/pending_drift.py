@@ -8,9 +8,9 @@ difference is pending at first. It is drift when several looks show it, and none
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from gomem.tracer.addresses.interval_map import IntervalMap, Piece
@@ -31,8 +31,7 @@ _CALLS = table(EventKind.MMAP, EventKind.MUNMAP, EventKind.MREMAP, EventKind.MPR
 Values = NDArray[np.int64]
 
 
-@dataclass(slots=True)
-class ComparedMap:
+class ComparedMap(Struct):
     """One of the two maps that are compared with looks: mappings or states, with its differences so far."""
 
     map: Callable[[], IntervalMap]
@@ -95,8 +94,7 @@ class ComparedMap:
         self.suspects = [[] for _ in self.suspects]
 
 
-@dataclass(slots=True)
-class PendingDrift:
+class PendingDrift(Struct):
     """The differences between mappings that were proven, until a late call explains them.
 
     A munmap of much memory takes the mapping away at its beginning and then works on, for seconds: looks show what no

@@ -6,8 +6,9 @@ Each is a function of a bill, for whoever has one: a report of a process, or `go
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from gomem.tracer.report import CgroupBill, FileIo, Finding, Report
 from gomem.tracer.report.findings.base import LARGE, mib, profile_command
@@ -17,8 +18,7 @@ STALLED: Final = 10.0  # percent of the last minute in which all tasks waited fo
 MOSTLY: Final = 0.50  # of a cache: that it was written rather than read
 
 
-@dataclass(frozen=True, slots=True)
-class Inside:
+class Inside(Struct, frozen=True):
     """Whose memory a bill is held against: a process ("this process"), or all of the cgroup ("its processes")."""
 
     who: str

@@ -7,12 +7,12 @@ import random
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gomem.exporters.pprof import decode as decoding
 from gomem.exporters.pprof import profile_pb2 as pb

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 
 from gomem.exporters.profile.functions import by_function
 from gomem.exporters.profile.sample_type import index_of, sums_of

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 
 from gomem.exporters.profile import folded as folding
 from gomem.exporters.profile.difference import difference, other_program
