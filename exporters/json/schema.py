@@ -20,12 +20,15 @@ from gomem.tracer.report import SCHEMA, JsonObject, MemStats, Report
 from gomem.tracer.report import goroutines as of_goroutines
 from gomem.tracer.report import pod as of_pod
 from gomem.tracer.report import why as of_why
+from gomem.tracer.report.difference import contract as of_difference
+from gomem.tracer.report.difference.contract import Difference
 from gomem.tracer.report.goroutines import GoroutineReport
 from gomem.tracer.report.pod import PodReport
 from gomem.tracer.report.why import Why
 
 SCHEMA_FILE, GOROUTINES_FILE = "report.schema.json", "goroutines.schema.json"
 POD_FILE, WHY_FILE = "pod.schema.json", "why.schema.json"
+DIFFERENCE_FILE = "diff.schema.json"
 _NO_VALUE = re.compile(r'(?<!")\bNone\b')  # "None" is the name of a region state
 _DESCRIPTION = (
     "{what} Sizes are bytes, durations seconds, times RFC 3339. null: could not be had (limits says why)."
@@ -53,6 +56,12 @@ def why_schema() -> JsonObject:
     """Return that of what `gomem why` prints."""
     what = "Why a process takes the memory that it takes: what it is, and what was ruled out by which figure."
     return _schema(of_why.SCHEMA, Why, "gomem why", what)
+
+
+def difference_schema() -> JsonObject:
+    """Return that of what `gomem diff` prints of two reports."""
+    what = "What grew from one report to another."
+    return _schema(of_difference.SCHEMA, Difference, "gomem diff", what)
 
 
 def _schema(name: str, kind: type, title: str, what: str, *more: type) -> JsonObject:
@@ -115,3 +124,4 @@ if __name__ == "__main__":
     _write(GOROUTINES_FILE, goroutines_schema())
     _write(POD_FILE, pod_schema())
     _write(WHY_FILE, why_schema())
+    _write(DIFFERENCE_FILE, difference_schema())

@@ -97,6 +97,16 @@ def freeze_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+def holders_option(command: Command) -> Command:
+    """Add --holders."""
+    return click.option(
+        "--holders", is_flag=True,
+        help="Also tell in JSON who holds each byte of RSS, by the function that allocated it where the program keeps "
+        "a heap profile, and who created the goroutines: gomem diff needs it to name who made it grow. Reads the heap "
+        "profile and all goroutines.",
+    )(command)  # fmt: skip
+
+
 def stop_filtered_option(command: Command) -> Command:
     """Add --stop-filtered."""
     return click.option(

@@ -66,15 +66,22 @@ def profile_options(command: Command) -> Command:
         *args: Any, form: ProfileFormat | None, output: str | None, sample_type: str | None, most: int,
         cumulative: bool, **named: Any,
     ) -> Any:  # fmt: skip
-        chosen = form or _format_of(output)
+        chosen = form or format_of(output)
         return command(*args, out=ProfileOutput(chosen, output, sample_type, most, cumulative), **named)
 
+    return click.option("--format", "form", type=click.Choice(get_args(ProfileFormat)), help=_FORMAT)(
+        profile_value_options(collected)
+    )
+
+
+def profile_value_options(command: Any) -> Any:
+    """Add all of them but --format."""
     for option in reversed(_OPTIONS):
-        collected = option(collected)
-    return collected  # type: ignore[return-value]
+        command = option(command)
+    return command
 
 
-def _format_of(output: str | None) -> ProfileFormat:
+def format_of(output: str | None) -> ProfileFormat:
     """Return the format that a file's name asks for."""
     if output is None or output == "-":
         return "top"
@@ -82,13 +89,12 @@ def _format_of(output: str | None) -> ProfileFormat:
     return _BY_ENDING.get(ending, "pprof")
 
 
+_FORMAT = (
+    "top: a table of functions. folded: a line for each stack, for flamegraph.pl. html: a flame graph, one "
+    "file that needs nothing else. pprof: for go tool pprof and all that reads its format. "
+    "[default: top; with -o by its ending: .html, .folded, .txt, else pprof]"
+)
 _OPTIONS = (
-    click.option(
-        "--format", "form", type=click.Choice(get_args(ProfileFormat)),
-        help="top: a table of functions. folded: a line for each stack, for flamegraph.pl. html: a flame graph, one "
-        "file that needs nothing else. pprof: for go tool pprof and all that reads its format. "
-        "[default: top; with -o by its ending: .html, .folded, .txt, else pprof]",
-    ),
     click.option("-o", "--output", type=click.Path(), help="Write to this file, whole or not at all."),
     click.option(
         "--sample-type", metavar="TYPE",

@@ -6,10 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from msgspec.structs import replace
+
 from gomem.tracer.errors import GomemError, NotPermitted, TargetError, TargetExecuted, TargetGone
 from gomem.tracer.profile.beside import Beside
 from gomem.tracer.profile.goroutine_looks import GoroutineLooks
+from gomem.tracer.report import Report
 from gomem.tracer.report.goroutines import GoroutineReport
+from gomem.tracer.report.held import holders_of
 from gomem.tracer.report.memory_map import Picture
 from gomem.tracer.snapshot.glance import glance
 from gomem.tracer.snapshot.inspection import Inspector
@@ -29,6 +33,13 @@ def goroutines_by_creator(inspector: Inspector) -> GoroutineReport | None:
         return None
     except GomemError:
         return None
+
+
+def with_holders(report: Report, picture: Picture) -> Report:
+    """Return the report with who holds what, as it was seen; unchanged where nothing was looked at."""
+    if report.resident is None or not picture.holders:
+        return report
+    return replace(report, holders=holders_of(picture.holders, picture.goroutines))
 
 
 class Audience:

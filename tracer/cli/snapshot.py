@@ -9,6 +9,7 @@ from gomem.tracer.cli.options import (
     check_go,
     check_shown,
     freeze_option,
+    holders_option,
     require_go_option,
     shown_report_options,
     stop_filtered_option,
@@ -25,8 +26,11 @@ from gomem.tracer.watch.snapshot_report import snapshot_target
 @freeze_option
 @stop_filtered_option
 @require_go_option
+@holders_option
 @shown_report_options
-def snapshot(whom: Whom, freeze: bool, stop_filtered: bool, require_go: bool, form: Format, output: str | None) -> None:
+def snapshot(
+    whom: Whom, freeze: bool, stop_filtered: bool, require_go: bool, holders: bool, form: Format, output: str | None
+) -> None:
     """Report the state of a process now, without watching what happens.
 
     Reads the process's memory and /proc only: nothing is attached, and without --freeze the process is never stopped.
@@ -37,20 +41,25 @@ def snapshot(whom: Whom, freeze: bool, stop_filtered: bool, require_go: bool, fo
     with Target.open(pid) as target, Inspector.open(target, whom.module) as inspector:
         inspector.stop_filtered = stop_filtered
         check_go(inspector.program, f"process {pid} ({target.exe})", required=require_go)
-        if form == "html":
-            _show(inspector, output, freeze=freeze)
+        if form == "html" or holders:
+            _show(inspector, form, output, freeze=freeze, holders=holders)
         else:
             write_report(snapshot_target(inspector, freeze=freeze), form, output)
 
 
-def _show(inspector: Inspector, output: str | None, *, freeze: bool) -> None:
-    """Write the report as a page with a memory map."""
-    from gomem.tracer.cli.showing import goroutines_by_creator  # others do not wait for what a map takes to import
+def _show(inspector: Inspector, form: Format, output: str | None, *, freeze: bool, holders: bool) -> None:
+    """Write the report with what only the live process tells: a page has a memory map."""
+    from gomem.tracer.cli.showing import (  # others do not wait for what a map takes to import
+        goroutines_by_creator,
+        with_holders,
+    )
     from gomem.tracer.profile.beside import Beside
     from gomem.tracer.watch.album import Album
 
     album, beside = Album(most=1), Beside(inspector)
     report = snapshot_target(inspector, freeze=freeze, beside=beside.read, on_look=album.see)
-    album.read_slots(inspector)
+    if form == "html":
+        album.read_slots(inspector)
     album.goroutines = goroutines_by_creator(inspector)
-    write_report(report, "html", output, album.picture(0, beside))
+    picture = album.picture(0, beside)
+    write_report(with_holders(report, picture) if holders else report, form, output, picture)

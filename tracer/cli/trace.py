@@ -9,12 +9,13 @@ from gomem.tracer.cli.options import (
     Format,
     check_shown,
     freeze_option,
+    holders_option,
     say,
     shown_report_options,
     stop_filtered_option,
     write_report,
 )
-from gomem.tracer.cli.showing import Audience
+from gomem.tracer.cli.showing import Audience, with_holders
 from gomem.tracer.cli.watching import exit_as, optional_roles, watch, watch_options
 from gomem.tracer.cli.whom import StartingCommand, Whom
 from gomem.tracer.watch.backend import Backend, TraceRequest
@@ -36,6 +37,7 @@ DEFAULT_SECONDS = 10.0
     "--follow-children", is_flag=True,
     help="Also watch the Go processes that it starts, each with a report of its own in this one (`children`).",
 )  # fmt: skip
+@holders_option
 @shown_report_options
 def trace(
     whom: Whom,
@@ -48,6 +50,7 @@ def trace(
     freeze: bool,
     stop_filtered: bool,
     follow_children: bool,
+    holders: bool,
     form: Format,
     output: str | None,
 ) -> None:
@@ -81,7 +84,8 @@ def trace(
     )
     if aside:
         say("the command's standard output goes to standard error: the report has standard output (else: -o FILE)")
-    audience = Audience(wanted=form == "html")
+    audience = Audience(wanted=holders or form == "html")
     report = watch(request, audience=audience)
-    write_report(report, form, output, audience.picture())
+    picture = audience.picture()
+    write_report(with_holders(report, picture) if holders else report, form, output, picture)
     exit_as(whom, report)

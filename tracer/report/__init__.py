@@ -94,6 +94,7 @@ from gomem.tracer.report.heap import (
     SpanClassRow,
     SpanState,
 )
+from gomem.tracer.report.held import CreatedRow, HeldRow, Holders
 from gomem.tracer.report.limit import (
     Limit,
     LimitKind,
@@ -167,6 +168,7 @@ __all__ = [
     "CourseThird",
     "CpuBound",
     "CpuLimiter",
+    "CreatedRow",
     "Drift",
     "Estimate",
     "EventCount",
@@ -184,6 +186,8 @@ __all__ = [
     "GcCycleSpans",
     "GoRuntime",
     "Heap",
+    "HeldRow",
+    "Holders",
     "HugePages",
     "IllegalTransition",
     "InUse",

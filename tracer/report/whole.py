@@ -28,6 +28,7 @@ from gomem.tracer.report.figures import Count, JsonObject, Seconds
 from gomem.tracer.report.files import MappedFile
 from gomem.tracer.report.finding import Finding
 from gomem.tracer.report.heap import MEMSTATS, Caches, Heap, SpanClassRow, SpanState
+from gomem.tracer.report.held import Holders
 from gomem.tracer.report.limit import Limit
 from gomem.tracer.report.process import GoRuntime, ProcessEnding, ProcessFacts
 from gomem.tracer.report.settings import MemorySettings
@@ -110,6 +111,7 @@ class Report(Struct, frozen=True, tag_field="schema", tag=SCHEMA):
     runtimes: Annotated[
         list[GoRuntime] | None, Meta(description="the Go runtimes of the process, where there are several")
     ] = None
+    holders: Annotated[Holders | None, Meta(description="only with --holders")] = None
     chapters: Annotated[
         list[Report] | None,
         Meta(description="of the programs that the process ran before this one, in the order of time; null: of none"),
