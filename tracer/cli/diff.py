@@ -116,7 +116,7 @@ def _diff_profiles(base: str, later: str, out: ProfileOutput) -> None:
 
 
 def _profile_form(form: DiffFormat | None, output: str | None) -> ProfileFormat:
-    if form in ("text", "json"):
+    if form == "text" or form == "json":
         raise UsageError(f"--format {form} is for reports", "profiles: " + ", ".join(get_args(ProfileFormat)))
     return form or format_of(output)
 

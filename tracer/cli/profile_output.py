@@ -69,9 +69,8 @@ def profile_options(command: Command) -> Command:
         chosen = form or format_of(output)
         return command(*args, out=ProfileOutput(chosen, output, sample_type, most, cumulative), **named)
 
-    return click.option("--format", "form", type=click.Choice(get_args(ProfileFormat)), help=_FORMAT)(
-        profile_value_options(collected)
-    )
+    formatted = click.option("--format", "form", type=click.Choice(get_args(ProfileFormat)), help=_FORMAT)
+    return formatted(profile_value_options(collected))  # type: ignore[no-any-return]
 
 
 def profile_value_options(command: Any) -> Any:

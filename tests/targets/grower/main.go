@@ -24,7 +24,13 @@ const (
 type cache struct{ kept [][]byte }
 
 //go:noinline
-func (c *cache) put(value []byte) { c.kept = append(c.kept, value) }
+func (c *cache) put() {
+	value := make([]byte, piece)
+	for at := 0; at < piece; at += 4096 {
+		value[at] = 1
+	}
+	c.kept = append(c.kept, value)
+}
 
 var (
 	store   = &cache{kept: make([][]byte, 0, 1<<16)}
@@ -33,25 +39,20 @@ var (
 	end     = make(chan int)
 )
 
-func filled(bytes int) []byte {
-	made := make([]byte, bytes)
-	for at := 0; at < bytes; at += 4096 {
-		made[at] = 1
-	}
-	return made
-}
-
 //go:noinline
 func fill(megabytes int) {
 	for i := 0; i < megabytes*mb/piece; i++ {
-		store.put(filled(piece))
+		store.put()
 	}
 }
 
 //go:noinline
 func waste(megabytes int) {
 	for i := 0; i < megabytes*mb/piece; i++ {
-		garbage = filled(piece)
+		garbage = make([]byte, piece)
+		for at := 0; at < piece; at += 4096 {
+			garbage[at] = 1
+		}
 	}
 }
 
@@ -75,8 +76,9 @@ func shrink() {
 
 func mapFile(megabytes int) {
 	file, err := os.OpenFile(os.Args[1], os.O_RDWR|os.O_CREATE, 0o600)
-	if err == nil {
-		_, err = file.Write(filled(megabytes * mb))
+	page := make([]byte, 4096)
+	for at := 0; at < megabytes*mb && err == nil; at += len(page) {
+		_, err = file.Write(page)
 	}
 	if err != nil {
 		panic(err)

@@ -25,7 +25,12 @@ class Steps:
 
     def said(self, steps: int) -> str:
         """Return a number of steps as a size without a sign."""
-        return f"{abs(steps) / 10**self.digits:,.{self.digits}f} {self.unit}"
+        return f"{abs(steps) / self.scale:,.{self.digits}f} {self.unit}"
+
+    @property
+    def scale(self) -> int:
+        """The steps of one unit."""
+        return int(10**self.digits)
 
     def of(self, size: int) -> int:
         """Return the steps that are nearest to a size in bytes."""
@@ -47,13 +52,13 @@ def steps_for(largest: int) -> Steps:
 
 def _rounded(size: int, steps: Steps) -> int:
     """Return the nearest number of steps, halves away from zero."""
-    scaled = abs(size) * 10**steps.digits
+    scaled = abs(size) * steps.scale
     return (1 if size >= 0 else -1) * ((2 * scaled + steps.bytes) // (2 * steps.bytes))
 
 
 def rounded(sizes: Sequence[int], steps: Steps) -> list[int]:
     """Return sizes in steps; they sum to the steps of their sum, as those that lose most are rounded up instead."""
-    scale = 10**steps.digits
+    scale = steps.scale
     floors = [size * scale // steps.bytes for size in sizes]
     missing = _rounded(sum(sizes), steps) - sum(floors)
     by_loss = sorted(range(len(sizes)), key=lambda at: -(sizes[at] * scale % steps.bytes))
