@@ -40,7 +40,7 @@ def run(case: Case, release: str = NEWEST, *, stripped: bool = False) -> Answer:
     """Run a case, its program built by Go `release`; what fails is told in the answer."""
     began = time.monotonic()
     try:
-        with _program(case, program_of(case, release, stripped=stripped)) as pid:
+        with program_running(case, program_of(case, release, stripped=stripped)) as pid:
             said = ask(pid, case.watch)
             if case.watch and _wrong(case, said):  # a busy machine has too few looks in a short time
                 said = ask(pid, 2 * case.watch)
@@ -108,7 +108,7 @@ def _numbers(release: str) -> list[int]:
 
 
 @contextmanager
-def _program(case: Case, path: Path) -> Iterator[int]:
+def program_running(case: Case, path: Path) -> Iterator[int]:
     """Run a case's program until the block ends; the block begins when it is as the thread has it."""
     if case.cgroup is None:
         with _running([str(path), case.program], case) as pid:

@@ -10,12 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gomem.exporters.json.schema import WHY_FILE, validate
 from gomem.tracer.errors import EXIT_FAILED, EXIT_USAGE
+from tests.cases.known import CASES
+from tests.cases.running import program_of, program_running
 from tests.support.atlimit import at_limit
 from tests.support.command import Outcome, gomem
 from tests.support.crowd import Crowd, crowd
 from tests.support.processes import sleeping
+
+RELEASE = "1.27.3"
 
 
 def told(done: Outcome) -> dict[str, Any]:
@@ -87,6 +93,25 @@ def test_the_page_names_what_holds_the_memory_and_what_does_not(tmp_path: Path) 
     assert outcomes(body)["leak"] == "not-told"
     assert outcomes(body)["memory-limit"] == "ruled-out"
     assert outcomes(limited)["memory-limit"] == "it-is"
+
+
+HOLDERS = {
+    "timers": "timers", "stuck-cleanup": "finalizers", "buckets": "profile-buckets", "fragments": "mappings",
+    "arenas": "c-heap-free",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("program", "suspect"), HOLDERS.items())
+def test_each_is_the_cause_where_it_is_and_ruled_out_by_a_figure_where_it_is_not(program: str, suspect: str) -> None:
+    (case,) = [case for case in CASES if case.program == program]
+    with program_running(case, program_of(case, RELEASE)) as pid:
+        body = told(gomem("why", pid, "-d", 0, "--format", "json"))
+    found = outcomes(body)
+    assert found[suspect] == "it-is", body["verdict"]
+    others = {name: found[name] for name in HOLDERS.values() if name != suspect}
+    assert set(others.values()) == {"ruled-out"}, others
+    causes = [one for one in body["judgements"] if one["outcome"] == "it-is" and not one["harmless"]]
+    assert suspect in [one["suspect"] for one in causes[:2]], body["verdict"]  # it says two: records are metadata, too
 
 
 def test_of_a_program_that_is_not_go_nothing_of_go_is_ruled_out() -> None:

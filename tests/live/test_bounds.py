@@ -16,6 +16,7 @@ import pytest
 from gomem.tracer.kernel.cgroup import hierarchy_mounts, membership_of
 from gomem.tracer.proc.mounts import parse_mountinfo
 from gomem.tracer.report import Bound, Report
+from gomem.tracer.report.findings.judging import why
 from tests.support.builds import build
 from tests.support.command import gomem, outcome, started
 from tests.support.discovery.cgroups import remove
@@ -68,6 +69,12 @@ def bound(report: Report, name: str) -> Bound:
     return next(one for one in report.bounds or () if one.name == name)
 
 
+def judged(report: Report, suspect: str) -> str:
+    """Return what `gomem why` says of a suspect: the outcome, and the sentence if it is ruled out."""
+    one = next(one for one in why(report, "").judgements if one.suspect == suspect)
+    return one.outcome if one.outcome != "ruled-out" else f"ruled-out: {one.sentence}"
+
+
 def test_the_distance_to_the_limit_of_mappings_is_how_many_more_there_can_be() -> None:
     with at_edge("mappings") as process:
         tried(process, 500)
@@ -83,6 +90,8 @@ def test_the_distance_to_the_limit_of_mappings_is_how_many_more_there_can_be() -
     assert full.left <= 2
     assert "near-mapping-limit" not in findings(before)
     assert findings(after)["near-mapping-limit"].severity == "warning"
+    assert judged(before, "mappings").startswith("ruled-out: mappings as a share of vm.max_map_count: ")
+    assert judged(after, "mappings") == "it-is"
 
 
 def test_the_distance_to_pids_max_is_how_many_threads_can_be_started() -> None:
@@ -97,6 +106,8 @@ def test_the_distance_to_pids_max_is_how_many_threads_can_be_started() -> None:
     assert "near-thread-limit" not in findings(before)
     found = findings(near)["near-thread-limit"]
     assert found.title == f"57 tasks of pids.max of /{directory.name} 60: 3 more can be started"
+    assert judged(before, "threads") == "ruled-out: what is used of a limit of threads: 35%; it takes 90%"
+    assert judged(near, "threads") == "it-is"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="it takes root to run as another user")
@@ -125,6 +136,8 @@ def test_the_distance_to_the_limit_of_locked_memory_is_what_can_still_be_locked(
         assert left == tried(process) * PAGE == 5 * PAGE
     assert "near-memlock-limit" not in findings(half)
     assert "near-memlock-limit" in findings(near)
+    assert judged(half, "locked-memory").endswith(": 50%; it takes 90%")
+    assert judged(near, "locked-memory") == "it-is"
 
 
 def test_a_limit_that_does_not_hold_for_root_is_none() -> None:
@@ -138,6 +151,7 @@ def test_a_limit_that_does_not_hold_for_root_is_none() -> None:
     assert bound(report, "RLIMIT_NPROC").limit is None
     assert bound(report, "RLIMIT_MEMLOCK").limit is None
     assert "near-thread-limit" not in findings(report)
+    assert judged(report, "locked-memory") == "ruled-out: the limit of locked memory: no such limit holds for it"
 
 
 @pytest.mark.parametrize("procs", ["5", ""])

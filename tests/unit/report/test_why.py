@@ -16,11 +16,23 @@ from gomem.tracer.report.findings.rules import find
 from gomem.tracer.report.findings.suspects import SUSPECTS
 from gomem.tracer.report.why import Judgement, Why
 from tests.support.samples.reports import SAMPLES, grown_and_scavenged, kernel_only, launched, lazily_freed
-from tests.unit.report.test_findings import CASES, Change, courses, heap, near_limit, part, worked
+from tests.unit.report.test_findings import (
+    CASES,
+    Change,
+    bounded,
+    courses,
+    heap,
+    kept_by_c,
+    near_limit,
+    part,
+    stats,
+    waits,
+    worked,
+)
 
 MB = 1 << 20
 PARTS = ("virtual", "resident", "kinds", "heap", "memstats", "spans", "structure", "thread_stacks", "address_limits",
-         "courses")  # fmt: skip
+         "courses", "bounds", "c_heap")  # fmt: skip
 
 
 def judged(report: Report) -> Why:
@@ -69,6 +81,26 @@ def test_a_process_that_cannot_be_looked_at_has_nothing_ruled_out() -> None:
     assert {one.outcome for one in found.judgements} == {"not-told"}
     assert found.verdict == "The process's memory could not be looked at."
     assert [one.suspect for one in found.judgements] == [suspect.name for suspect in SUSPECTS]
+
+
+SMALL: list[tuple[str, Change, str]] = [
+    ("mappings", bounded("vm.max_map_count", 100, 65_530), "vm.max_map_count: less than 1%; it takes 90%"),
+    ("threads", bounded("pids.max", 50, 100), "50%; it takes 90%"),
+    ("locked-memory", bounded("RLIMIT_MEMLOCK", 0, 0, "bytes"), "RLIMIT_MEMLOCK: 0%; it takes 90%"),
+    ("locked-memory", bounded("vm.max_map_count", 1, 9), "no such limit holds for it"),
+    ("c-heap-free", lambda report: kept_by_c(report, 100 * MB), "free C memory as a share of RSS: 10%; it takes 20%"),
+    ("c-heap-free", lambda report: kept_by_c(report, 9 * MB, 40 * MB), "C's heap in RAM: 40 MiB; it takes 64 MiB"),
+    ("timers", lambda report: waits(report, 100), "timers that wait to fire: "),
+    ("finalizers", lambda report: waits(report, 0, finalizers=9, cleanups=2), " that wait: 11; it takes 1,000"),
+    ("profile-buckets", lambda report: stats(report, BuckHashSys=20 * MB, Sys=900 * MB), "2%; it takes 10%"),
+]
+
+
+@pytest.mark.parametrize(("suspect", "change", "words"), SMALL)
+def test_what_is_small_is_ruled_out_by_its_figure(suspect: str, change: Change, words: str) -> None:
+    one = of(judged(change(watched())), suspect)
+    assert (one.outcome, one.findings) == ("ruled-out", [])
+    assert words in one.sentence
 
 
 def test_one_look_tells_no_growth() -> None:

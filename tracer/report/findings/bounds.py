@@ -15,12 +15,15 @@ _LEAST_PROCS: Final = 2  # that the runtime chooses by itself under any quota (G
 _ASKING: Final = ("mmap", "mremap", "mprotect", "brk")
 _LACK: Final = ("ENOMEM", "EAGAIN")
 _PROBING: Final = 1 << 46  # bytes that nobody can have: a runtime that finds out what it gets (Go on macOS)
+MAPPINGS: Final = "vm.max_map_count"
+LOCKED: Final = "RLIMIT_MEMLOCK"
 _RAISE: Final = {
     "RLIMIT_NPROC": "Raise the limit (ulimit -u, LimitNPROC=): it counts the threads of all processes of this user, "
     "also of those in other containers.",
     "pids.max": "Raise pids.max (docker --pids-limit, the kubelet's podPidsLimit, TasksMax=).",
     "kernel.threads-max": "Raise kernel.threads-max, or look for who has so many.",
 }  # fmt: skip
+THREADS: Final = tuple(_RAISE)
 
 
 def _of(report: Report, *names: str) -> list[Bound]:
@@ -34,7 +37,7 @@ def _is_near(bound: Bound, least: int = 0) -> bool:
 
 def near_mapping_limit(report: Report) -> Finding | None:
     """Say that the process has nearly as many mappings as it may."""
-    for bound in _of(report, "vm.max_map_count"):
+    for bound in _of(report, MAPPINGS):
         if _is_near(bound):
             return Finding(
                 id="near-mapping-limit",
@@ -51,7 +54,7 @@ def near_mapping_limit(report: Report) -> Finding | None:
 
 def near_thread_limit(report: Report) -> Finding | None:
     """Few more threads can be started."""
-    near = [bound for bound in _of(report, *_RAISE) if _is_near(bound, FEW_THREADS)]
+    near = [bound for bound in _of(report, *THREADS) if _is_near(bound, FEW_THREADS)]
     if not near:
         return None
     bound = min(near, key=lambda one: one.left or 0)
@@ -70,7 +73,7 @@ def near_thread_limit(report: Report) -> Finding | None:
 
 def near_memlock_limit(report: Report) -> Finding | None:
     """Nearly as much memory is locked as may be."""
-    for bound in _of(report, "RLIMIT_MEMLOCK"):
+    for bound in _of(report, LOCKED):
         if bound.used and _is_near(bound):
             return Finding(
                 id="near-memlock-limit",
@@ -142,7 +145,7 @@ def _why(report: Report, worst: FailedCalls) -> str:
     """Return which limit leaves less than was asked for."""
     wanted = worst.largest or 1
     short = [bound for bound in _of(report, "RLIMIT_AS", "RLIMIT_DATA", "CommitLimit") if (bound.left or 0) < wanted]
-    short += [bound for bound in _of(report, "vm.max_map_count") if (bound.left or 0) < 2]
+    short += [bound for bound in _of(report, MAPPINGS) if (bound.left or 0) < 2]
     if not short:
         return "No limit of the process that is known leaves less than was asked for."
     told = [f"{bound.name} leaves {mib(bound.left or 0) if bound.unit == 'bytes' else bound.left}" for bound in short]

@@ -14,7 +14,7 @@ from gomem.tracer.report.why import DecidingFigure, Judgement, Outcome, Why
 _ORDER: Final[dict[Severity, int]] = {"critical": 0, "warning": 1, "info": 2}
 # What grows explains what is large; and what limits a process says more than what is large in it.
 _GROW: Final = ("leak", "goroutine-leak", "outside-leak")
-_LIMIT: Final = ("memory-limit", "cgroup-limit", "address-space")
+_LIMIT: Final = ("memory-limit", "cgroup-limit", "address-space", "mappings", "threads", "locked-memory")
 
 
 def why(report: Report, made_of: str) -> Why:

@@ -131,6 +131,67 @@ def zeros(report: Report) -> Value:
     return None if in_use is None or in_use.huge_zeros is None else float(in_use.huge_zeros)
 
 
+def memstat(name: str) -> Callable[[Report], Value]:
+    """Return a function that gives one figure of MemStats."""
+    return lambda report: stat(report, name)
+
+
+def buckets_share(report: Report) -> Value:
+    """Return the records of profiles as a share of Sys."""
+    size, sys = stat(report, "BuckHashSys"), stat(report, "Sys")
+    return size / sys if size is not None and sys else None
+
+
+def timers(report: Report) -> Value:
+    """Return the bytes of timers that wait to fire."""
+    found = report.structure.timers if report.structure is not None else None
+    if found is None:
+        return None
+    return float(found.size * (found.count - found.stopped) // found.count) if found.count else 0.0
+
+
+def timers_share(report: Report) -> Value:
+    """Return timers that wait to fire as a share of the heap in use."""
+    held, in_use = timers(report), stat(report, "HeapInuse")
+    return held / in_use if isinstance(held, float) and in_use else None
+
+
+def queued(report: Report) -> Value:
+    """Return how many finalizers and cleanups of dead objects wait to be run."""
+    found = report.structure.queued if report.structure is not None else None
+    return None if found is None else float(found.finalizers + (found.cleanups or 0))
+
+
+def c_heap(report: Report) -> Value:
+    """Return the bytes in RAM of C's heap."""
+    return resident_of(report, "c_heap")
+
+
+def free_of_c(report: Report) -> Value:
+    """Return the bytes in RAM that C has freed and malloc keeps."""
+    heap = report.c_heap
+    return None if heap is None or heap.free_resident is None else float(heap.free_resident)
+
+
+def free_share_of_c(report: Report) -> Value:
+    """Return what malloc keeps as a share of C's heap in RAM."""
+    free, whole = free_of_c(report), resident_of(report, "c_heap")
+    return free / whole if isinstance(free, float) and whole else None
+
+
+def bound_share(*names: str) -> Callable[[Report], Value]:
+    """Return a function that gives the largest share of limits of these names that is used, of those that are seen."""
+
+    def share(report: Report) -> Value:
+        limited = [bound for bound in report.bounds or () if bound.name in names and bound.limit is not None]
+        if not limited:
+            return "no such limit holds for it" if report.bounds else None
+        used = [(bound.used, bound.limit) for bound in limited if bound.used is not None]
+        return max((some / limit if limit else float(some > 0) for some, limit in used), default=None)
+
+    return share
+
+
 def ended(report: Report) -> Value:
     """Return the bytes of g structs that goroutines have left."""
     scheduler = report.structure.scheduler if report.structure is not None else None

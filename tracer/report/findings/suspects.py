@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from gomem.tracer.report import Report
-from gomem.tracer.report.findings import address_space, files, gomemlimit, growth, holders, limits, memory, native
+from gomem.tracer.report.findings import (
+    address_space,
+    bounds,
+    files,
+    gomemlimit,
+    growth,
+    holders,
+    limits,
+    memory,
+    native,
+)
 from gomem.tracer.report.findings import suspect_figures as figure
 from gomem.tracer.report.findings.base import LARGE, MIB, NOTEWORTHY
 from gomem.tracer.report.findings.suspect_figures import Value
@@ -194,6 +204,30 @@ SUSPECTS: Final = (
         _RUNTIME,
     ),
     Suspect(
+        "timers",
+        "timers that have not fired",
+        ("many-timers",),
+        (Measure("timers that wait to fire", "bytes", NOTEWORTHY, figure.timers),
+         Measure("them as a share of the heap in use", "share", holders.TIMERS_SHARE, figure.timers_share)),
+        _RUNTIME,
+    ),
+    Suspect(
+        "finalizers",
+        "finalizers and cleanups that are not run as fast as they come",
+        ("waiting-finalizers",),
+        (Measure("finalizers and cleanups of dead objects that wait", "count", holders.QUEUED, figure.queued),),
+        _RUNTIME,
+    ),
+    Suspect(
+        "profile-buckets",
+        "the runtime's own profiles",
+        ("profile-buckets",),
+        (Measure("records of profiles (BuckHashSys)", "bytes", NOTEWORTHY, figure.memstat("BuckHashSys")),
+         Measure("them as a share of all that Go has from the system", "share", holders.BUCKETS_SHARE,
+                 figure.buckets_share)),
+        _RUNTIME,
+    ),
+    Suspect(
         "metadata",
         "the runtime's own records",
         ("runtime-metadata",),
@@ -206,6 +240,15 @@ SUSPECTS: Final = (
         ("outside-the-go-heap", "user-mappings"),
         _of_rss("memory outside of Go", figure.kinds("c_heap", "other"), native.OUTSIDE_SHARE),
         _RUNTIME,
+    ),
+    Suspect(
+        "c-heap-free",
+        "C memory that is free and kept by malloc",
+        ("c-heap-free",),
+        (Measure("C's heap in RAM", "bytes", LARGE, figure.c_heap),
+         *_of_rss("free C memory", figure.free_of_c, native.STACK_SHARE),
+         Measure("it as a share of C's heap", "share", native.FREE_SHARE, figure.free_share_of_c)),
+        "needs glibc's malloc, and the right to read the process; the limits below say what is missing",
     ),
     Suspect(
         "thread-stacks",
@@ -240,6 +283,29 @@ SUSPECTS: Final = (
         "a limit on address space",
         ("near-address-space-limit", "near-data-limit", "near-commit-limit"),
         (Measure("what is used of a limit on address space", "share", address_space.LIMIT_NEAR, figure.address_share),),
+        _KERNEL,
+    ),
+    Suspect(
+        "mappings",
+        "the limit of mappings",
+        ("near-mapping-limit",),
+        (Measure("mappings as a share of vm.max_map_count", "share", bounds.NEAR,
+                 figure.bound_share(bounds.MAPPINGS)),),
+        _KERNEL,
+    ),
+    Suspect(
+        "threads",
+        "a limit of threads",
+        ("near-thread-limit",),
+        (Measure("what is used of a limit of threads", "share", bounds.NEAR, figure.bound_share(*bounds.THREADS)),),
+        _KERNEL,
+    ),
+    Suspect(
+        "locked-memory",
+        "the limit of locked memory",
+        ("near-memlock-limit",),
+        (Measure("locked memory as a share of RLIMIT_MEMLOCK", "share", bounds.NEAR,
+                 figure.bound_share(bounds.LOCKED)),),
         _KERNEL,
     ),
 )  # fmt: skip
