@@ -44,7 +44,8 @@ class Wanted:
 
     One that is not `required` is left out where the kernel does not take it. `template`: wanted is not the program but
     what copies for uprobes are made of (bpf/probes/uprobe_program.py), where nothing of the function was loaded before.
-    One for functions of the kernel (TRACING) is a template too: for which function, is said when it is loaded.
+    One for functions of the kernel (TRACING) is a template too: for which function, is said when it is loaded. `later`:
+    so is this, since it may not be needed.
     """
 
     function: str
@@ -52,6 +53,7 @@ class Wanted:
     attach_type: int = -1
     required: bool = True
     template: bool = False
+    later: bool = False
 
     @property
     def label(self) -> str:
@@ -128,7 +130,7 @@ def load_compiled(program: Compiled, programs: Sequence[Wanted]) -> Loaded:
 
 def _load(program: Compiled, wanted: Wanted, loaded: Loaded) -> None:
     code = instructions(program, wanted.function, loaded.maps)
-    if wanted.program_type == TRACING:
+    if wanted.program_type == TRACING or wanted.later:
         loaded.templates[wanted.function] = Template(code, {fd: os.dup(fd) for fd in maps_of(code)})
     elif not wanted.template:
         loaded.programs[wanted.label] = _accepted(wanted, code)

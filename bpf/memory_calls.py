@@ -136,11 +136,11 @@ class MemoryCalls:
             self._watch = CompatWatch(begins, ends, wanted=self._compat_wanted())
 
     def _give_up(self, functions: CallFunctions) -> None:
-        """Use tracepoints in the place of functions, if there are any."""
+        """Use kprobes or tracepoints in the place of functions, if there are any."""
         self._functions = None
         try:
             self._change()
-            if self._single is None:
+            if self.seen_by == "all calls":
                 self._attach_raw()
         except GomemError:
             self._functions = functions

@@ -63,7 +63,7 @@ _TRACEPOINTS = {
 _EXIT_OF_GROUP = Wanted("on_exit_of_group", RAW_TRACEPOINT, required=False)
 _CALLS = {name: Wanted(name, TRACEPOINT, required=False) for name in ("on_call_enter", "on_call_exit")}
 _FUNCTIONS = [Wanted(name, TRACING, required=False) for name in ("on_function_enter", "on_function_exit")]
-_KPROBES = [Wanted(name, KPROBE, required=False) for name in ("on_native_kprobe", "on_compat_kprobe", "on_kretprobe")]
+_KPROBES = [Wanted(f"on_{name}", KPROBE, later=True) for name in ("native_kprobe", "compat_kprobe", "kretprobe")]
 _UPROBES, _SPANS = "on_uprobe", "on_span_uprobe"
 
 
@@ -124,16 +124,16 @@ class SharedProgram:
         if capacity.spans:
             constants["SPANS"] = 1
         self._no_functions = _functions_refused()
-        at_functions: Sequence[Wanted] = ()
+        at_functions: list[Wanted] = []
         if self._no_functions is None:
             constants["FUNCTION_FLAGS"] = call_functions.FLAGS
-            at_functions = _FUNCTIONS
-        elif call_functions.are_kprobes_there():
+            at_functions += _FUNCTIONS
+        if call_functions.are_kprobes_there():
             constants["KPROBES"] = 1
-            at_functions = _KPROBES
+            at_functions += _KPROBES
         wanted = _wanted(capacity, backend, at_functions)
         self._uprobes: dict[tuple[str, Attached], UprobeProgram] = {}
-        self._functions: list[Template] = []
+        self._functions: dict[ByFunctions, list[Template]] = {}
         self._loaded = load(SOURCE, constants, wanted, anew=anew)
         try:
             self.backend: Attached = self._backend(backend)
@@ -198,12 +198,15 @@ class SharedProgram:
     def call_functions(self, way: ByFunctions) -> CallFunctions:
         """Run programs at the kernel's functions that are memory calls. Raises BackendUnavailable or NotPermitted."""
         if way == "kprobes":
-            return CallFunctions(way, by_kprobes(*(self._loaded.need(wanted) for wanted in _KPROBES)))
+            return CallFunctions(way, by_kprobes(*self._templates(way, _KPROBES)))
         if self._no_functions is not None:
             raise self._no_functions
-        if not self._functions:
-            self._functions = [self._loaded.need_template(wanted) for wanted in _FUNCTIONS]
-        return CallFunctions(way, by_trampolines(*self._functions))
+        return CallFunctions(way, by_trampolines(*self._templates(way, _FUNCTIONS)))
+
+    def _templates(self, way: ByFunctions, wanted: Sequence[Wanted]) -> list[Template]:
+        if way not in self._functions:
+            self._functions[way] = [self._loaded.need_template(one) for one in wanted]
+        return self._functions[way]
 
     def uprobe(self) -> UprobeProgram:
         """Return the program that runs at uprobes. Raises BackendUnavailable."""
@@ -289,7 +292,8 @@ class SharedProgram:
         for program in self._uprobes.values():
             program.close()
         while self._functions:
-            self._functions.pop().close()
+            for template in self._functions.popitem()[1]:
+                template.close()
         self._loaded.close()
         self._table.close()
 

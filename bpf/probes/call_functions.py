@@ -42,6 +42,7 @@ _NEEDS_KPROBES = "needs CONFIG_KPROBE_EVENTS"
 _KIND = syscalls.BPF_PROG_TYPE_TRACING
 _NOT_EVERYWHERE = frozenset({NATIVE["process_madvise"], "__ia32_sys_process_madvise"})  # Linux 5.10
 _MOST_UNENDED = 32  # calls in a window; others that begin or end to use the same functions cost some, too
+_FEW_UNENDED = 2  # where something else costs others as little
 _WINDOW = 1.0  # seconds
 
 
@@ -64,7 +65,8 @@ class CallFunctions:
         """
         self.seen_by: ByFunctions = seen_by
         self._held: list[int] = []
-        self._unended, self._since = 0, time.monotonic()
+        self._unended: int | None = None
+        self._since = time.monotonic()
         self._there_is_no_other = False
         there = set()
         try:
@@ -82,14 +84,15 @@ class CallFunctions:
         """Return whether the kernel fails too often to run them, given how many calls ever were not seen to end.
 
         It runs a program once at a time on each CPU. A kernel that interrupts programs for other threads may leave out
-        thousands of calls a second, of programs that do little else.
+        thousands of calls a second, of programs that do little else. It does not interrupt those of kprobes.
         """
         now = time.monotonic()
         if self._there_is_no_other:
             return False
-        if unended - self._unended > _MOST_UNENDED:
+        most = _FEW_UNENDED if self.seen_by == "functions" and are_kprobes_there() else _MOST_UNENDED
+        if self._unended is not None and unended - self._unended > most:
             return True
-        if now - self._since > _WINDOW:
+        if self._unended is None or now - self._since > _WINDOW:
             self._unended, self._since = unended, now
         return False
 
@@ -116,23 +119,34 @@ def by_trampolines(on_enter: Template, on_exit: Template) -> Iterator[tuple[str,
                     yield name, _run(code, attach_type, ids[name])
 
 
-def by_kprobes(on_native: int, on_compat: int, on_return: int) -> Iterator[tuple[str, int]]:
-    """Attach programs of the type KPROBE, the returns first. Raises BackendUnavailable or NotPermitted."""
+def by_kprobes(on_native: Template, on_compat: Template, on_return: Template) -> Iterator[tuple[str, int]]:
+    """Load and attach programs of the type KPROBE, the returns first. Raises BackendUnavailable or NotPermitted."""
     kind = _kind_of_kprobes()
-    functions = [*((name, on_native) for name in NATIVE.values()), *((name, on_compat) for name in COMPAT)]
-    for returns in (True, False):
-        for name, on_enter in functions:
-            try:
-                event = syscalls.open_kprobe(kind, name, returns=returns)
-            except FileNotFoundError:
-                continue
-            except PermissionError as error:
-                raise NotPermitted(f"kprobes are not permitted: {error.strerror}", remedy(Right.BPF)) from error
-            except OSError as error:
-                raise BackendUnavailable(f"no kprobe at {name}: {error.strerror}", _NEEDS_KPROBES) from error
-            yield name, event
-            for link in syscalls.run_at_perf_event(on_return if returns else on_enter, event):
-                yield name, link
+    programs: list[int] = []
+    try:
+        programs += [_loaded(template.with_number(FLAGS, 0)) for template in (on_native, on_compat, on_return)]
+        native, compat, returning = programs
+        for returns in (True, False):
+            for program, names in ((native, NATIVE.values()), (compat, COMPAT)):
+                for name in names:
+                    for held in _run_by_kprobe(returning if returns else program, kind, name, returns=returns):
+                        yield name, held
+    finally:
+        close_all(programs)
+
+
+def _run_by_kprobe(program: int, kind: int, name: str, *, returns: bool) -> Iterator[int]:
+    """Run a program at a function until what this yields is closed; nothing where there is no such function."""
+    try:
+        event = syscalls.open_kprobe(kind, name, returns=returns)
+    except FileNotFoundError:
+        return
+    except PermissionError as error:
+        raise NotPermitted(f"kprobes are not permitted: {error.strerror}", remedy(Right.BPF)) from error
+    except OSError as error:
+        raise BackendUnavailable(f"no kprobe at {name}: {error.strerror}", _NEEDS_KPROBES) from error
+    yield event
+    yield from syscalls.run_at_perf_event(program, event)
 
 
 def are_kprobes_there() -> bool:
@@ -150,11 +164,7 @@ def _kind_of_kprobes() -> int:
 
 def _run(code: bytes, attach_type: int, function: int) -> int:
     """Run a program at a function until the returned fd is closed. Raises BackendUnavailable."""
-    try:
-        program = load_counted(code, _KIND, attach_type, "on_function", function)
-    except OSError as error:
-        what = f"the kernel refuses the BPF program for its functions: {error.strerror}"
-        raise BackendUnavailable(what, detail=syscalls.verifier_log(_KIND, code, attach_type, function)) from error
+    program = _loaded(code, _KIND, attach_type, function)
     try:
         return syscalls.run_at_function(program)
     except OSError as error:
@@ -162,3 +172,12 @@ def _run(code: bytes, attach_type: int, function: int) -> int:
         raise BackendUnavailable(what, "sysctl kernel.ftrace_enabled=1") from error
     finally:
         os.close(program)
+
+
+def _loaded(code: bytes, kind: int = syscalls.BPF_PROG_TYPE_KPROBE, attach_type: int = 0, function: int = 0) -> int:
+    """Return the descriptor of a program that the kernel has taken. Raises BackendUnavailable."""
+    try:
+        return load_counted(code, kind, attach_type, "on_function", function)
+    except OSError as error:
+        what = f"the kernel refuses the BPF program for its functions: {error.strerror}"
+        raise BackendUnavailable(what, detail=syscalls.verifier_log(kind, code, attach_type, function)) from error

@@ -46,7 +46,9 @@ _Static_assert(__builtin_offsetof(struct event, stack) == EVENT_STACK_AT, "EVENT
 
 /* bpf/probes/call_functions.py has the same. */
 #define COMPAT 128	/* beside a kind: of a 32-bit call */
-#define AT_FUNCTION 256 /* and of one that is seen at a function of the kernel */
+#define AT_FUNCTION 256 /* and of one that is seen at a function of the kernel, */
+#define AT_SINGLE 512	/* or at the tracepoint of its own */
+#define SEEN_AT(kind) ((kind) & (AT_FUNCTION | AT_SINGLE))
 #define KIND_OF(kind) ((kind) & 63)
 
 struct pending {
@@ -245,13 +247,13 @@ static __always_inline int remember(struct target *target, struct pending *call,
 		mark_under_way(key, 1);
 		return 0;
 	}
-	count_unended(target, key);
+	count_unended(target, key, call->kind);
 	if (pending.update(&key, call)) /* in the place of one that was never seen to end */
 		count(target, LOST_PENDING);
 	return 0;
 }
 
-static __always_inline int call_begins(s64 number, struct pt_regs *registers)
+static __always_inline int call_begins(s64 number, struct pt_regs *registers, u32 seen_at)
 {
 	struct pending call = {};
 	struct target *target = NULL;
@@ -273,6 +275,7 @@ static __always_inline int call_begins(s64 number, struct pt_regs *registers)
 		return 0;
 	if (bpf_probe_read_kernel(&regs, sizeof(regs), registers))
 		return 0;
+	call.kind |= seen_at;
 	call.registers = (u64)registers;
 	call.entered = bpf_ktime_get_ns();
 	return remember(target, &call, arguments, number, &regs);
@@ -315,7 +318,19 @@ static __always_inline u32 walk(struct event *event, u32 found, u64 frame, u32 m
 	return found;
 }
 
-static __always_inline int call_ends(void *ctx, s64 result)
+/* Whether the system call that ends is of another kind than the one that is taken to be under way: whose end was missed. */
+static __always_inline int is_another(struct pending *call, struct pt_regs *registers)
+{
+	u32 kind, arguments;
+	s64 number = -1;
+
+	bpf_probe_read_kernel(&number, sizeof(number), &registers->orig_ax);
+	kind = call->kind & COMPAT ? kind_of_compat(number, &arguments) : kind_of(number, &arguments);
+	return kind != KIND_OF(call->kind);
+}
+
+/* `any`: it may be the end of any system call. */
+static __always_inline int call_ends(void *ctx, s64 result, int any)
 {
 	u64 key = bpf_get_current_pid_tgid(), ip = 0, sp = 0, bp = 0;
 	struct target *target = NULL;
@@ -330,6 +345,11 @@ static __always_inline int call_ends(void *ctx, s64 result)
 	if (!call)
 		return 0;
 	if (!target_thread(&target)) {
+		forget_call(&key);
+		return 0;
+	}
+	if (any && is_another(call, (struct pt_regs *)call->registers)) {
+		count_unended(target, key, call->kind);
 		forget_call(&key);
 		return 0;
 	}
@@ -360,12 +380,12 @@ static __always_inline int call_ends(void *ctx, s64 result)
  * machine, so each first asks the cheapest question that ends most of them. */
 int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 {
-	return call_begins(ctx->args[1], (struct pt_regs *)ctx->args[0]);
+	return call_begins(ctx->args[1], (struct pt_regs *)ctx->args[0], 0);
 }
 
 int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	return call_ends(ctx, ctx->args[1]);
+	return call_ends(ctx, ctx->args[1], 1);
 }
 
 /* Raw tracepoint sys_enter beside the tracepoints of single system calls, which leave 32-bit ones out
@@ -376,7 +396,7 @@ int on_compat_enter(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!kind_of_compat(ctx->args[1], &arguments) || !is_compat())
 		return 0;
-	return call_begins(ctx->args[1], (struct pt_regs *)ctx->args[0]);
+	return call_begins(ctx->args[1], (struct pt_regs *)ctx->args[0], 0);
 }
 
 /* Tracepoints of single system calls (bpf/probes/call_tracepoints.py): what they have in common. */
@@ -394,12 +414,12 @@ static __always_inline struct pt_regs *user_registers(void)
 
 int on_call_enter(struct call_tracepoint *ctx)
 {
-	return call_begins(ctx->number, user_registers());
+	return call_begins(ctx->number, user_registers(), AT_SINGLE);
 }
 
 int on_call_exit(struct call_tracepoint *ctx)
 {
-	return call_ends(ctx, ctx->result);
+	return call_ends(ctx, ctx->result, 0);
 }
 
 /* Functions of the kernel that are the memory system calls: one for 64-bit calls, and one for 32-bit ones, each with the
@@ -452,7 +472,7 @@ int on_function_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!may_be_under_way(key) || !pending.lookup(&key))
 		function_begins(ctx, flags_of_function(), 0);
-	return call_ends(ctx, ctx->args[1]);
+	return call_ends(ctx, ctx->args[1], 0);
 }
 #endif
 
@@ -470,7 +490,7 @@ int on_compat_kprobe(struct pt_regs *ctx)
 
 int on_kretprobe(struct pt_regs *ctx)
 {
-	return call_ends(ctx, ctx->ax);
+	return call_ends(ctx, ctx->ax, 0);
 }
 #endif
 
@@ -513,7 +533,7 @@ int on_exit_of_group(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!target_thread(&target))
 		return 0;
-	count_unended(target, call);
+	count_unended(target, call, AT_FUNCTION);
 	forget_call(&call);
 	if (!(ctx->args[1] & 255))
 		return 0;

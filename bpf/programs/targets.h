@@ -161,13 +161,13 @@ static __always_inline void count(struct target *target, u32 which)
 		__sync_fetch_and_add(&target->counters[which], 1);
 }
 
-/* A call that is seen at functions of the kernel is lost if its end was missed: the thread makes another, or ends. Of
- * those that are seen at tracepoints no end is missed, unless they began when nobody watched for it. */
-static __always_inline void count_unended(struct target *target, u64 thread)
+/* A call is lost if its end was missed: the thread makes another, which is seen at the same place, or ends. A kernel that
+ * interrupts BPF programs leaves some out: at its functions, and from about Linux 7 on at tracepoints of system calls. */
+static __always_inline void count_unended(struct target *target, u64 thread, u32 kind)
 {
 	struct pending *call = pending.lookup(&thread);
 
-	if (!call || !(call->kind & AT_FUNCTION))
+	if (!call || SEEN_AT(call->kind) != SEEN_AT(kind))
 		return;
 	count(target, LOST_PENDING);
 	count(target, UNENDED);
@@ -180,7 +180,7 @@ static __always_inline u32 exiting_leader(struct target **target)
 
 	if (!tid)
 		return 0;
-	count_unended(*target, call);
+	count_unended(*target, call, AT_FUNCTION);
 	forget_call(&call);
 	if (tid != TGID_OF((*target)->key))
 		return 0;
