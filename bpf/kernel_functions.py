@@ -13,6 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gomem.bpf import syscalls
+from gomem.bpf.probes.uprobe_program import load_counted
 from gomem.tracer.errors import BackendUnavailable
 
 BTF = Path("/sys/kernel/btf/vmlinux")
@@ -31,7 +32,7 @@ def ensure_wanted() -> None:
     """Raise BackendUnavailable if this kernel takes no programs at its functions, whichever: that is soon known."""
     try:
         kind, attach_type = syscalls.BPF_PROG_TYPE_TRACING, syscalls.BPF_TRACE_FEXIT
-        os.close(syscalls.load_program(kind, _RETURN_0, attach_type=attach_type, function=_NO_FUNCTION))
+        os.close(load_counted(_RETURN_0, kind, attach_type, function=_NO_FUNCTION))
     except OSError as error:
         if error.errno == errno.EINVAL and BTF.exists():
             return

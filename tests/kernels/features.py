@@ -57,6 +57,9 @@ FEATURES = (
         "no tax: memory calls at functions, by fentry", (f"{_INSIDE}/functions.py",),
     ),
     Feature(
+        "the same where the kernel interrupts programs: given up", (f"{_INSIDE}/preemption.py",),
+    ),
+    Feature(
         "the same by kprobes, where there is no BTF", (f"{_INSIDE}/kprobes.py",),
     ),
     Feature(

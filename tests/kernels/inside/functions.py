@@ -178,28 +178,3 @@ def test_a_call_that_began_before_is_told_but_not_when_it_began(source: SharedSo
         events = source.poll(0.2)[process.pid]
     (call,) = events[(events["kind"] == EventKind.MMAP) & (events["args"][:, 1] == size)]
     assert (int(call["result"]), int(call["entered"])) == (address, 0)
-
-
-def test_a_kernel_that_interrupts_programs_is_watched_at_tracepoints(mounted: dict[str, Path]) -> None:
-    """The mode can be changed where the kernel was built for that."""
-    preempt = mounted["debugfs"] / "sched" / "preempt"
-    modes = preempt.read_text().split() if preempt.exists() else []
-    if "full" not in modes:
-        pytest.skip(f"the kernel's preemption cannot be changed: {modes}")
-    (before,) = (mode.strip("()") for mode in modes if mode.startswith("("))
-    preempt.write_text("full")
-    try:
-        with running(build("callstorm", "1.27.3"), "-threads", "6") as process, sharing() as source:
-            source.add(process.pid)
-            assert process.stdin is not None
-            process.stdin.write(b"100000000\n")
-            process.stdin.flush()
-
-            def changed() -> bool:
-                source.poll(0.01)
-                return source.seen_by != "functions"
-
-            wait_until(changed, "tracepoints", 120)
-            assert source.target(process.pid).no_room > 0
-    finally:
-        preempt.write_text(before)
