@@ -39,10 +39,13 @@ def now() -> str:
 
 
 def failure(text: str) -> str:
-    """Return what was wrong, of pytest's words about a failure: the lines that it marks, else the last one."""
+    """Return what was wrong, of pytest's words about a failure: the lines that it marks, else the last one.
+
+    Without the directory in which the project is.
+    """
     lines = text.strip().splitlines()
     marked = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")]
-    return " ".join(marked or lines[-1:])[:300]
+    return " ".join(marked or lines[-1:]).replace(os.getcwd(), ".")[:300]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
