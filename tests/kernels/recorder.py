@@ -45,7 +45,8 @@ def failure(text: str) -> str:
     """
     lines = text.strip().splitlines()
     marked = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")]
-    return " ".join(marked or lines[-1:]).replace(os.getcwd(), ".")[:300]
+    said = " ".join(marked or lines[-1:]).partition(" +  where ")[0]
+    return said.strip().replace(os.getcwd(), ".")[:300]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
