@@ -13,7 +13,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gomem.bpf import syscalls
-from gomem.bpf.probes.uprobe_program import load_counted
 from gomem.tracer.errors import BackendUnavailable
 
 BTF = Path("/sys/kernel/btf/vmlinux")
@@ -32,9 +31,10 @@ def ensure_wanted() -> None:
     """Raise BackendUnavailable if this kernel takes no programs at its functions, whichever: that is soon known."""
     try:
         kind, attach_type = syscalls.BPF_PROG_TYPE_TRACING, syscalls.BPF_TRACE_FEXIT
-        os.close(load_counted(_RETURN_0, kind, attach_type, function=_NO_FUNCTION))
+        os.close(syscalls.load_program(kind, _RETURN_0, attach_type=attach_type, function=_NO_FUNCTION))
     except OSError as error:
-        if error.errno == errno.EINVAL and BTF.exists():
+        # EPERM is no word about functions: before Linux 5.11 the memory that all of us have locked may be too much.
+        if error.errno == errno.EPERM or (error.errno == errno.EINVAL and BTF.exists()):
             return
         why = error.strerror if error.errno != errno.EINVAL else f"it has no {BTF}"
         raise BackendUnavailable(f"this kernel takes no programs at its functions: {why}", _NEEDS) from error
