@@ -95,6 +95,8 @@ CASES: Final = (
          cgo=True, also=("outside-the-go-heap",)),
     Case("golang/go#43160", "C memory grows, the Go heap does not.", "c-leak", ("outside-grows",), cgo=True,
          watch=GROWS, also=("outside-the-go-heap",)),
+    Case("smacker/go-tree-sitter#181", "Finalizers free C memory, and no collection runs.", "finalized",
+         ("finalizers-wait-for-gc",), cgo=True, watch=GROWS, also=("outside-the-go-heap",)),
     Case("kenn-io/agentsview#1587", "What C has in use, where the Go heap is small.", "c-held",
          ("outside-the-go-heap",), cgo=True),
     Case("golang/go#71150", "Stacks of threads stay in RAM.", "c-threads", ("thread-stacks",), cgo=True),

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from itertools import pairwise
 from statistics import median_low
 
+from msgspec.structs import replace
+
 from gomem.tracer.model.live_heap import LONGEST
-from gomem.tracer.report import Course, CourseThird
+from gomem.tracer.report import AroundCollections, Course, CourseThird
 
 MOST = 64  # looks that are kept; with more, every second one goes, and the next must be as far apart
 _LEAST = 2  # looks in each third
 _LARGEST = (1 << 63) - 1
 _UNKNOWN = -1
+_COLLECTIONS = "collections"
+_FREED_BY_COLLECTIONS = ("outside", "finalizers")
 
 
 class Courses:
@@ -48,6 +53,11 @@ class Courses:
     def courses(self) -> dict[str, Course] | None:
         """Return the courses by name; without those that too few looks told, and None where there are no others."""
         found = {name: self._course(values) for name, values in self._figures.items()}
+        counts = self._figures.get(_COLLECTIONS)
+        for name in _FREED_BY_COLLECTIONS:
+            course = found.get(name)
+            if course is not None and counts is not None:
+                found[name] = replace(course, around_collections=_around(self._figures[name], counts))
         return {name: one for name, one in found.items() if one is not None} or None
 
     def _course(self, values: array[int]) -> Course | None:
@@ -73,3 +83,16 @@ class Courses:
                 for some, median in zip(thirds, medians, strict=True)
             ],
         )
+
+
+def _around(values: array[int], counts: array[int]) -> AroundCollections:
+    told = [(value, count) for value, count in zip(values, counts, strict=True) if _UNKNOWN not in (value, count)]
+    risen = fallen = fallen_with = 0
+    for (before, count), (after, count_after) in pairwise(told):
+        change = after - before
+        if count != count_after:
+            fallen_with += max(-change, 0)
+        else:
+            risen += max(change, 0)
+            fallen += max(-change, 0)
+    return AroundCollections(risen, fallen, fallen_with)

@@ -35,6 +35,7 @@ from gomem.tracer.report.bounds import Bound, BoundName, CpuBound, FailedCalls
 from gomem.tracer.report.c_heap import CAllocator, CArena, CHeap
 from gomem.tracer.report.cgroup_bill import CgroupBill, FileIo, MemoryPressure, Stalled
 from gomem.tracer.report.course import (
+    AroundCollections,
     Course,
     CourseThird,
 )
@@ -149,6 +150,7 @@ __all__ = [
     "Allocations",
     "Arena",
     "ArenaHint",
+    "AroundCollections",
     "BetweenLooks",
     "Bound",
     "BoundName",

@@ -18,6 +18,14 @@ class CourseThird(Struct, frozen=True):
     highest: Count
 
 
+class AroundCollections(Struct, frozen=True):
+    """How a figure went from look to look: in all risen and fallen without a collection in between, fallen with one."""
+
+    risen_without: Count
+    fallen_without: Count
+    fallen_with: Count
+
+
 class Course(Struct, frozen=True):
     """A figure over the `seconds` from the first look that told it to the last, up to six hours.
 
@@ -30,3 +38,6 @@ class Course(Struct, frozen=True):
     last: Count
     per_second: float
     thirds: Annotated[list[CourseThird], Meta(min_length=3, max_length=3)]
+    around_collections: Annotated[
+        AroundCollections | None, Meta(description="of outside and finalizers; null: of all others")
+    ] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gomem.tracer.report import KINDS
+from gomem.tracer.runtime.finalizers import specials
 from gomem.tracer.snapshot.inspection import Snapshot
 from gomem.tracer.snapshot.pressure import limit_use
 
@@ -18,7 +19,7 @@ def figures_of(look: Snapshot) -> dict[str, int | None]:
 
     `rss`, `file` and `shmem` are the kernel's; `outside`: in RAM, of C's heap and of mappings that are not the
     runtime's. `go` and its parts are what GOMEMLIMIT is held against (LimitUse); `not_garbage`: what no collection
-    frees.
+    frees. `finalizers`: objects that have one, or a cleanup.
     """
     space, resident = look.space, look.kernel.resident()
     figures: dict[str, int | None] = {
@@ -40,4 +41,9 @@ def figures_of(look: Snapshot) -> dict[str, int | None]:
     figures["goroutines"] = scheduler.goroutines if scheduler is not None else None
     forced = runtime.memstats["NumForcedGC"]
     figures["forced_collections"] = forced if isinstance(forced, int) else None
+    collections = runtime.memstats["NumGC"]
+    figures["collections"] = collections if isinstance(collections, int) else None
+    allocators = runtime.structure.fixed_allocs
+    kept = specials(allocators) if allocators is not None else {}
+    figures["finalizers"] = kept["finalizers"] + kept.get("cleanups", 0) if "finalizers" in kept else None
     return figures

@@ -26,6 +26,10 @@ static void churn(int count) {
 	usleep(100000);
 }
 
+static void *taken(int size) {
+	return memset(malloc(size), 1, size);
+}
+
 static void leak(int size) {
 	last = memset(malloc(size), 1, size);
 }
@@ -53,9 +57,11 @@ import (
 	"runtime"
 	"sync"
 	"time"
+	"unsafe"
 )
 
-var programs = map[string]func(){"arenas": arenas, "c-leak": cLeak, "c-held": cHeld, "c-threads": cThreads}
+var programs = map[string]func(){"arenas": arenas, "c-leak": cLeak, "c-held": cHeld, "c-threads": cThreads,
+	"finalized": func() { handles(false) }, "closed": func() { handles(true) }}
 
 // Arenas has eight threads, each with an arena that is nearly free.
 func arenas() {
@@ -77,6 +83,33 @@ func cLeak() {
 		for {
 			C.leak(128 << 10)
 			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+}
+
+type handle struct {
+	memory unsafe.Pointer
+	name   string
+}
+
+func (h *handle) free() {
+	C.free(h.memory)
+	runtime.SetFinalizer(h, nil)
+}
+
+// Handles are small objects of Go that each have 96 KB of C, which their finalizers free. What is taken from a closed one
+// is freed at once; a hundred stay in use.
+func handles(closed bool) {
+	var used [100]*handle
+	go func() {
+		for n := 0; ; n++ {
+			one := &handle{memory: C.taken(96 << 10)}
+			runtime.SetFinalizer(one, (*handle).free)
+			if old := used[n%len(used)]; old != nil && closed {
+				old.free()
+			}
+			used[n%len(used)] = one
+			time.Sleep(10 * time.Millisecond)
 		}
 	}()
 }

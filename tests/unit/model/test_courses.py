@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gomem.tracer.model.courses import MOST, Courses
-from gomem.tracer.report import Course
+from gomem.tracer.report import AroundCollections, Course
 
 SECOND = 10**9
 
@@ -60,3 +60,14 @@ def test_hours_are_kept_and_what_is_older_goes() -> None:
     assert 5 * 3600 < found.seconds <= 6.3 * 3600
     assert found.per_second == pytest.approx(0.5, rel=0.05)
     assert found.last >= 19_900
+
+
+def test_what_rises_between_collections_and_falls_with_them_is_told_apart() -> None:
+    courses = Courses()
+    outside = [10, 20, 30, 5, 15, 12, 25, 4]  # a collection before the fourth and the last; something is freed by hand
+    for at, (value, count) in enumerate(zip(outside, [1, 1, 1, 2, 2, 2, 2, 3], strict=True)):
+        courses.note((at + 1) * SECOND, {"outside": value, "collections": count, "rss": value})
+    found = courses.courses()
+    assert found is not None
+    assert found["outside"].around_collections == AroundCollections(10 + 10 + 10 + 13, 3, 25 + 21)
+    assert found["rss"].around_collections is None

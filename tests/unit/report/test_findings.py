@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from gomem.tracer.report import (
     Accounting,
     AddressLimits,
+    AroundCollections,
     Bound,
     BoundName,
     CallerMappings,
@@ -224,6 +225,20 @@ def courses(seconds: float, **medians: tuple[int, int, int]) -> Change:
     return lambda report: replace(report, courses=found)
 
 
+def freed_by_collections(fallen_without: int = 0, fallen_with: int = 80 * MB, collections: int = 5) -> Change:
+    """What is outside of Go, and 3000 objects with finalizers, rise until a collection runs, and then fall."""
+    change = courses(600.0, outside=(50 * MB,) * 3, finalizers=(2000,) * 3, collections=(7, 8, 7 + collections))
+
+    def around(report: Report) -> Report:
+        made = dict(change(report).courses or {})
+        went = AroundCollections(90 * MB, fallen_without, fallen_with)
+        made["outside"] = replace(made["outside"], around_collections=went)
+        made["finalizers"] = replace(made["finalizers"], around_collections=AroundCollections(3000, 0, 2900))
+        return replace(report, courses=made)
+
+    return around
+
+
 def to_limit(seconds: float, last: int = 80 * MB) -> Change:
     """What no collection frees has grown to `last` within the time; GOMEMLIMIT is 200 MB."""
     change = courses(seconds, not_garbage=(40 * MB, 60 * MB, last), live=(MB, MB, MB), stacks=(MB, 20 * MB, 40 * MB))
@@ -339,6 +354,9 @@ CASES: list[tuple[str, str, Change]] = [
     ("goroutines-grow", "info", courses(10.0, goroutines=(1_000, 1_500, 2_000))),
     ("goroutines-grow", "warning", courses(3600.0, goroutines=(1_000, 1_500, 2_000))),
     ("outside-grows", "info", courses(10.0, outside=(40 * MB, 60 * MB, 80 * MB))),
+    ("finalizers-wait-for-gc", "info", courses(
+        30.0, outside=(40 * MB, 60 * MB, 80 * MB), finalizers=(1000, 2000, 3000), collections=(7, 7, 7))),
+    ("finalizers-wait-for-gc", "warning", freed_by_collections()),
     ("outside-grows", "warning", courses(3600.0, outside=(40 * MB, 60 * MB, 80 * MB))),
     ("swapped", "warning", lambda report: part(report, "resident", swap=20 * MB)),
     ("fragmentation", "warning", lambda report: replace(report, spans=[span_class(21, 144, 1, 9_000, 900)])),
@@ -665,6 +683,21 @@ def test_the_remedy_for_stacks_of_threads_is_for_whoever_made_the_threads(ms: in
 def test_memory_of_c_is_said_to_be_free_or_in_use_but_not_both(free: int, found: str) -> None:
     said = ids(kept_by_c(grown_and_scavenged(), free))
     assert {"c-heap-free", "outside-the-go-heap"} & set(said) == {found}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        freed_by_collections(fallen_without=60 * MB),  # it is closed by hand
+        freed_by_collections(fallen_with=4 * MB),  # it survives collections
+        freed_by_collections(collections=100),  # they are not rare
+        courses(30.0, outside=(40 * MB, 60 * MB, 80 * MB), finalizers=(1000, 1010, 1020), collections=(7, 7, 7)),
+        courses(30.0, outside=(40 * MB, 60 * MB, 80 * MB), finalizers=(1000, 2000, 3000), collections=(7, 9, 9)),
+        courses(30.0, outside=(40 * MB, 40 * MB, 41 * MB), finalizers=(1000, 2000, 3000), collections=(7, 7, 7)),
+    ],
+)
+def test_memory_outside_of_go_that_does_not_wait_for_collections_is_not_said_to(change: Change) -> None:
+    assert "finalizers-wait-for-gc" not in ids(change(grown_and_scavenged()))
 
 
 def test_mappings_of_code_without_a_name_are_no_finding_and_callers_are_told() -> None:

@@ -14,6 +14,7 @@ from gomem.tracer.report.findings import address_space as finding_address_space
 from gomem.tracer.report.findings import bounds as finding_bounds
 from gomem.tracer.report.findings import cgroup as finding_cgroup
 from gomem.tracer.report.findings import files as finding_files
+from gomem.tracer.report.findings import finalizers as finding_finalizers
 from gomem.tracer.report.findings import gomemlimit as finding_gomemlimit
 from gomem.tracer.report.findings import growth as finding_growth
 from gomem.tracer.report.findings import holders as finding_holders
@@ -37,6 +38,7 @@ RULES: Final[dict[str, Rule]] = {
     "live-heap-grows": finding_growth.live_heap_grows,
     "goroutines-grow": finding_growth.goroutines_grow,
     "outside-grows": finding_growth.outside_grows,
+    "finalizers-wait-for-gc": finding_finalizers.finalizers_wait_for_gc,
     "swapped": finding_limits.swapped,
     "near-address-space-limit": finding_address_space.near_address_space_limit,
     "near-data-limit": finding_address_space.near_data_limit,

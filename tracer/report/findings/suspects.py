@@ -89,7 +89,7 @@ SUSPECTS: Final = (
     Suspect(
         "outside-leak",
         "a leak outside of Go: C's heap, mmap",
-        ("outside-grows",),
+        ("outside-grows", "finalizers-wait-for-gc"),
         (Measure("growth of memory outside of Go while it was watched", "bytes", NOTEWORTHY,
                  figure.grown("outside"), MIB),),
         _WATCH,
