@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests.cases.case import NEWEST, Case
@@ -11,7 +9,7 @@ from tests.cases.known import CASES
 from tests.cases.running import run
 from tests.support.toolchains import toolchain
 
-QUICK = ("holes", "ended", "reserve", "memfd", "c-held", "finalized")
+QUICK = ("holes", "ended", "reserve", "memfd", "c-held")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.program in QUICK], ids=lambda case: case.thread)
@@ -19,13 +17,6 @@ def test_the_case_is_decided(case: Case) -> None:
     toolchain(NEWEST)
     answer = run(case)
     assert answer.wrong == "", answer
-
-
-def test_c_memory_that_is_freed_by_hand_does_not_wait_for_collections() -> None:
-    toolchain(NEWEST)
-    case = replace(next(case for case in CASES if case.program == "finalized"), program="closed")
-    answer = run(case)
-    assert "finalizers-wait-for-gc is not found" in answer.wrong
 
 
 def test_every_case_is_a_thread_and_a_program_of_its_own() -> None:
