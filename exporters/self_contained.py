@@ -12,10 +12,17 @@ from markupsafe import Markup
 
 def policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
     """Return the Content-Security-Policy that allows these scripts and styles by their hashes, and nothing else."""
-    return (
-        f"default-src 'none'; script-src {' '.join(map(_hash, scripts))}; style-src {' '.join(map(_hash, styles))}; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    return f"{_allowed(scripts, styles)}; base-uri 'none'; form-action 'none'"
+
+
+def served_policy(scripts: Sequence[str], styles: Sequence[str], *, asks: bool = True) -> str:
+    """Return that of a page which a server sends; with `asks` it may ask that server, and nobody else, for more."""
+    more = "connect-src 'self'; form-action 'self'" if asks else "form-action 'none'"
+    return f"{_allowed(scripts, styles)}; {more}; base-uri 'none'; frame-ancestors 'none'"
+
+
+def _allowed(scripts: Sequence[str], styles: Sequence[str]) -> str:
+    return f"default-src 'none'; script-src {' '.join(map(_hash, scripts))}; style-src {' '.join(map(_hash, styles))}"
 
 
 def data_element(json_text: str) -> Markup:
@@ -29,6 +36,11 @@ def data_element(json_text: str) -> Markup:
 def vendored(name: str) -> str:
     """Return a library of others as its registry has it; see exporters/vendor."""
     return files("gomem.exporters").joinpath("vendor", name).read_text()
+
+
+def shared(name: str) -> str:
+    """Return a script or a style that several pages have; see exporters/scripts."""
+    return files("gomem.exporters").joinpath("scripts", name).read_text()
 
 
 def _hash(content: str) -> str:

@@ -8,7 +8,8 @@ UNKNOWN = "?"
 _BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-def _three_digits(value: float) -> str:
+def three_digits(value: float) -> str:
+    """Return a number from 0 to 999 with three digits: `1.50`, `12.0`, `640`."""
     if value < 9.995:
         return f"{value:.2f}"
     return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
@@ -26,7 +27,7 @@ def size(count: int | float | None) -> str:
     while value >= 1023.5 and unit < len(_BINARY_UNITS) - 1:
         value /= 1024
         unit += 1
-    return f"{sign}{_three_digits(value)} {_BINARY_UNITS[unit]}"
+    return f"{sign}{three_digits(value)} {_BINARY_UNITS[unit]}"
 
 
 def number(count: int | None) -> str:
@@ -51,9 +52,9 @@ def seconds(value: float | None) -> str:
     if value is None:
         return UNKNOWN
     if value < 1:
-        return f"{_three_digits(value * 1000)} ms"
+        return f"{three_digits(value * 1000)} ms"
     if value < 120:
-        return f"{_three_digits(value)} s"
+        return f"{three_digits(value)} s"
     whole = round(value)
     if whole < 7200:
         return f"{whole // 60} min {whole % 60} s"

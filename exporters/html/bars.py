@@ -60,26 +60,38 @@ def bar(title: str, total: int | None, parts: Sequence[Part]) -> Bar:
     return Bar(title, total, whole, tuple(drawn))
 
 
-def in_ram(report: Report) -> Bar | None:
-    """Return what the process has in RAM; None where that is not known."""
+_KINDS = (
+    ("outside Go", "c", ("c_heap", "other")),
+    ("of files", "file", ("binary", "shared_library", "file")),
+    ("Go runtime's own", "runtime", ("heap_metadata", "page_summary", "runtime_other", "other_runtime")),
+    ("thread stacks", "thread", ("thread_stack",)),
+)
+
+
+def parts_of_ram(report: Report) -> list[Part] | None:
+    """Return what RSS is made of, the sum of which it is; None where it is not known."""
     resident = report.resident
     if resident is None:
         return None
     if report.heap is None:
-        parts = [Part(resident.anonymous, "anonymous", "in_use"), Part(resident.file, "of files", "rest")]
-        return bar("In RAM", resident.total, parts)
+        return [Part(resident.anonymous, "anonymous", "in_use"), Part(resident.file, "of files", "file")]
     pages = report.heap.resident
-    heap = pages.in_use + pages.stacks + pages.free + pages.scavenged
-    return bar(
-        "In RAM", resident.total,
-        [
-            Part(pages.in_use, "heap in use", "in_use"),
-            Part(pages.stacks, "goroutine stacks", "stacks"),
-            Part(pages.free, "heap kept free", "free"),
-            Part(pages.scavenged, "heap given back, still here", "scavenged"),
-            Part(max(0, resident.total - heap), "other", "rest"),
-        ],
-    )  # fmt: skip
+    parts = [
+        Part(pages.in_use, "heap in use", "in_use"),
+        Part(pages.free, "heap kept free", "free"),
+        Part(pages.scavenged, "heap given back, still here", "scavenged"),
+        Part(pages.stacks, "goroutine stacks", "stack"),
+    ]
+    kinds = {row.kind: row.resident or 0 for row in report.kinds or ()}
+    parts += [Part(sum(kinds.get(kind, 0) for kind in those), name, colour) for name, colour, those in _KINDS]
+    told = sum(part.bytes or 0 for part in parts)
+    return [*parts, Part(max(0, resident.total - told), "other", "unknown")]
+
+
+def in_ram(report: Report) -> Bar | None:
+    """Return what the process has in RAM; None where that is not known."""
+    parts = parts_of_ram(report)
+    return bar("In RAM", report.resident.total, parts) if parts is not None and report.resident is not None else None
 
 
 def address_space(report: Report) -> Bar | None:

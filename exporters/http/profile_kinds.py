@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from msgspec.structs import replace
 
+from gomem.exporters.http.response import Response
+from gomem.exporters.pprof.encode import encode
 from gomem.tracer.profile.goroutine import goroutine_profile
 from gomem.tracer.profile.heap import heap_profile
 from gomem.tracer.profile.resident import resident_profile
 from gomem.tracer.report.profile import Profile
 from gomem.tracer.snapshot.inspection import Inspector
+
+PROFILE = "profile"  # the class of their addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +38,12 @@ KINDS: Mapping[str, Kind] = {
     "heap": Kind(heap_profile, "who has allocated what is in use"),
     "resident": Kind(resident_profile, "who holds each byte of RSS"),
 }
+
+
+def _answer(name: str, inspector: Inspector) -> Response:
+    named = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(200, encode(KINDS[name].take(inspector)), "application/octet-stream", named, PROFILE)
+
+
+# How the answer to a request for each is made.
+PROFILES: Mapping[str, Callable[[Inspector], Response]] = {name: partial(_answer, name) for name in KINDS}

@@ -1,4 +1,4 @@
-"""Profiles for scrapers: taken one at a time, beside the looks, in a thread that can be left behind.
+"""Profiles and memory maps: taken one at a time, beside the looks, in a thread that can be left behind.
 
 Nothing here is done by the threads that answer: who asks gets a Future, and waits for it on the event loop.
 """
@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gomem.bpf.syscalls import return_free_memory
 from gomem.exporters.http.cpu_time import CpuTime
-from gomem.exporters.http.profile_kinds import KINDS
+from gomem.exporters.http.profile_kinds import PROFILE, PROFILES
 from gomem.exporters.http.response import Response, plain
-from gomem.exporters.pprof.taking import profile_of
+from gomem.exporters.pprof.taking import read_of
 from gomem.tracer.errors import (
     BinaryError,
     GomemError,
@@ -30,8 +31,8 @@ from gomem.tracer.fleet.programs import Programs
 from gomem.tracer.fleet.view import TargetView
 from gomem.tracer.machine.cpu_budget import CpuBudget
 from gomem.tracer.process.jobs import Jobs
+from gomem.tracer.snapshot.inspection import Inspector
 
-CLASS = "profile"
 _KEPT_FOR = 5.0  # seconds that a profile is the answer to all who ask for it
 _MOST_KEPT_BYTES = 32 << 20
 _LARGEST = 16 << 20  # bytes of one file, compressed; one of 30,000 stacks that are 64 deep has 87 KB
@@ -55,18 +56,23 @@ class _Key:
 
 
 class Profiling:
-    """Takes profiles, and keeps each for a while. `ask` is for any thread."""
+    """Takes what it is asked for, and keeps each for a while. `ask` is for any thread."""
 
     def __init__(
-        self, programs: Programs, complain: Callable[[int, Exception], None], share: float = USUAL_SHARE
+        self,
+        programs: Programs,
+        complain: Callable[[int, Exception], None],
+        share: float = USUAL_SHARE,
+        more: Mapping[str, Callable[[Inspector], Response]] = MappingProxyType({}),
     ) -> None:
         """`programs` has the executables of the processes that are followed.
 
-        `complain` gets what no code here was ready for, with the pid of the process. `share`: of one CPU, what
-        profiles may use of it in the long run.
+        `complain` gets what no code here was ready for, with the pid of the process. `share`: of one CPU, what this
+        may use of it in the long run. `more`: what is taken beside the kinds of profiles, by name.
         """
         self._programs = programs
         self._complain = complain
+        self._kinds = {**PROFILES, **more}
         self._changed = threading.Condition()
         self._wanted: dict[_Key, Future[Response]] = {}  # in the order of their turns; the first is being taken
         self._kept: dict[_Key, tuple[float, Response]] = {}  # time.monotonic(), the oldest first
@@ -106,9 +112,9 @@ class Profiling:
             if (coming := self._wanted.get(key)) is not None:
                 return coming
             if len(self._wanted) >= _MOST_WAITING:
-                return _done(later("too many profiles are being waited for"))
+                return _done(later("too many are being waited for"))
             if not self._budget.is_open():
-                return _done(later("profiles have had their share of the CPU for now", 10))
+                return _done(later("profiles and maps have had their share of the CPU for now", 10))
             coming = self._wanted[key] = Future()
             coming.set_running_or_notify_cancel()  # one of those who wait must not take it from the others
             self._changed.notify_all()
@@ -166,30 +172,29 @@ class Profiling:
     def _taken(self, key: _Key) -> Response:
         began = time.thread_time()
         try:
-            body = profile_of(self._programs, key.pid, key.start_ticks, KINDS[key.kind].take)
+            answer = read_of(self._programs, key.pid, key.start_ticks, self._kinds[key.kind])
         except GomemError as error:
             return _refusal(error)
         except Exception as error:  # one process must not end the profiles of the others
             self._complain(key.pid, error)
-            return plain(500, "this went wrong on our side", CLASS)
+            return plain(500, "this went wrong on our side", PROFILE)
         finally:
             self._budget.spend(time.thread_time() - began)
-        if len(body) > _LARGE:
+        if len(answer.body) > _LARGE:
             return_free_memory()
-        if len(body) > _LARGEST:
-            return later(f"the profile has {len(body) >> 20} MB, more than {_LARGEST >> 20}", 60)
-        named = {"Content-Disposition": f'attachment; filename="{key.kind}"'}
-        return Response(200, body, "application/octet-stream", named, CLASS)
+        if len(answer.body) > _LARGEST:
+            return later(f"it has {len(answer.body) >> 20} MB, more than {_LARGEST >> 20}", 60)
+        return answer
 
 
 def refused(status: int, why: str, **headers: str) -> Response:
     """Return an answer whose words `go tool pprof` shows, as it does those of net/http/pprof (serveError)."""
-    return plain(status, why, CLASS, X_Go_Pprof="1", **headers)
+    return plain(status, why, PROFILE, X_Go_Pprof="1", **headers)
 
 
 def later(why: str, seconds: int = 5) -> Response:
     """Return the answer to who may ask again after so many seconds."""
-    return refused(503, f"no profile now: {why}", Retry_After=str(seconds))
+    return refused(503, f"not now: {why}", Retry_After=str(seconds))
 
 
 def _refusal(error: GomemError) -> Response:

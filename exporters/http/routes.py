@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable
 from urllib.parse import parse_qsl
 
-from gomem.exporters.html.pages import index_page, target_page
-from gomem.exporters.html.rendering import POLICY
+from gomem.exporters.http.page_routes import PageRoutes, page_class
 from gomem.exporters.http.profile_routes import ProfileRoutes, profile_class
 from gomem.exporters.http.profiling import Profiling
 from gomem.exporters.http.request import Request, accepts_gzip
-from gomem.exporters.http.response import HTML, JSON, Response, plain
+from gomem.exporters.http.response import Response, plain
 from gomem.exporters.http.selection import select_families
-from gomem.exporters.json.report import render_json
 from gomem.exporters.runbooks import runbooks
-from gomem.tracer.fleet.view import STALE_AFTER, FleetView, TargetView
+from gomem.tracer.fleet.history import History
+from gomem.tracer.fleet.view import STALE_AFTER, FleetView
 from gomem.tracer.machine.cpu_budget import CpuBudget
 
 Metrics = Callable[[str], tuple[bytes, str]]
@@ -32,10 +31,8 @@ _LEAST_SECONDS_ALIVE = 30.0
 _RENDER_BURST, _RENDER_SHARE = 5.0, 0.1  # seconds of CPU time at once, and share of one CPU in the long run
 _SMALLEST_TO_COMPRESS = 1024
 _MOST_NAMES = 200
-_MOST_KEPT = 4  # the list, and metrics in each of their formats
-_TARGET = re.compile(r"/targets/([1-9][0-9]{0,9})(/report\.json)?")
+_MOST_KEPT = 5  # the list as a page and for scripts, and metrics in each of their formats
 _RUNBOOK = re.compile(r"/runbooks/([A-Za-z]{1,64})\.md")
-_PAGE = {"Content-Security-Policy": POLICY}
 _METHODS = ("GET", "HEAD")
 
 
@@ -48,13 +45,15 @@ class Routes:
         metrics: Metrics,
         allow_reports: bool,
         profiling: Profiling | None = None,
+        history: History | None = None,
+        maps: Profiling | None = None,
     ) -> None:
+        """`profiling` takes profiles, `maps` memory maps for those who may see reports; None: nobody does."""
         self._view = view
         self._metrics = metrics
-        self._allow_reports = allow_reports
+        self._pages = PageRoutes(view, history, maps, reports=allow_reports, profiles=profiling is not None)
         self._profiles = ProfileRoutes(profiling) if profiling is not None else None
         self._started = time.monotonic()
-        self._index: tuple[float | None, bytes] | None = None  # of the view published then
         self._compressed = Compressed()
         self._budget = CpuBudget(_RENDER_BURST, _RENDER_SHARE)
 
@@ -62,8 +61,8 @@ class Routes:
         """Return the response to any request."""
         if request.method not in _METHODS:
             return plain(405, "only GET and HEAD", path_class(request.path), Allow="GET, HEAD")
-        if path_class(request.path) == "profile":
-            return self._profile(request)  # which is compressed as it is
+        if path_class(request.path) in ("profile", "map"):
+            return self._find(request)  # which is compressed as it is, and has a budget of its own
         if not _is_dear(request):
             return self._finished(request, self._find(request))
         if not self._budget.is_open():
@@ -90,13 +89,10 @@ class Routes:
             return self.healthz()
         if request.path == "/readyz":
             return self.readyz()
-        if request.path == "/":
-            return Response(200, self._index_page(), HTML, _PAGE, "index")
+        if page_class(request.path) is not None:
+            return self._pages.answer(request)
         if profile_class(request.path) is not None:
             return self._profile(request)
-        match = _TARGET.fullmatch(request.path)
-        if match is not None:
-            return self._target(int(match[1]), bool(match[2]))
         match = _RUNBOOK.fullmatch(request.path)
         if match is not None and (page := runbooks().get(match[1])) is not None:
             return Response(200, page, path_class="runbook")
@@ -129,33 +125,11 @@ class Routes:
             return plain(503, told, "readyz")
         return plain(200, f"ready; {told}" if stale else "ready", "readyz")
 
-    def _index_page(self) -> bytes:
-        view = self._view()
-        published = view.published if view is not None else None
-        if self._index is None or self._index[0] != published or view is None:
-            self._index = (published, index_page(view))  # the view itself may be large: not kept longer than needed
-        return self._index[1]
-
     def _profile(self, request: Request) -> Response:
         if self._profiles is None:
             kind = path_class(request.path)
             return plain(404, "profiles are not enabled here; gomem serve --profiles enables them", kind)
         return self._profiles.answer(request, self._view())
-
-    def _target(self, pid: int, as_json: bool) -> Response:
-        kind = "report" if as_json else "target"
-        if as_json and not self._allow_reports:
-            return plain(404, "reports are not enabled here; gomem serve --reports enables them", kind)
-        target = _with_pid(self._view(), pid)
-        if target is None:
-            return plain(404, f"no followed process has the pid {pid}", kind)
-        if not as_json:
-            return Response(
-                200, target_page(target, self._allow_reports, self._profiles is not None), HTML, _PAGE, kind
-            )
-        if target.report is None:
-            return plain(404, "no look at this process has succeeded yet", kind)
-        return Response(200, render_json(target.report).encode(), JSON, {}, kind)
 
 
 class Compressed:
@@ -174,7 +148,7 @@ class Compressed:
             body, packed = self._kept.get(kind, (None, b""))
             if body is not response.body:
                 packed = gzip.compress(response.body, compresslevel=1, mtime=0)  # text this repetitive gains 5% beyond
-                for_many = response.path_class in ("metrics", "index")
+                for_many = response.path_class in ("metrics", "index", "table")
                 if for_many and (kind in self._kept or len(self._kept) < _MOST_KEPT):
                     self._kept[kind] = (response.body, packed)
         headers = {**response.headers, "Content-Encoding": "gzip"}
@@ -183,21 +157,20 @@ class Compressed:
 
 def path_class(path: str) -> str:
     """Return the name under which requests for `path` are counted; there are few."""
-    simple = {"/": "index", "/metrics": "metrics", "/healthz": "healthz", "/readyz": "readyz"}
+    simple = {"/metrics": "metrics", "/healthz": "healthz", "/readyz": "readyz"}
     if path in simple:
         return simple[path]
     if _RUNBOOK.fullmatch(path):
         return "runbook"
-    match = _TARGET.fullmatch(path)
-    if match is not None:
-        return "report" if match[2] else "target"
-    return profile_class(path) or "other"
+    return page_class(path) or profile_class(path) or "other"
 
 
 def _is_dear(request: Request) -> bool:
     """Whether the answer is made for this request alone, and not once per view."""
     kind = path_class(request.path)
-    return kind in ("target", "report", "profiles", "sd") or (kind == "metrics" and bool(request.query))
+    if kind in ("metrics", "index"):
+        return bool(request.query)
+    return kind in ("target", "figures", "history", "report", "profiles", "sd")
 
 
 def _names(query: str) -> frozenset[str]:
@@ -209,12 +182,6 @@ def _names(query: str) -> frozenset[str]:
     except ValueError:
         return frozenset()
     return frozenset(value for name, value in pairs if name == "name[]")
-
-
-def _with_pid(view: FleetView | None, pid: int) -> TargetView | None:
-    if view is None:
-        return None
-    return next((target for target in view.targets if target.pid == pid), None)
 
 
 def _with_header(response: Response, name: str, value: str) -> Response:

@@ -23,6 +23,7 @@ from gomem.exporters.http.routes import Metrics, Routes
 from gomem.exporters.http.statistics import Statistics, WebStatistics
 from gomem.exporters.http.webconfig import WebConfig
 from gomem.tracer.errors import GomemError
+from gomem.tracer.fleet.history import History
 from gomem.tracer.fleet.view import FleetView
 
 _SECONDS_TO_START = 60.0
@@ -46,6 +47,8 @@ class Server:
         allow_reports: bool = False,
         *,
         profiling: Profiling | None = None,
+        history: History | None = None,
+        maps: Profiling | None = None,
         limits: Limits | None = None,
         log: Log = lambda message: None,
     ) -> None:
@@ -53,7 +56,7 @@ class Server:
         self._limits = limits or Limits()
         self._log = log
         self._statistics = Statistics()
-        routes = Routes(view, metrics, allow_reports, profiling)
+        routes = Routes(view, metrics, allow_reports, profiling, history, maps)
         self._admission = Admission(web_config, routes, self._statistics, log)
         self._listeners: list[socket.socket] = []
         self._answers = Answers(self._limits, self._admission)

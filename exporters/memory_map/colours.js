@@ -20,7 +20,7 @@ const palette = {};
 function readColours() {
   const probe = document.createElement("canvas").getContext("2d");
   const style = getComputedStyle(document.documentElement);
-  for (const name of [...USES, "contradiction", "runtime", "c", "file", "thread", "unknown", "ground", "card", "ink", "soft", "line", "focus"]) {
+  for (const name of [...USES, "contradiction", "runtime", "c", "file", "thread", "unknown", "reserved", "prepared", "ready", "ground", "card", "ink", "soft", "line", "focus"]) {
     probe.fillStyle = style.getPropertyValue(`--${name}`).trim();
     const code = parseInt(probe.fillStyle.slice(1), 16);
     palette[name] = [code >> 16, (code >> 8) & 255, code & 255];

@@ -1,35 +1,8 @@
-"use strict";
 // What the page carries: the report, and maps as columns of bytes. Nothing here draws.
 
 const content = JSON.parse(document.getElementById("content").textContent);
 const report = JSON.parse(document.getElementById("report").textContent);
 const PAGE = 8192;
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-
-// A number of bytes with three digits, as gomem writes it everywhere.
-function size(count) {
-  if (count === null || count === undefined) return "?";
-  let value = Math.abs(count);
-  if (value < 1024) return `${count < 0 ? "-" : ""}${value.toFixed(0)} B`;
-  let unit = 0;
-  for (; value >= 1023.5 && unit < UNITS.length - 1; unit++) value /= 1024;
-  const digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
-  return `${count < 0 ? "-" : ""}${value.toFixed(digits)} ${UNITS[unit]}`;
-}
-
-function number(count) {
-  return count.toLocaleString("en-US");
-}
-
-function plural(count, noun) {
-  return `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
-}
-
-function percent(part, whole) {
-  if (!(whole > 0)) return "0%";
-  const share = (100 * part) / whole;
-  return share > 0 && share < 1 ? "<1%" : `${share.toFixed(0)}%`;
-}
 
 // An address. It may have up to 57 bits: what is not at the beginning of a page is exact up to 53 of them.
 function address(bytes) {

@@ -15,7 +15,7 @@ from gomem.exporters.json.report import plain_json, report_object
 from gomem.exporters.memory_map.encoding import Encoded, encode_map
 from gomem.exporters.memory_map.figures import class_rows, course_rows, facts, figure, page_rows, tiles
 from gomem.exporters.printing import printing
-from gomem.exporters.self_contained import data_element, policy, vendored
+from gomem.exporters.self_contained import data_element, policy, served_policy, shared, vendored
 from gomem.exporters.units import clean
 from gomem.exporters.verdict import verdict
 from gomem.tracer.report import KINDS, JsonObject, Report
@@ -23,6 +23,7 @@ from gomem.tracer.report.goroutines import GoroutineReport
 from gomem.tracer.report.heap import LargeObject
 from gomem.tracer.report.memory_map import HeldBytes, Picture
 
+_SHARED = ("units.js", "chart.js")
 _SCRIPTS = (
     "data.js", "colours.js", "model.js", "layouts.js", "drawing.js", "map.js", "treemap.js",
     "timeline.js", "moments.js", "page.js",
@@ -120,12 +121,25 @@ def _groups(goroutines: GoroutineReport | None) -> list[tuple[str, str, int]]:
     return rows
 
 
+def map_policy() -> str:
+    """Return the Content-Security-Policy for the header of a page that a server sends."""
+    scripts, style = _parts()
+    return served_policy(scripts, [style], asks=False)
+
+
+@cache
+def _parts() -> tuple[list[str], str]:
+    """Return the scripts of all pages, and their style."""
+    place = files(__package__)
+    own = [place.joinpath(name).read_text() for name in _SCRIPTS]
+    scripts = [vendored("d3.min.js"), "\n".join([*map(shared, _SHARED), *own])]
+    return scripts, shared("palette.css") + place.joinpath("memory_map.css").read_text()
+
+
 @cache
 def _template() -> Template:
     """Return the template, with everything in it that is the same for all pages."""
-    place = files(__package__)
-    scripts = [vendored("d3.min.js"), "\n".join(place.joinpath(name).read_text() for name in _SCRIPTS)]
-    style = place.joinpath("memory_map.css").read_text()
+    scripts, style = _parts()
     made = printing(__package__)
     made.filters["address"] = hex
     made.globals = {

@@ -1,4 +1,4 @@
-// What was watched: bytes over time. The scales, axes and lines are d3's.
+// What was watched: bytes and threads over time.
 
 const SERIES = [
   { name: "RSS", at: 1, colour: "ink", width: 2 },
@@ -6,10 +6,11 @@ const SERIES = [
   { name: "live heap", at: 6, colour: "stack", width: 1.5, step: true },
 ];
 const SPACE_SERIES = [
-  { name: "reserved", at: 2, colour: "scavenged", width: 1.5 },
-  { name: "prepared", at: 3, colour: "free", width: 1.5 },
-  { name: "ready", at: 4, colour: "runtime", width: 1.5 },
+  { name: "reserved", at: 2, colour: "reserved", width: 1.5 },
+  { name: "prepared", at: 3, colour: "prepared", width: 1.5 },
+  { name: "ready", at: 4, colour: "ready", width: 1.5 },
 ];
+const THREAD_SERIES = [{ name: "threads", at: 7, colour: "thread", width: 1.5, step: true }];
 
 function limitsOfMemory() {
   const found = [];
@@ -32,10 +33,19 @@ class Timeline {
   }
 
   draw() {
-    const width = Math.max(this.place.clientWidth, 200);
     const space = content.course.filter((row) => row[2] !== null);
-    const charts = [this._chart("RAM and heap", SERIES, content.course, width, 220, true)];
-    if (space.length > 1) charts.push(this._chart("Address space of the runtime", SPACE_SERIES, space, width, 130, false));
+    const threads = content.course.filter((row) => row[7] !== null);
+    const goals = this.cycles.map((cycle) => Math.max(cycle.goal && cycle.goal < 2 ** 62 ? cycle.goal : 0, cycle.heap_before ?? 0));
+    const charts = [
+      this._chart("RAM and heap", SERIES, content.course, 220, {
+        least: Math.max(1, ...goals),
+        limits: limitsOfMemory(),
+        marks: this.cycles.length ? [[css(mixed(palette.scavenged, 0.35, palette.ground)), "the collector marks"]] : [],
+        under: (svg, x, y, edge) => this._cycles(svg, x, y, edge, 220),
+      }),
+    ];
+    if (space.length > 1) charts.push(this._chart("Address space of the runtime", SPACE_SERIES, space, 130, {}));
+    if (threads.length > 1) charts.push(this._chart("Threads", THREAD_SERIES, threads, 90, { least: 4, unit: number }));
     this.place.replaceChildren(...charts);
   }
 
@@ -44,43 +54,23 @@ class Timeline {
     this.draw();
   }
 
-  _chart(title, series, rows, width, height, whole) {
-    const edge = { top: 8, right: 12, bottom: 24, left: 64 };
-    const top = Math.max(1, ...rows.flatMap((row) => series.map((one) => row[one.at] ?? 0)),
-      ...(whole ? this.cycles.map((cycle) => Math.max(cycle.goal && cycle.goal < 2 ** 62 ? cycle.goal : 0, cycle.heap_before ?? 0)) : []));
-    const limits = whole ? limitsOfMemory().filter((limit) => limit.value <= 3 * top) : [];
-    const x = d3.scaleLinear().domain([0, this.until]).range([edge.left, width - edge.right]);
-    const y = d3.scaleLinear().domain([0, Math.max(top, ...limits.map((limit) => limit.value)) * 1.05])
-      .range([height - edge.bottom, edge.top]);
-    const svg = d3.create("svg").attr("viewBox", `0 0 ${width} ${height}`).attr("height", height).attr("role", "img")
-      .attr("aria-label", `${title} over ${this.until.toFixed(1)} seconds`);
-    if (whole) this._cycles(svg, x, y, edge, height);
-    const ticks = d3.axisLeft(y).tickValues(byteTicks(y.domain()[1])).tickFormat(size).tickSize(edge.left + edge.right - width);
-    svg.append("g").attr("class", "axis").attr("transform", `translate(${edge.left},0)`).call(ticks);
-    svg.append("g").attr("class", "axis").attr("transform", `translate(0,${height - edge.bottom})`)
-      .call(d3.axisBottom(x).ticks(Math.max(3, width / 110)).tickFormat((at) => `${at} s`));
-    for (const one of series) this._line(svg, rows, one, x, y);
-    for (const limit of limits) {
-      svg.append("line").attr("class", "limit").attr("x1", edge.left).attr("x2", width - edge.right).attr("y1", y(limit.value))
-        .attr("y2", y(limit.value));
-      svg.append("text").attr("class", "limit").attr("x", width - edge.right).attr("y", y(limit.value) - 4)
-        .attr("text-anchor", "end").text(`${limit.name} ${size(limit.value)}`);
-    }
-    this._moments(svg, x, edge, height);
-    svg.on("mousemove", (event) => this._tell(x.invert(d3.pointer(event)[0])));
-    svg.on("click", (event) => this._choose(x.invert(d3.pointer(event)[0])));
-    const part = document.createElement("div");
-    part.append(this._key(title, series, whole), svg.node());
-    return part;
-  }
-
-  _line(svg, rows, one, x, y) {
-    const known = rows.filter((row) => row[one.at] !== null);
-    const line = d3.line().x((row) => x(row[0])).y((row) => y(row[one.at])).curve(one.step ? d3.curveStepAfter : d3.curveLinear);
-    svg.append("path").attr("fill", "none").attr("stroke", css(palette[one.colour])).attr("stroke-width", one.width).attr("d", line(known));
-    if (known.length > 12) return;
-    svg.selectAll(null).data(known).join("circle").attr("class", "look").attr("cx", (row) => x(row[0])).attr("cy", (row) => y(row[one.at]))
-      .attr("r", 3).attr("fill", css(palette[one.colour]));
+  _chart(title, series, rows, height, more) {
+    const chart = timeChart({
+      title,
+      label: `${title} over ${this.until.toFixed(1)} seconds`,
+      series: series.map((one) => ({ ...one, colour: css(palette[one.colour]) })),
+      rows,
+      width: Math.max(this.place.clientWidth, 200),
+      height,
+      from: 0,
+      until: this.until,
+      time: (at) => `${at} s`,
+      over: (svg, x, y, edge) => this._moments(svg, x, edge, height),
+      ...more,
+    });
+    chart.svg.on("mousemove", (event) => this._tell(chart.x.invert(d3.pointer(event)[0])));
+    chart.svg.on("click", (event) => this._choose(chart.x.invert(d3.pointer(event)[0])));
+    return chart.element;
   }
 
   // Collections as bands while they mark, and the goal that each had.
@@ -93,24 +83,6 @@ class Timeline {
         svg.append("circle").attr("class", "goal").attr("cx", x(Math.max(cycle.started, 0))).attr("cy", y(cycle.goal)).attr("r", 2.5);
       }
     }
-  }
-
-  _key(title, series, whole) {
-    const list = document.createElement("ul");
-    list.className = "key";
-    const heading = document.createElement("li");
-    heading.append(Object.assign(document.createElement("b"), { textContent: title }));
-    list.append(heading);
-    const marks = series.map((one) => [css(palette[one.colour]), one.name]);
-    if (whole && this.cycles.length) marks.push([css(mixed(palette.scavenged, 0.35, palette.ground)), "the collector marks"]);
-    for (const [colour, name] of marks) {
-      const item = document.createElement("li");
-      const mark = document.createElement("i");
-      mark.style.background = colour;
-      item.append(mark, name);
-      list.append(item);
-    }
-    return list;
   }
 
   _moments(svg, x, edge, height) {
@@ -140,11 +112,4 @@ class Timeline {
     const far = (told) => Math.abs(told.seconds - seconds);
     this.chosen(content.maps.reduce((best, told, at) => (far(told) < far(content.maps[best]) ? at : best), 0));
   }
-}
-
-// Round numbers of bytes up to `most`, some five of them.
-function byteTicks(most) {
-  let step = 2 ** Math.floor(Math.log2(most / 4));
-  if (!(step >= 1)) step = 1;
-  return d3.range(0, most, step);
 }

@@ -16,6 +16,7 @@ from gomem.bpf.shared_source import SharedSource
 from gomem.bpf.syscalls import use_one_heap
 from gomem.exporters.black_box.keeper import BoxCollector
 from gomem.exporters.http.addresses import DEFAULT_PORT, Address, exposure_warning, parse_address
+from gomem.exporters.http.page_routes import MAP
 from gomem.exporters.http.profiling import USUAL_SHARE, Profiling
 from gomem.exporters.http.server import Server
 from gomem.exporters.http.statistics import WebCollector
@@ -31,6 +32,7 @@ from gomem.tracer.discovery.selection import parse_selection
 from gomem.tracer.discovery.workloads import Workloads
 from gomem.tracer.errors import BackendUnavailable, NotPermitted, UsageError
 from gomem.tracer.fleet.fleet import Fleet, Settings
+from gomem.tracer.fleet.history import MOST_BYTES, History
 from gomem.tracer.fleet.programs import Programs
 from gomem.tracer.fleet.view import FleetView
 from gomem.tracer.machine.privileges import Task, drop, limit_resources, needed_for
@@ -41,6 +43,7 @@ Backend = Literal["auto", "bpf", "procfs"]
 _CONDITIONS = ("exe", "container", "cgroup", "uid", "label")
 _FEWEST_SECONDS = 0.1
 _OPEN_FILES = 1 << 16
+_SHARE_OF_HISTORY = 16  # of the memory budget, one part in so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,8 @@ def _selection_options(command: Command) -> Command:
 )  # fmt: skip
 @click.option(
     "--reports/--no-reports", default=False, show_default=True,
-    help="Serve each process's whole report, with its command line, as JSON at /targets/PID/report.json.",
+    help="Serve each process's whole report, with its command line, as JSON at /targets/PID/report.json, and the map "
+    "of its memory at /targets/PID/map.",
 )  # fmt: skip
 @click.option(
     "--profiles/--no-profiles", default=False, show_default=True,
@@ -126,7 +130,7 @@ def _selection_options(command: Command) -> Command:
 )  # fmt: skip
 @click.option(
     "--profile-cpu-budget", type=click.FloatRange(0.001, 64), default=USUAL_SHARE, show_default=True, metavar="CPUS",
-    help="How much of one CPU --profiles may use, beside --cpu-budget; beyond it the answer is 503.",
+    help="How much of one CPU profiles and memory maps may use, beside --cpu-budget; beyond it the answer is 503.",
 )  # fmt: skip
 @black_box_options
 @click.option(
@@ -200,8 +204,14 @@ def serve(
     scrapes = Scrapes(newest.view, metric_options, _complain)
     newest.then += [scrapes.prepare, _Told(discovery).tell_changes]
     programs = Programs()
-    profiling = Profiling(programs, _complain, profile_cpu_budget) if profiles else None
-    server = Server(addresses, newest.view, scrapes.answer, config, reports, profiling=profiling, log=say)
+    budget_of_memory = usual_budget() if memory_budget is None else memory_budget
+    history = History(interval, min(MOST_BYTES, budget_of_memory // _SHARE_OF_HISTORY))
+    newest.then.append(lambda: newest.tell(history.take))
+    taking = _taking(programs, profile_cpu_budget, profiles=profiles, maps=reports)
+    server = Server(
+        addresses, newest.view, scrapes.answer, config, reports,
+        profiling=taking if profiles else None, history=history, maps=taking, log=say,
+    )  # fmt: skip
     scrapes.add(WebCollector(server.statistics))
     push = None
     if otlp_endpoint is not None:
@@ -224,9 +234,9 @@ def serve(
         events = stack.enter_context(_events(backend, budget))
         _give_up_privileges(events)
         discovery.start()
-        if profiling is not None:
-            profiling.start()
-            stack.callback(profiling.stop)
+        if taking is not None:
+            taking.start()
+            stack.callback(taking.stop)
         if black_box is not None:
             black_box.start()
             stack.callback(black_box.stop)
@@ -247,7 +257,7 @@ def serve(
             say(black_box.in_words)
         settings = Settings(
             interval, cpu_budget, max_targets,
-            memory_budget=_keep_to(memory_budget), minds_limits=black_box is not None,
+            memory_budget=_keep_to(budget_of_memory), minds_limits=black_box is not None,
         )  # fmt: skip
         fleet = Fleet(
             discovery,
@@ -257,10 +267,10 @@ def serve(
             newest.publish,
             events.limits,
             complain=_complain,
-            serving=lambda: server.cpu_seconds() + (profiling.cpu_seconds() if profiling is not None else 0.0),
+            serving=lambda: server.cpu_seconds() + (taking.cpu_seconds() if taking is not None else 0.0),
             tell=say,
             programs=programs,
-            passing=lambda: any(one.busy for one in (profiling, black_box) if one is not None),
+            passing=lambda: any(one.busy for one in (taking, black_box) if one is not None),
         )
         newest.at_first = lambda: _tell_unreadable(discovery)
         # What is there now stays. Looked at again and again it would be most of what collecting garbage costs, and for
@@ -270,10 +280,18 @@ def serve(
     say("stopped")
 
 
-def _keep_to(budget: int | None) -> int:
-    budget = usual_budget() if budget is None else budget
+def _keep_to(budget: int) -> int:
     keep_to(budget)
     return budget
+
+
+def _taking(programs: Programs, share: float, *, profiles: bool, maps: bool) -> Profiling | None:
+    """Return what takes profiles and maps on request, None where neither is wanted."""
+    if not maps:
+        return Profiling(programs, _complain, share) if profiles else None
+    from gomem.exporters.http.maps import memory_map  # others do not hold what a map takes to import
+
+    return Profiling(programs, _complain, share, {MAP: memory_map})
 
 
 def _tell_unreadable(discovery: Discovery) -> None:
@@ -335,6 +353,11 @@ class _Newest:
         if self.at_first is not None and view.health.rounds:
             self.at_first()
             self.at_first = None
+
+    def tell(self, take: Callable[[FleetView], None]) -> None:
+        """Give the newest view to `take`."""
+        if self._view is not None:
+            take(self._view)
 
     def view(self) -> FleetView | None:
         """Return the newest view, None before the first."""

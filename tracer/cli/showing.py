@@ -8,31 +8,16 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
-from gomem.tracer.errors import GomemError, NotPermitted, TargetError, TargetExecuted, TargetGone
+from gomem.tracer.errors import NotPermitted, TargetError
 from gomem.tracer.profile.beside import Beside
-from gomem.tracer.profile.goroutine_looks import GoroutineLooks
 from gomem.tracer.report import Report
-from gomem.tracer.report.goroutines import GoroutineReport
 from gomem.tracer.report.held import holders_of
 from gomem.tracer.report.memory_map import Picture
 from gomem.tracer.snapshot.glance import glance
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.album import Album
 from gomem.tracer.watch.live import LiveSession
-
-
-def goroutines_by_creator(inspector: Inspector) -> GoroutineReport | None:
-    """Return the goroutines of a process by who created them; None where they cannot be told."""
-    if not inspector.program.is_go:
-        return None
-    try:
-        looks = GoroutineLooks(inspector, "creator")
-        looks.look()
-        return looks.report()
-    except (TargetGone, TargetExecuted):
-        return None
-    except GomemError:
-        return None
+from gomem.tracer.watch.portrait import goroutines_by_creator
 
 
 def with_holders(report: Report, picture: Picture) -> Report:

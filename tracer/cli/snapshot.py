@@ -49,17 +49,8 @@ def snapshot(
 
 def _show(inspector: Inspector, form: Format, output: str | None, *, freeze: bool, holders: bool) -> None:
     """Write the report with what only the live process tells: a page has a memory map."""
-    from gomem.tracer.cli.showing import (  # others do not wait for what a map takes to import
-        goroutines_by_creator,
-        with_holders,
-    )
-    from gomem.tracer.profile.beside import Beside
-    from gomem.tracer.watch.album import Album
+    from gomem.tracer.cli.showing import with_holders  # others do not wait for what a map takes to import
+    from gomem.tracer.watch.portrait import portrait
 
-    album, beside = Album(most=1), Beside(inspector)
-    report = snapshot_target(inspector, freeze=freeze, beside=beside.read, on_look=album.see)
-    if form == "html":
-        album.read_slots(inspector)
-    album.goroutines = goroutines_by_creator(inspector)
-    picture = album.picture(0, beside)
+    report, picture = portrait(inspector, freeze=freeze, slots=form == "html")
     write_report(with_holders(report, picture) if holders else report, form, output, picture)

@@ -1,0 +1,40 @@
+"""A process as it is now, for a page: its report, the map of its memory, and its goroutines by who created them."""
+
+from __future__ import annotations
+
+from gomem.tracer.errors import GomemError, TargetExecuted, TargetGone
+from gomem.tracer.profile.beside import Beside
+from gomem.tracer.profile.goroutine_looks import GoroutineLooks
+from gomem.tracer.report import Report
+from gomem.tracer.report.goroutines import GoroutineReport
+from gomem.tracer.report.memory_map import Picture
+from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.watch.album import Album
+from gomem.tracer.watch.snapshot_report import snapshot_target
+
+
+def portrait(inspector: Inspector, *, freeze: bool = False, slots: bool = True) -> tuple[Report, Picture]:
+    """Return the report of one look, and what a page shows beside it. Raises as `Inspector.look`.
+
+    `slots`: read which slots of spans hold objects, too.
+    """
+    album, beside = Album(most=1), Beside(inspector)
+    report = snapshot_target(inspector, freeze=freeze, beside=beside.read, on_look=album.see)
+    if slots:
+        album.read_slots(inspector)
+    album.goroutines = goroutines_by_creator(inspector)
+    return report, album.picture(0, beside)
+
+
+def goroutines_by_creator(inspector: Inspector) -> GoroutineReport | None:
+    """Return the goroutines of a process by who created them; None where they cannot be told."""
+    if not inspector.program.is_go:
+        return None
+    try:
+        looks = GoroutineLooks(inspector, "creator")
+        looks.look()
+        return looks.report()
+    except (TargetGone, TargetExecuted):
+        return None
+    except GomemError:
+        return None
