@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gomem.exporters.html.bars import Part
+from gomem.exporters.html.bars import Bar, Part
 from gomem.exporters.units import UNKNOWN, percent, size, three_digits
+
+_NONE = "-"  # no limit, or none that is known
 
 
 def figure(value: float | str | None, unit: str) -> str:
     """Return the figure of a column of that unit as words."""
     if value is None or isinstance(value, str):
-        return value or UNKNOWN
+        return value or (_NONE if unit == "share" else UNKNOWN)
     if unit == "bytes":
         return size(value)
     if unit == "share":
@@ -21,19 +23,19 @@ def figure(value: float | str | None, unit: str) -> str:
     return three_digits(value)
 
 
-def placed(parts: Sequence[Part]) -> list[tuple[Part, int]]:
-    """Return the parts that there is anything of, and where each begins in a bar, in bytes."""
+def placed(parts: Sequence[Part], scale: int) -> list[tuple[Part, str, str]]:
+    """Return the parts that there is anything of, each with its place and width, of Bar.UNITS for `scale` bytes."""
     found, at = [], 0
     for part in parts:
         if part.bytes:
-            found.append((part, at))
+            found.append((part, f"{Bar.UNITS * at / scale:.1f}", f"{Bar.UNITS * part.bytes / scale:.1f}"))
             at += part.bytes
     return found
 
 
 def told(parts: Sequence[Part]) -> str:
     """Return what a bar shows, for those who cannot see it."""
-    return ", ".join(f"{part.name} {size(part.bytes)}" for part, _ in placed(parts))
+    return ", ".join(f"{part.name} {size(part.bytes)}" for part in parts if part.bytes)
 
 
 def spark_path(values: Sequence[float | None]) -> str:

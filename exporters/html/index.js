@@ -5,13 +5,14 @@ const body = table.tBodies[0];
 const heads = [...table.querySelectorAll("[data-column]")];
 const TONES = { info: "soft", warning: "warn", critical: "bad" };
 const SVG = "http://www.w3.org/2000/svg";
+const BAR = 10000; // the width of a bar in its own units
 const rowsByPid = new Map();
 let told = null;
 let wish = { sort: table.dataset.sort, filter: place("filter").value };
 
 const WRITE = {
   bytes: size,
-  share: (value) => (value === null || value === undefined ? "?" : percent(value, 1)),
+  share: (value) => (value === null || value === undefined ? "-" : percent(value, 1)),
   rate: (value) => (value === null || value === undefined ? "?" : threeDigits(value)),
   slope: (value) => (value === null || value === undefined ? "?" : `${value > 0 ? "+" : ""}${size(value)}/h`),
 };
@@ -98,13 +99,14 @@ function fill(made, row) {
 }
 
 function barOf(parts) {
-  const bar = drawing("bar", `0 0 ${told.scale} 1`);
+  const bar = drawing("bar", `0 0 ${BAR} 1`);
   bar.setAttribute("role", "img");
   bar.setAttribute("aria-label", parts.map(([, name, bytes]) => `${name} ${size(bytes)}`).join(", "));
   let x = 0;
   for (const [colour, , bytes] of parts) {
     const rect = document.createElementNS(SVG, "rect");
-    for (const [name, value] of Object.entries({ class: colour, x, y: 0, width: bytes, height: 1 })) rect.setAttribute(name, value);
+    const [at, width] = [x, bytes].map((count) => ((BAR * count) / told.scale).toFixed(1));
+    for (const [name, value] of Object.entries({ class: colour, x: at, y: 0, width, height: 1 })) rect.setAttribute(name, value);
     bar.append(rect);
     x += bytes;
   }

@@ -22,6 +22,7 @@ _LONGEST_NAME = 120
 _LONGEST_FILTER = 200
 _MOST_FIELDS = 16
 _HOUR = 3600.0
+_SHORTEST_COURSE = 120.0  # seconds: what is seen in less says nothing of an hour
 _SEVERITIES = ("info", "warning", "critical")
 
 # How a state is called, and the class that colours it.
@@ -55,7 +56,7 @@ COLUMNS = (
     Column("stacks", "stacks", "bytes", "of goroutines, in RAM"),
     Column("outside", "outside Go", "bytes", "in RAM: C's heap, and mappings that are not the Go runtime's"),
     Column("file", "of files", "bytes", "in RAM: pages of files"),
-    Column("near", "of limit", "share", "used of the nearest limit: the cgroup's, or GOMEMLIMIT"),
+    Column("near", "of limit", "share", "used of the nearest limit: the cgroup's, or GOMEMLIMIT; a dash: none is set"),
     Column("gc_rate", "GC/s", "rate", "collections a second"),
     Column("slope", "change", "slope", "how RSS changes, in an hour as it went lately"),
 )
@@ -158,7 +159,8 @@ def _figures(report: Report, cgroup: CgroupMemory | None) -> dict[str, int | flo
     course = (report.courses or {}).get("rss")
     near = nearness(report, cgroup, None)
     found["near"] = round(near, 4) if near is not None else None
-    found["slope"] = round(course.per_second * _HOUR) if course is not None else None
+    long_enough = course is not None and course.seconds >= _SHORTEST_COURSE
+    found["slope"] = round(course.per_second * _HOUR) if course is not None and long_enough else None
     return found
 
 

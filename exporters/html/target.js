@@ -10,7 +10,7 @@ const CHARTS = [
     ["file", "of files", "file", 1.5], ["swap", "swapped out", "contradiction", 1.5]] },
   { title: "Address space of the runtime", height: 130, series: [
     ["reserved", "reserved", "reserved", 1.5], ["prepared", "prepared", "prepared", 1.5], ["ready", "ready", "ready", 1.5]] },
-  { title: "Collections a second", height: 90, unit: (value) => String(value), least: 0.1, series: [
+  { title: "Collections a second", height: 90, unit: threeDigits, least: 0.1, series: [
     ["gc_rate", "GC/s", "ink", 1.5]] },
   { title: "Goroutines and threads", height: 90, unit: number, least: 4, series: [
     ["goroutines", "goroutines", "stack", 1.5], ["threads", "threads", "thread", 1.5, true]] },

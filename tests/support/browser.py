@@ -25,6 +25,7 @@ _FLAGS = (
     "--window-size=1200,800",
     "--force-prefers-reduced-motion",
 )
+_LONGEST = 120.0  # seconds of a script: the limit is for what never will end
 
 
 class Browser:
@@ -35,11 +36,28 @@ class Browser:
 
     def open(self, page: Path, *, dark: bool = False) -> None:
         """Open a file, in the light or the dark theme; what was said of pages before is forgotten."""
+        self.visit(page.as_uri(), dark=dark)
+
+    def visit(self, address: str, *, dark: bool = False) -> None:
+        """Go to an address, as `open` goes to a file."""
         self.media("", dark=dark)
         self._driver.get("about:blank")
         self.complaints()
         self.requests()
-        self._driver.get(page.as_uri())
+        self._driver.get(address)
+
+    def scripts(self, *, allowed: bool) -> None:
+        """Say whether pages that are opened from now on may run scripts."""
+        self._driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not allowed})
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return str(self._driver.current_url)
+
+    def count(self, selector: str) -> int:
+        """Return how many elements there are."""
+        return len(self._driver.find_elements(By.CSS_SELECTOR, selector))
 
     def media(self, kind: str, *, dark: bool) -> None:
         """Show pages as on a medium ("print"; "": the screen), in the light or the dark theme."""
@@ -105,6 +123,7 @@ def browser() -> Iterator[Browser]:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         driver = webdriver.Chrome(options=options, service=Service(program("chromedriver", "chromium-driver")))
+        driver.set_script_timeout(_LONGEST)
         try:
             yield Browser(driver)
         finally:

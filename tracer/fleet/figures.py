@@ -40,12 +40,12 @@ def _of_collector(take: Callable[[CollectorWork], float | None]) -> Figure:
     return figure
 
 
-def _goal(heap: Heap) -> int | None:
-    return heap.goal if heap.goal is not None and heap.goal < RUNTIME_NONE else None
+def _if_any(limit: int | None) -> int | None:
+    return limit if limit is not None and limit < RUNTIME_NONE else None
 
 
 def _container(report: Report) -> int | None:
-    return report.process.cgroup.memory_max if report.process.cgroup is not None else None
+    return _if_any(report.process.cgroup.memory_max) if report.process.cgroup is not None else None
 
 
 def _threads(report: Report) -> int | None:
@@ -65,7 +65,7 @@ FIGURES: Mapping[str, tuple[Unit, Figure]] = {
     "firm": ("bytes", _of_ram(lambda ram: ram.total - (ram.lazy_free or 0))),
     "in_use": ("bytes", _of_heap(lambda heap: heap.resident.in_use)),
     "live": ("bytes", _of_heap(lambda heap: heap.live)),
-    "goal": ("bytes", _of_heap(_goal)),
+    "goal": ("bytes", _of_heap(lambda heap: _if_any(heap.goal))),
     "free": ("bytes", _of_heap(lambda heap: heap.resident.free)),
     "stacks": ("bytes", _of_heap(lambda heap: heap.resident.stacks)),
     "outside": ("bytes", outside),
@@ -74,7 +74,7 @@ FIGURES: Mapping[str, tuple[Unit, Figure]] = {
     "ready": ("bytes", _of_space(lambda space: space.ready)),
     "prepared": ("bytes", _of_space(lambda space: space.prepared)),
     "reserved": ("bytes", _of_space(lambda space: space.reserved)),
-    "gomemlimit": ("bytes", _of_heap(lambda heap: heap.memory_limit)),
+    "gomemlimit": ("bytes", _of_heap(lambda heap: _if_any(heap.memory_limit))),
     "container": ("bytes", _container),
     "threads": ("count", _threads),
     "goroutines": ("count", _goroutines),

@@ -22,6 +22,7 @@ MOST_BYTES = 16 << 20  # of all rings together
 _SHORTEST_GAP = 5.0  # seconds between two points that are kept
 _KEPT_AFTER_THE_END = 600.0  # seconds
 _FIRST_POINTS = 16
+_SHORTEST_SPAN = 300.0  # seconds of a picture
 _EARLY = 0.9  # of a gap: looks are not on time to the millisecond
 _NUMBERS = 1 + len(FIGURES)  # of a point, with its time
 
@@ -109,6 +110,7 @@ class History:
         self._most_bytes = most_bytes
         self._kept: dict[int, _Kept] = {}
         self._bytes = 0
+        self._since = time.monotonic()
         self._lock = threading.Lock()
 
     @property
@@ -177,14 +179,18 @@ class History:
             return _version(kept) if kept is not None else None
 
     def highest(self, pid: int, name: str, buckets: int) -> list[float | None]:
-        """Return the last hour of a figure in so many parts of equal length, the newest last: the highest of each."""
+        """Return the course of a figure in so many parts of equal length, the newest last: the highest of each.
+
+        It begins an hour ago, or when the history of all processes did.
+        """
         with self._lock:
             kept = self._kept.get(pid)
             if kept is None:
                 return []
             points, until = kept.ring.columns(), kept.looked
+        span = min(max(until - self._since, _SHORTEST_SPAN), SPAN)
         values = points[1 + list(FIGURES).index(name)]
-        at = np.floor((points[0] - (until - SPAN)) / SPAN * buckets).astype(np.int64)
+        at = np.floor((points[0] - (until - span)) / span * buckets).astype(np.int64)
         found = np.full(buckets, -np.inf)
         known = (at >= 0) & ~np.isnan(values)
         np.maximum.at(found, np.minimum(at[known], buckets - 1), values[known])

@@ -6,7 +6,6 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,10 @@ from gomem.tracer.kernel.residency import Page
 from gomem.tracer.report import GcCycleRow, LoggedEvent, Report
 from gomem.tracer.report.memory_map import Picture
 from tests.support import looks
+from tests.support.axe import keeps_out
 from tests.support.browser import Browser, browser
 from tests.support.builds import build
-from tests.support.cache import cache_dir, made_once
 from tests.support.command import gomem, report_of
-from tests.support.npm import packed_file
 from tests.support.parked import parked
 from tests.support.recordings import recorded
 from tests.support.samples.maps import HEAP, hostile, large, seen, with_residency
@@ -40,7 +38,6 @@ const colour = (at) => {
   return [...view.canvas.getContext("2d").getImageData(x, y, 1, 1).data].slice(0, 3);
 };
 """
-AXE = "4.14.1"
 OS_PAGE, PRESENT = looks.OS_PAGE, int(Page.PRESENT)
 WIDE, PHONE = (1200, 900), (390, 844)
 
@@ -434,23 +431,11 @@ def test_on_paper_it_is_light_and_every_finding_is_open(window: Browser, real: t
     assert ground == ["rgb(255, 255, 255)", [255, 255, 255], 0, "none"]
 
 
-@cache
-def axe() -> str:
-    """axe-core, kept in the cache: it is a tool of the tests alone."""
-
-    def fetch(directory: Path) -> None:
-        (directory / "axe.min.js").write_bytes(packed_file(f"axe-core@{AXE}", "package/axe.min.js"))
-
-    return (made_once(cache_dir() / "npm" / f"axe-core-{AXE}", fetch) / "axe.min.js").read_text()
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_nothing_serious_keeps_anybody_out(window: Browser, real: tuple[Path, Any, Any], dark: bool) -> None:
     opened(window, real[0], dark=dark)
-    window.run("for (const each of document.querySelectorAll('details')) each.open = true;" + axe())
-    found = window.run_async("axe.run(document).then((r) => done(r.violations))")
-    serious = [each for each in found if each["impact"] in ("serious", "critical")]
-    assert [(each["id"], [node["html"][:200] for node in each["nodes"][:3]]) for each in serious] == []
+    window.run("for (const each of document.querySelectorAll('details')) each.open = true;")
+    assert keeps_out(window) == []
 
 
 @pytest.mark.parametrize("width", [WIDE, PHONE], ids=["desk", "phone"])

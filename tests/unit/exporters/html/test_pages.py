@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError, nodes
 from msgspec.structs import replace
 
-from gomem.exporters.html.pages import index_page, target_page
-from gomem.exporters.html.rendering import POLICY, STYLE, environment
+from gomem.exporters.html.pages import figures_page, index_page, target_page
+from gomem.exporters.html.rendering import POLICY, SCRIPTS, STYLE, environment
+from gomem.exporters.html.table import Rows, Wish
 from gomem.exporters.units import size
 from gomem.exporters.verdict import verdict
 from gomem.tracer.discovery.workload import Workload
@@ -23,11 +24,13 @@ from gomem.tracer.report import Finding, Limit
 from tests.support.samples.reports import SAMPLES, grown_and_scavenged
 from tests.support.samples.views import several, target, view
 
-_VOID = {"meta"}
+_VOID = {"meta", "input"}
 _KNOWN = {
     "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "nav", "a", "span", "main", "article", "svg",
-    "rect", "ul", "li", "b", "i", "div", "table", "tr", "th", "td", "dl", "dt", "dd",
+    "rect", "ul", "li", "b", "i", "div", "table", "tr", "th", "td", "dl", "dt", "dd", "header", "footer", "section",
+    "thead", "tbody", "form", "label", "input", "button", "data", "path", "details", "summary", "noscript", "script",
 }  # fmt: skip
+_FORBIDDEN = {"src", "srcset", "style", "srcdoc", "formaction"}
 
 
 class Page(HTMLParser):
@@ -41,12 +44,14 @@ class Page(HTMLParser):
         self.attributes: set[str] = set()
         self.words = ""
         self.style = ""
+        self.scripts: list[str] = []
         self.feed(raw.decode())
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.scripts += [""] if tag == "script" else []
         self.attributes |= {name for name, _ in attrs}
         self.links += [value or "" for name, value in attrs if name == "href"]
         if tag not in _VOID:
@@ -63,6 +68,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] == "style":
             self.style += data
+        elif self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
         else:
             self.words += data
 
@@ -71,42 +78,43 @@ def flat(words: str) -> str:
     return " ".join(words.split())
 
 
+def index(now: FleetView, query: str = "") -> bytes:
+    return index_page(now, Rows(None).of(now), Wish.of(query))
+
+
 def test_the_list_has_every_target_with_state_reason_figures_and_verdict() -> None:
     now = several()
-    page = Page(index_page(now))
+    page = Page(index(now))
     words = flat(page.words)
     for one in now.targets:
         assert f"/targets/{one.pid}" in page.links
-        assert f"pid {one.pid}" in words
-        assert flat(one.why) in words
+        assert f"{one.name} {one.pid}" in words
         if one.report is None:
+            assert flat(one.why) in words
             continue
-        assert one.report.process.exe in words
-        assert flat(verdict(one.report)) in words
-        assert one.report.virtual is not None
-        assert size(one.report.virtual.total) in words
+        assert flat(verdict(one.report)) in words or any(one.title in words for one in one.report.findings)
+        assert one.report.resident is not None
+        assert size(one.report.resident.total) in words
         if one.report.heap is not None:
-            pages = one.report.heap.pages
-            figures = (size(count) for count in (pages.in_use, pages.free, pages.scavenged))
-            assert "Go heap in use {}retained {}scavenged {}".format(*figures) in words
-    assert "followed" in words
+            ram = one.report.heap.resident
+            assert size(ram.free) in words
+            assert size(ram.stacks) in words
     assert "kernel only" in words
-    assert "namespace shop, pod ingest-7d9f, container ingest, node worker-1" in words
+    assert "shop, ingest-7d9f, ingest, worker-1" in words
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_what_is_in_ram_comes_before_the_address_space(name: str) -> None:
     one = target(7, SAMPLES[name]())
-    for raw in (index_page(view(one)), target_page(one, False)):
-        words = flat(Page(raw).words)
-        assert 0 <= words.index("In RAM") < words.index("Address space")
+    words = flat(Page(target_page(one, False)).words)
+    assert 0 <= words.index("In RAM") < words.index("Address space")
     rows = words.partition("RAM and address space by kind")[2]
     assert 0 <= rows.index("in RAM") < rows.index("address space")
 
 
 def test_those_with_the_most_memory_come_first_and_those_unknown_last() -> None:
     now = several()
-    found = [link for link in Page(index_page(now)).links if link.startswith("/targets/")]
+    found = [link for link in Page(index(now)).links if link.startswith("/targets/")]
     totals = {f"/targets/{one.pid}": one.report.resident.total if one.report and one.report.resident else -1
               for one in now.targets}  # fmt: skip
     assert [totals[link] for link in found] == sorted(totals.values(), reverse=True)
@@ -114,7 +122,7 @@ def test_those_with_the_most_memory_come_first_and_those_unknown_last() -> None:
 
 def test_a_page_of_thousands_is_cut_and_says_so() -> None:
     crowd = view(*(target(pid, None, TargetState.STARTING) for pid in range(1, 2001)))
-    page = Page(index_page(crowd))
+    page = Page(index(crowd))
     assert sum(link.startswith("/targets/") for link in page.links) == 500
     assert "and 1,500 more" in flat(page.words)
 
@@ -140,15 +148,19 @@ def test_the_command_line_which_may_hold_secrets_is_shown_only_with_the_reports(
     report = grown_and_scavenged()
     report = replace(report, process=replace(report.process, cmdline=["serve", "--token=hunter2"]))
     assert b"hunter2" not in target_page(target(7, report), False)
-    assert b"hunter2" not in index_page(view(target(7, report)))
+    assert b"hunter2" not in index(view(target(7, report)))
     assert b"hunter2" in target_page(target(7, report), True)
 
 
-def test_the_policy_is_that_of_the_style_as_a_browser_sees_it() -> None:
-    for raw in (index_page(several()), target_page(several().targets[0], True)):
-        digest = hashlib.sha256(Page(raw).style.encode()).digest()
-        assert f"'sha256-{base64.b64encode(digest).decode()}'" in POLICY
+def test_the_policy_is_that_of_style_and_scripts_as_a_browser_sees_them() -> None:
+    for raw in (index(several()), target_page(several().targets[0], True)):
+        page = Page(raw)
+        assert page.scripts
+        for content in (page.style, *page.scripts):
+            digest = hashlib.sha256(content.encode()).digest()
+            assert f"'sha256-{base64.b64encode(digest).decode()}'" in POLICY
     assert "</" not in STYLE
+    assert not any("</script" in script for scripts in SCRIPTS.values() for script in scripts)
 
 
 def hostile(words: str) -> TargetView:
@@ -171,16 +183,19 @@ ATTACKS = [
 
 def judge(words: str) -> None:
     one = hostile(words)
-    for raw in (index_page(FleetView((one,), view().health, 0.0)), target_page(one, True)):
+    pages = {
+        "index": index(FleetView((one,), view().health, 0.0)),
+        "target": target_page(one, True),
+        "": figures_page(one, True),
+    }
+    for name, raw in pages.items():
         page = Page(raw)
         assert set(page.tags) <= _KNOWN
-        assert page.attributes <= {
-            "lang", "charset", "name", "content", "href", "class", "viewbox", "preserveaspectratio", "role",
-            "aria-label", "x", "y", "width", "height",
-        }  # fmt: skip
+        assert len(page.scripts) == len(SCRIPTS.get(name, ()))
+        assert not [attribute for attribute in page.attributes if attribute.startswith("on") or attribute in _FORBIDDEN]
         assert all(link.startswith("/") for link in page.links)
         assert all(character.isprintable() or character == "\n" for character in page.words)
-        assert len(raw) < 100_000
+        assert len(raw) < 100_000 + sum(map(len, SCRIPTS.get(name, ())))
 
 
 @pytest.mark.parametrize("words", ATTACKS)

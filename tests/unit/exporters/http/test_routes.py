@@ -9,6 +9,7 @@ import pytest
 from gomem.exporters.http import routes
 from gomem.exporters.http.request import Request
 from gomem.exporters.http.routes import Routes, path_class
+from gomem.tracer.fleet.history import History
 from gomem.tracer.fleet.view import FleetView
 from tests.support.samples.reports import grown_and_scavenged, lazily_freed
 from tests.support.samples.views import several, target, view
@@ -62,10 +63,45 @@ def test_the_page_of_one_view_is_made_once() -> None:
     assert packed[0] is packed[1]
 
 
-def test_pages_allow_their_own_style_and_nothing_else() -> None:
+def test_pages_allow_their_own_style_and_scripts_and_ask_nobody_but_us() -> None:
     policy = made(several()).answer(get("/")).headers["Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == rules["base-uri"] == rules["frame-ancestors"] == "'none'"
+    assert rules["connect-src"] == rules["form-action"] == "'self'"
+    assert all(each.startswith("'sha256-") for name in ("script-src", "style-src") for each in rules[name].split())
     assert "unsafe" not in policy
+
+
+def test_a_wish_is_answered_without_scripts() -> None:
+    page = made(several()).answer(Request("GET", "/", "sort=name&filter=ingest", {}, True, False)).body.decode()
+    assert 'id="p22"' in page
+    assert 'id="p11"' not in page
+    assert 'aria-sort="ascending"' in page
+    assert '<meta http-equiv="refresh"' in page
+
+
+@pytest.mark.parametrize("query", ["sort=evil", "sort=", "filter=%00%ff", "a=1&" * 40, "sort=-rss&sort=name"])
+def test_a_wish_that_makes_no_sense_is_none(query: str) -> None:
+    assert made(several()).answer(Request("GET", "/", query, {}, True, False)).status == 200
+
+
+def test_who_has_the_newest_is_told_so() -> None:
+    now = several()
+    history = History(15.0)
+    history.take(now)
+    routes = Routes(lambda: now, lambda accept: (b"", ""), False, history=history)
+    for path in ("/targets.json", "/targets/11/figures", "/targets/11/history.json"):
+        first = routes.answer(get(path))
+        assert first.status == 200
+        again = routes.answer(get(path, if_none_match=first.headers["ETag"]))
+        assert (again.status, again.body) == (304, b"")
+        assert routes.answer(get(path, if_none_match='"another"')).status == 200
+
+
+def test_maps_and_reports_are_for_those_who_were_let() -> None:
+    shy = made(several())
+    assert [shy.answer(get(f"/targets/11/{what}")).status for what in ("map", "report.json")] == [404, 404]
+    assert b"--reports" in shy.answer(get("/targets/11/map")).body
 
 
 def test_pages_made_for_one_request_are_rationed_and_metrics_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +126,9 @@ def test_each_format_of_the_metrics_is_compressed_once() -> None:
 @pytest.mark.parametrize(
     ("path", "name"),
     [("/", "index"), ("/metrics", "metrics"), ("/targets/1", "target"), ("/targets/1/report.json", "report"),
-     ("/targets/x", "other"), ("/targets/99999999999", "other"), ("/../etc", "other")],
+     ("/targets.json", "table"), ("/targets/1/history.json", "history"), ("/targets/1/figures", "figures"),
+     ("/targets/1/map", "map"), ("/targets/1/maps", "other"), ("/targets/x", "other"),
+     ("/targets/99999999999", "other"), ("/../etc", "other")],
 )  # fmt: skip
 def test_paths_are_counted_in_few_classes(path: str, name: str) -> None:
     assert path_class(path) == name
