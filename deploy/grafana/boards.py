@@ -6,7 +6,6 @@ from grafana_foundation_sdk.builders import dashboard
 
 from deploy.grafana.choice import (
     BELONGS,
-    CGROUP,
     PLACE,
     PROCESS,
     TRACERS,
@@ -19,18 +18,36 @@ from deploy.grafana.choice import (
     workload,
 )
 from deploy.grafana.choice import process as process_choice
-from deploy.grafana.panels import Panel, Query, arrange, board, lines, number, rows
+from deploy.grafana.leading import ROW_TO_PAGE, ROW_TO_PROCESS, ROW_TO_WORKLOAD, marks
+from deploy.grafana.panels import (
+    NEAR_A_LIMIT,
+    NONE_IS_MUST,
+    NONE_IS_WELL,
+    Panel,
+    Query,
+    arrange,
+    board,
+    lines,
+    number,
+    rows,
+    states,
+)
+from deploy.grafana.shared import (
+    KEPT,
+    OF_CGROUP,
+    OF_PLACE,
+    SEVERITIES,
+    alert_rows,
+    finding_rows,
+    places,
+    share,
+    top,
+    worst,
+)
+from deploy.grafana.workload import over_restarts
 
-KEPT = 'state="free", residency="resident"'
-# What a series goes by on a dashboard that shows many: unknown parts are empty.
-_OF_PLACE = "{{namespace}} {{pod}} {{container}} {{process}} {{instance}}"
-_OF_CGROUP = "{{namespace}} {{pod}} {{container}} {{cgroup}} {{instance}}"
 # One process of one tracer: its restarts are the same series, another job that scrapes it is another one.
 _ONE = "job, instance, process"
-
-
-def _top(query: str, legend: str = _OF_PLACE) -> Query:
-    return Query(f"topk(10, {query})", legend)
 
 
 def _states(chosen: Chosen, labels: str) -> list[Query]:
@@ -76,14 +93,19 @@ def overview() -> dashboard.Dashboard:
         number("Processes", "Processes that are followed, with or without their runtime.",
                total(some.series("gomem_process_state", 'state=~"followed|kernel_only"'))),
         number("Findings", "Warnings and critical findings that hold now; gomem snapshot --pid says each in words.",
-               total(some.series("gomem_finding_active", 'severity!="info"')) + " or vector(0)"),
+               total(some.series("gomem_finding_active", 'severity!="info"')) + " or vector(0)",
+               levels=NONE_IS_WELL),
         number("Kills", "Processes of their containers or cgroups that the kernel killed for want of memory, in the "
                "time that is shown; also those of pods that no followed container was seen to have.",
-               total(kills())),
+               total(kills()), levels=NONE_IS_MUST),
         lines("What is in RAM", "Orange is kept for reuse; red was given back and not taken by the kernel yet "
               "(MADV_FREE, huge pages).", _resident_pages(some, "job"), stacked=True),
-        lines("RSS, the ten largest", "Resident memory; a container that starts anew is the same line.",
-              [_top(by(PLACE, some.series("gomem_process_resident_bytes")))]),
+        places("RSS, the ten largest", "Resident memory; a container that starts anew is the same line.",
+                by(PLACE, some.series("gomem_process_resident_bytes"))),
+        finding_rows(some),
+        alert_rows(),
+        states("The worst finding", "How bad the worst finding of each process is, over its restarts.",
+               Query(f"topk(20, {worst(some, PLACE)})", OF_PLACE), SEVERITIES),
         rows("Processes", "The newest figures of each process.",
              [Query(some.series("gomem_process_resident_bytes", labels=f"go_version, {BELONGS}, node")),
               Query(by(PROCESS, some.series("gomem_heap_page_bytes", 'state="in_use"'))),
@@ -94,19 +116,19 @@ def overview() -> dashboard.Dashboard:
              renamed={"Value #A": "RSS", "Value #B": "in use", "Value #C": "free, in RAM", "Value #D": "live",
                       "Value #E": "goal", "Value #F": "VSZ", "go_version": "Go"},
              units=dict.fromkeys(("RSS", "in use", "free, in RAM", "live", "goal", "VSZ"), "bytes"),
-             hidden=("__name__", "job"), height=10),
-        lines("Free heap in RAM, the ten largest", "Retained memory: the background scavenger returns it slowly, "
-              "debug.FreeOSMemory at once.", [_top(by(PLACE, some.series("gomem_heap_page_bytes", KEPT)))]),
-        lines("C heap and other memory", "RAM that is not the Go runtime's: malloc of cgo, mmap by hand. pprof does "
-              "not see it.", [_top(by(PLACE, some.series("gomem_resident_bytes", 'kind=~"c_heap|other"')))]),
+             hidden=("__name__",), unseen=("job",), height=10,
+             links={"process": [ROW_TO_PROCESS.built(), ROW_TO_WORKLOAD.built()], "pid": [ROW_TO_PAGE.built()]}),
+        places("Free heap in RAM, the ten largest", "Retained memory: the background scavenger returns it slowly, "
+                "debug.FreeOSMemory at once.", by(PLACE, some.series("gomem_heap_page_bytes", KEPT))),
+        places("C heap and other memory", "RAM that is not the Go runtime's: malloc of cgo, mmap by hand. pprof does "
+                "not see it.", by(PLACE, some.series("gomem_resident_bytes", 'kind=~"c_heap|other"'))),
         lines("Share of the container's limit", "What the kernel cannot take back, as a share of the limit of the "
               "container or cgroup; at 1 the OOM killer comes.",
-              [_top(_share(some), _OF_CGROUP)], unit="percentunit"),
-        lines("Share of GOMEMLIMIT", "What the limit is held against, as a share of it. Near 1 the collector runs "
-              "all the time.",
-              [_top(f"max by ({PLACE}) ({used}) / max by ({PLACE}) ({limit})")],
-              unit="percentunit"),
-        lines("Collections", "GC cycles a second.", [_top(by(PLACE, some.rate("gomem_gc_cycles_total")))], unit="cps"),
+              [top(share(some), OF_CGROUP)], unit="percentunit", levels=NEAR_A_LIMIT),
+        places("Share of GOMEMLIMIT", "What the limit is held against, as a share of it. Near 1 the collector runs "
+                "all the time.", f"max by ({PLACE}) ({used}) / max by ({PLACE}) ({limit})",
+                unit="percentunit", levels=NEAR_A_LIMIT),
+        places("Collections", "GC cycles a second.", by(PLACE, some.rate("gomem_gc_cycles_total")), unit="cps"),
         lines("Given back to the kernel", "Bytes a second that the scavengers gave back, by who asked.",
               [Query(by("source", some.rate("gomem_scavenged_bytes_total")), "{{source}}")], unit="Bps"),
         lines("Findings by kind", "How many processes have each finding.",
@@ -115,12 +137,7 @@ def overview() -> dashboard.Dashboard:
               "nothing, however large.",
               [*_states(some, "job"), Query(by("job", some.series("gomem_process_resident_bytes")), "resident")]),
     ]  # fmt: skip
-    return arrange(made, panels)
-
-
-def _share(chosen: Chosen) -> str:
-    used, limit = (chosen.cgroup(f"gomem_cgroup_memory_{name}_bytes") for name in ("unreclaimable", "max"))
-    return f"max by ({CGROUP}) ({used}) / max by ({CGROUP}) ({limit})"
+    return arrange(made, panels, marks(some))
 
 
 def process() -> dashboard.Dashboard:
@@ -152,6 +169,9 @@ def process() -> dashboard.Dashboard:
         number("Processes", "How many processes are added up here.", figure("gomem_process_state")),
         number("Age of the figures", "Seconds since the last look.",
                f"time() - min by ({_ONE}) ({one.series('gomem_report_timestamp_seconds')})", unit="s"),
+        finding_rows(one),
+        alert_rows(),
+        states("States", "The worst finding.", Query(worst(one, _ONE), "worst finding"), SEVERITIES, height=4),
         lines("What is in RAM", "The heap's resident pages by the runtime's state; red was given back and is still "
               "counted in RSS.", _resident_pages(one, _ONE), stacked=True),
         lines("RAM by kind of mapping", "Everything that RSS is made of.",
@@ -204,7 +224,7 @@ def process() -> dashboard.Dashboard:
                Query(figure("gomem_consistency_skew_bytes"), "skew"),
                Query(figure("gomem_accounting_unexplained_bytes"), "unexplained")], unit="short"),
     ]  # fmt: skip
-    return arrange(made, panels)
+    return arrange(made, panels, marks(one))
 
 
 def _of_container(chosen: Chosen, name: str) -> str:
@@ -256,9 +276,9 @@ def tracer() -> dashboard.Dashboard:
         lines("Time for a round", "Seconds that looking at all processes once takes.",
               [Query(each("gomem_tracer_round_duration_seconds"), "{{instance}}")], unit="s"),
         lines("Slowest looks", "Seconds that one look takes, the ten slowest.",
-              [_top(f"max by ({PLACE}) ({some.series('gomem_look_duration_seconds')})")], unit="s"),
+              [top(f"max by ({PLACE}) ({some.series('gomem_look_duration_seconds')})")], unit="s"),
         lines("Cost for the targets", "Estimated share of their time that probes take, the ten highest.",
-              [_top(f"max by ({PLACE}) ({some.series('gomem_target_slowdown_ratio')})")], unit="percentunit"),
+              [top(f"max by ({PLACE}) ({some.series('gomem_target_slowdown_ratio')})")], unit="percentunit"),
         lines("Probe hits", "A second, by role, over the chosen processes.",
               [Query(by("role", some.rate("gomem_probe_hits_total")), "{{role}}")], unit="cps"),
         lines("Drift and resyncs", "Bytes of drift a second, and how often a model was replaced after a loss.",
@@ -271,6 +291,11 @@ def tracer() -> dashboard.Dashboard:
                Query(rate("gomem_discovery_errors_total"), "errors")], unit="cps"),
         lines("HTTP", "Requests a second by path and code.",
               [Query(rate("gomem_http_requests_total", "path, code"), "{{path}} {{code}}")], unit="reqps"),
+        lines("Black boxes", "Of processes that died, a minute: kept, and not kept (the disk is full, or too many died "
+              "at once). Only where gomem runs with --black-box.",
+              [Query(f"60 * {rate('gomem_black_boxes_saved_total', 'job, instance')}", "kept {{instance}}"),
+               Query(f"60 * {rate('gomem_black_boxes_failed_total', 'job, instance')}", "not kept {{instance}}")],
+              unit="short", levels=NONE_IS_MUST),
         rows("Tracers", "What each sees by, and why.",
              [Query(f"gomem_tracer_info{TRACERS}"), Query(f"gomem_tracer_open_fds{TRACERS}")],
              renamed={"Value #B": "open files"}, units={}, hidden=("__name__", "Value #A")),
@@ -278,4 +303,4 @@ def tracer() -> dashboard.Dashboard:
     return arrange(made, panels)
 
 
-BOARDS = {"overview": overview, "process": process, "tracer": tracer}
+BOARDS = {"overview": overview, "process": process, "workload": over_restarts, "tracer": tracer}

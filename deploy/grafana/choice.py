@@ -55,6 +55,11 @@ def kills() -> str:
     return f"increase(gomem_cgroup_oom_kills_total{_OF_CGROUP}[$__range])"
 
 
+def kills_lately() -> str:
+    """Return the chosen containers and pods in which the kernel has killed in the last two minutes."""
+    return f"increase(gomem_cgroup_oom_kills_total{_OF_CGROUP}[2m]) > 0"
+
+
 def tracers(*, one: bool = False) -> list[dashboard.QueryVariable]:
     """Return the variables that choose tracers, `one` or several."""
     return [

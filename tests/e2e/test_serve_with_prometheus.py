@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pytest
 
 from gomem.exporters.prometheus.catalog import PROCESS_GROUPS
 from tests.support.builds import build
-from tests.support.dashboards import BOARDS, queries, variable_queries
+from tests.support.dashboards import BOARDS, annotation_queries, links, queries, variable_queries
 from tests.support.debian import program_of, prometheus
 from tests.support.ports import free_port
 from tests.support.processes import running, wait_until
@@ -29,6 +30,19 @@ pytestmark = pytest.mark.bpf
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 CHURN = ("-mb", "32", "-phase", "100ms", "-seconds", "600")
+
+
+# An alert that fires for each process, with the labels that those of the mixin have.
+ALWAYS = """\
+groups:
+  - name: always
+    rules:
+      - alert: GomemAlways
+        expr: |
+          gomem_process_resident_bytes
+          * on (job, instance, pid, process) group_left (namespace, workload, pod, container) gomem_process_info
+        labels: {severity: info}
+"""
 
 
 @dataclass(frozen=True)
@@ -66,9 +80,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         words = [word for pid in (churn.pid, *pids.values()) for word in ("--pid", pid)]
         served = stack.enter_context(
             serving(*words, "--exe", prometheus(), "--interval", "1", "--cpu-budget", "1", "--compat", "go-collector",
-                    "--size-classes")
+                    "--size-classes", "--black-box", directory / "boxes")
         )  # fmt: skip
-        rules = (DEPLOY / "mixin" / "rules.yaml", DEPLOY / "mixin" / "alerts.yaml")
+        always = directory / "always.yaml"
+        always.write_text(ALWAYS)
+        rules = (DEPLOY / "mixin" / "rules.yaml", DEPLOY / "mixin" / "alerts.yaml", always)
         running_one = running_prometheus(directory, "1s", {"gomem": served.url.removeprefix("http://")}, rules)
         server = stack.enter_context(running_one)
         exporters = {
@@ -139,6 +155,9 @@ def may_be_absent(query: str, scene: Scene) -> bool:
     """Tell whether it asks for a limit that this machine's cgroup has not, or for a sparse gauge that is still 0."""
     if "gomem_cgroup_memory_max_bytes" in query:
         return not scene.served.samples("gomem_cgroup_memory_max_bytes")
+    if "gomem_finding_active" in query and " or " not in query:
+        whose = {"pid": str(scene.churn)} if f'pid=~"{scene.churn}"' in query else {}
+        return not scene.served.samples("gomem_finding_active", **whose)
     asked = re.search(r"(gomem_\w+)\{(.*?)\}", query)
     assert asked, query
     wanted = dict(re.findall(r'(\w+)="(.*?)"', asked[2]))
@@ -150,6 +169,38 @@ def may_be_absent(query: str, scene: Scene) -> bool:
     if f'pid=~"{scene.churn}"' in query:  # another process may well have it
         of_it["pid"] = str(scene.churn)
     return sparse and not scene.served.samples(metric.name, **of_it)
+
+
+@pytest.mark.parametrize("name", ["overview", "process", "workload"])
+def test_the_labels_that_links_take_are_those_of_the_series(scene: Scene, name: str) -> None:
+    taken = {
+        (panel["title"], label)
+        for panel, url in links(name)
+        for label in re.findall(r"__(?:data\.fields|field\.labels)\.(\w+)", url)
+    }
+    asked = queries(name)
+
+    def lacking() -> set[tuple[str, str]]:
+        found = set(taken)
+        for title in {title for title, _ in taken}:
+            answers = [scene.prometheus.query(query) for (panel, _), query in asked.items() if panel == title]
+            series = [one["metric"] for answer in answers for one in answer]
+            found -= {(title, label) for one in series for label in one}
+        return found
+
+    absent = {"Findings that hold"} if not scene.served.samples("gomem_finding_active") else set()
+    wait_until(lambda: {title for title, _ in lacking()} <= absent, "series with all labels that links take", 60)
+
+
+def test_annotations_mark_the_starts_and_what_holds(scene: Scene) -> None:
+    marks = annotation_queries("overview")
+    now = time.time()
+    for name in ("Start of a process", "Start of gomem"):
+        wait_until(lambda name=name: bool(scene.prometheus.query(marks[name])), name, 60)  # type: ignore[misc]
+        moments = [float(one["value"][1]) / 1000 for one in scene.prometheus.query(marks[name])]
+        assert all(now - 3600 < moment < now + 60 for moment in moments), name
+    for name in ("OOM kill", "At GOMEMLIMIT"):
+        scene.prometheus.query(marks[name])  # it is understood; whether it holds is up to the machine
 
 
 @pytest.mark.parametrize("name", ["self", "node", "etcd"])

@@ -32,6 +32,26 @@ def variable_queries(name: str, **variables: str) -> dict[str, str]:
     return {one["name"]: _filled(_series(one["query"]), values) for one in chosen}
 
 
+def annotation_queries(name: str, **variables: str) -> dict[str, str]:
+    """Return the queries of what marks a board's graphs, by name."""
+    board, values = _board(name, variables)
+    marks = board.get("annotations", {}).get("list", [])
+    return {one["name"]: _filled(one["expr"], values) for one in marks}
+
+
+def links(name: str) -> list[tuple[dict[str, Any], str]]:
+    """Return the links of a board's values, each with its panel."""
+    board, _ = _board(name, {})
+    found = []
+    for panel in board["panels"]:
+        config = panel["fieldConfig"]
+        own = [link["url"] for link in config["defaults"].get("links", [])]
+        properties = [one for override in config["overrides"] for one in override["properties"]]
+        own += [link["url"] for one in properties if one["id"] == "links" for link in one["value"]]
+        found += [(panel, url) for url in own]
+    return found
+
+
 def _board(name: str, variables: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     board = json.loads((DASHBOARDS / f"{name}.json").read_text())
     all_of_each = {one["name"]: ".*" for one in board["templating"]["list"]}

@@ -14,10 +14,15 @@ from gomem.exporters.prometheus.metric import MetricType
 
 pytest.importorskip("grafana_foundation_sdk")
 
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
 from deploy.grafana.boards import BOARDS
 from deploy.grafana.generate import HERE, text_of
+from tests.support.dashboards import annotation_queries, links
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "metrics.md"
+RUNBOOKS = Path(__file__).parents[3] / "exporters" / "runbooks"
 METRIC = re.compile(r"\bgomem_[a-z0-9_]+")
 
 
@@ -113,3 +118,60 @@ def test_no_panel_lies_on_another() -> None:
             assert not cells & taken, panel["title"]
             assert max(x for x, _ in cells) < 24
             taken |= cells
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_dashboard_is_one_by_the_types_of_grafana(name: str) -> None:
+    board = json.loads((HERE / f"{name}.json").read_text())
+    again = json.loads(JSONEncoder().encode(Dashboard.from_json(json.loads(json.dumps(board)))))
+    for one in board.get("annotations", {}).get("list", []):
+        for own in ("titleFormat", "textFormat", "useValueForTime"):  # of Prometheus's data source alone
+            del one[own]
+    assert again == board
+
+
+def variables_of(name: str) -> set[str]:
+    board = json.loads((HERE / f"{name}.json").read_text())
+    return {variable["name"] for variable in board["templating"]["list"]}
+
+
+@pytest.mark.parametrize("name", ["overview", "process", "workload"])
+def test_every_link_leads_to_a_dashboard_that_is_there_and_sets_variables_that_it_has(name: str) -> None:
+    found = links(name)
+    assert found
+    for panel, url in found:
+        if (match := re.match(r"/d/gomem-(\w+)\?", url)) is not None:
+            assert {*re.findall(r"var-(\w+)=", url)} <= variables_of(match[1]), panel["title"]
+            assert "${__url_time_range}" in url
+        else:
+            assert url.startswith("http://${__data.fields.instance}/"), url
+        # A field that is taken out of a table is not there for its links.
+        taken_out = [one["options"]["excludeByName"] for one in panel.get("transformations", [])
+                     if one["id"] == "organize"]  # fmt: skip
+        for field in re.findall(r"__data\.fields\.(\w+)", url):
+            assert not [one for one in taken_out if field in one], (panel["title"], field)
+            assert not [one for one in panel["transformations"] if field in one["options"].get("renameByName", {})
+                        and f"{field}" != "id"], field  # fmt: skip
+
+
+def test_the_overview_leads_to_the_process_and_the_process_to_its_page_and_its_runbook() -> None:
+    assert [url for _, url in links("overview") if url.startswith("/d/gomem-process?")]
+    assert [url for _, url in links("overview") if url.startswith("/d/gomem-workload?")]
+    of_process = [url for _, url in links("process")]
+    assert [url for url in of_process if "/targets/${__data.fields.pid}" in url]
+    assert [url for url in of_process if "/runbooks/${__data.fields.alertname}.md" in url]
+    alerts = re.findall(r"alert: (\w+)", (HERE.parents[1] / "mixin" / "alerts.yaml").read_text())
+    assert alerts
+    assert [alert for alert in alerts if not (RUNBOOKS / f"{alert}.md").exists()] == []
+
+
+@pytest.mark.parametrize("name", ["overview", "process", "workload"])
+def test_graphs_are_marked_and_limits_have_thresholds(name: str) -> None:
+    assert set(annotation_queries(name)) == {"OOM kill", "Start of a process", "At GOMEMLIMIT", "Start of gomem"}
+    for panel in panels(name):
+        if "Share of" in str(panel["title"]) or panel["title"] == "Kills":
+            config = panel["fieldConfig"]
+            assert isinstance(config, dict)
+            assert len(config["defaults"]["thresholds"]["steps"]) > 1, panel["title"]
+    kinds = {panel["type"] for panel in panels(name)}
+    assert {"state-timeline", "table", "timeseries", "stat"} <= kinds
