@@ -129,6 +129,10 @@ def test_no_query_adds_two_processes_of_the_same_pid_or_breaks_off_at_a_restart(
         lines = queries("overview", process="tiny")
         (largest,) = [query for (title, _), query in lines.items() if title == "RSS, the ten largest"]
         assert len(prometheus.course(largest, 30)) == 2
+        of_workload = queries("workload", process="tiny", instance=one.instance)
+        wait_until(lambda: sum_of(answer(prometheus, of_workload["Starts", ""], time.time())) == 1, "one start anew")
+        (age,) = [query for (title, legend), query in of_workload.items() if title == "Age" and legend]
+        assert len(prometheus.course(age, 30)) == 1
         assert len(prometheus.course('gomem_process_resident_bytes{process="tiny"}', 30)) == 3
 
 

@@ -23,7 +23,7 @@ from tests.support.dashboards import BOARDS, annotation_queries, links, queries,
 from tests.support.debian import program_of, prometheus
 from tests.support.ports import free_port
 from tests.support.processes import running, wait_until
-from tests.support.prometheus import METRICS, Prometheus, running_prometheus
+from tests.support.prometheus import METRICS, Prometheus, promtool, running_prometheus
 from tests.support.serving import Serving, serving
 
 pytestmark = pytest.mark.bpf
@@ -199,8 +199,39 @@ def test_annotations_mark_the_starts_and_what_holds(scene: Scene) -> None:
         wait_until(lambda name=name: bool(scene.prometheus.query(marks[name])), name, 60)  # type: ignore[misc]
         moments = [float(one["value"][1]) / 1000 for one in scene.prometheus.query(marks[name])]
         assert all(now - 3600 < moment < now + 60 for moment in moments), name
-    for name in ("OOM kill", "At GOMEMLIMIT"):
-        scene.prometheus.query(marks[name])  # it is understood; whether it holds is up to the machine
+
+
+def test_annotations_mark_a_kill_and_the_limit_when_they_come(tmp_path: Path) -> None:
+    marks = annotation_queries("overview")
+    labels = 'job="gomem", instance="i:1", namespace="", workload="", pod="", container="", node=""'
+    process = 'job="gomem", instance="i:1", pid="7", process="p"'
+    series = {
+        f'gomem_cgroup_oom_kills_total{{{labels}, cgroup="/c"}}': "0 0 1 1 1 1 1 1",
+        f'gomem_process_info{{{process}, namespace="", workload="", pod="", container="", cgroup="/c"}}': "1x8",
+        f'gomem_finding_active{{{process}, id="near-gomemlimit", severity="warning"}}': "_ _ 1 1 _ _ _ _",
+        f'gomem_finding_active{{{process}, id="another", severity="info"}}': "1x8",
+    }
+    rules = {"groups": [{"name": "marks", "rules": [
+        {"record": "marked:kill", "expr": marks["OOM kill"]},
+        {"record": "marked:limit", "expr": marks["At GOMEMLIMIT"]},
+    ]}]}  # fmt: skip
+    expected = [("kill", "1m", 0), ("kill", "2m", 1), ("kill", "7m", 0), ("limit", "1m", 0), ("limit", "3m", 1)]
+    test = {
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": "1m",
+        "tests": [{
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in series.items()],
+            "promql_expr_test": [
+                {"expr": f"count(marked:{what}) or vector(0)", "eval_time": at,
+                 "exp_samples": [{"labels": "{}", "value": count}]}
+                for what, at, count in expected
+            ],
+        }],
+    }  # fmt: skip
+    (tmp_path / "rules.yaml").write_text(json.dumps(rules))
+    (tmp_path / "test.yaml").write_text(json.dumps(test))
+    assert "SUCCESS" in promtool("test", "rules", tmp_path / "test.yaml")
 
 
 @pytest.mark.parametrize("name", ["self", "node", "etcd"])
