@@ -20,12 +20,12 @@ from tests.kernels.machine import MachineFailed, boot
 
 ROOT = Path(__file__).parents[2]
 _NO_MACHINE = 125
-# The terminal's size does not reach the machine by itself. A command's output is not changed on its way.
+# The terminal's size does not reach the machine by itself, and is forgotten when nobody has the terminal open. A
+# command's output is not changed on its way.
 _SHELL = """\
 {entered}
 export PATH={ours}:$PATH TERM={term}
-stty -F /dev/ttyS1 {stty}
-exec setsid --ctty {command} </dev/ttyS1 >/dev/ttyS1 2>&1
+exec setsid --ctty sh -c 'stty {stty}; exec "$@"' sh {command} </dev/ttyS1 >/dev/ttyS1 2>&1
 """
 
 
