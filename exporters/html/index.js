@@ -3,7 +3,6 @@
 const table = place("processes");
 const body = table.tBodies[0];
 const heads = [...table.querySelectorAll("[data-column]")];
-const TONES = { info: "soft", warning: "warn", critical: "bad" };
 const SVG = "http://www.w3.org/2000/svg";
 const BAR = 10000; // the width of a bar in its own units
 const rowsByPid = new Map();
@@ -82,7 +81,9 @@ function fill(made, row) {
   const parts = [link, " ", element("span", "pid", row.pid)];
   if (row.tone !== "good") parts.push(" ", element("span", `state ${row.tone}`, row.state));
   if (row.place) parts.push(" ", element("span", "place", row.place));
-  parts.push(element("span", `said ${row.severity ? TONES[row.severity] : "soft"}`, row.finding || row.why || row.verdict));
+  const said = element("span", `said ${row.said_tone}`, row.said);
+  said.title = row.said;
+  parts.push(said);
   const fresh = element("th");
   fresh.scope = "row";
   fresh.append(...parts);

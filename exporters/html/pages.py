@@ -8,7 +8,18 @@ from collections.abc import Sequence
 
 from gomem.exporters.html.bars import address_space, in_ram
 from gomem.exporters.html.rendering import render
-from gomem.exporters.html.table import COLUMNS, SPARKS, STATE_WORDS, Row, Wish, chosen, place_of, sums, table_object
+from gomem.exporters.html.table import (
+    COLUMNS,
+    SEVERITY_TONES,
+    SPARKS,
+    STATE_WORDS,
+    Row,
+    Wish,
+    chosen,
+    place_of,
+    sums,
+    table_object,
+)
 from gomem.exporters.printing import up_to
 from gomem.exporters.units import number, plural, seconds, size
 from gomem.exporters.verdict import verdict
@@ -26,7 +37,6 @@ _LONGEST_PATH = 160
 _LONGEST_COMMAND = 2000
 _OFTENEST, _SELDOMEST = 2, 10  # seconds between two times that a page asks for what is new
 
-_SEVERITY_COLOURS = {"info": "soft", "warning": "warn", "critical": "bad"}
 _COURSE_COLUMNS = (
     ("rss", "RSS"), ("in_use", "heap in use"), ("live", "live heap"), ("goal", "goal"), ("free", "kept free"),
     ("stacks", "stacks"), ("outside", "outside Go"), ("file", "of files"), ("swap", "swapped out"), ("ready", "ready"),
@@ -65,7 +75,6 @@ def index_page(view: FleetView | None, rows: Sequence[Row] = (), wish: Wish | No
                 for column in COLUMNS
             ],
             "columns": COLUMNS[1:],
-            "tones": _SEVERITY_COLOURS,
             "rows": shown,
         },
     )  # fmt: skip
@@ -138,7 +147,7 @@ def _target_values(target: TargetView, with_report: bool) -> dict[str, object]:
         "space": address_space(report) if report is not None else None,
         "who": _known(_who(target, with_report)),
         "findings": [
-            (finding, _SEVERITY_COLOURS.get(finding.severity, "soft")) for finding in report.findings[:_MOST_ROWS]
+            (finding, SEVERITY_TONES.get(finding.severity, "soft")) for finding in report.findings[:_MOST_ROWS]
         ] if report is not None else [],
         "kinds": _kinds(report) if report is not None else [],
         "collector": _collector(report, report.heap) if report is not None and report.heap is not None else [],

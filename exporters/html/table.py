@@ -24,6 +24,7 @@ _MOST_FIELDS = 16
 _HOUR = 3600.0
 _SHORTEST_COURSE = 120.0  # seconds: what is seen in less says nothing of an hour
 _SEVERITIES = ("info", "warning", "critical")
+SEVERITY_TONES = {"info": "soft", "warning": "warn", "critical": "bad"}
 
 # How a state is called, and the class that colours it.
 STATE_WORDS = {
@@ -65,18 +66,18 @@ _SUMS = ("rss", "live", "free", "stacks", "outside", "file")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the table has of one process. `parts` sum to its RSS; `search` is what a filter is looked for in."""
+    """What the table has of one process. `parts` sum to its RSS; `search` is what a filter is looked for in.
+
+    `said`: why it is not followed, or else the worst finding, or else the verdict.
+    """
 
     pid: int
     name: str
     state: str
     tone: str  # the class that colours the state
-    why: str
     place: str
-    verdict: str
-    finding: str  # the worst one
-    severity: str
-    findings: int
+    said: str
+    said_tone: str
     figures: Mapping[str, int | float | None]
     parts: Sequence[Part]
     spark: Sequence[float | None]
@@ -144,13 +145,16 @@ class Rows:
         findings = sorted(report.findings if report else (), key=lambda one: -_SEVERITIES.index(one.severity))
         name, place = up_to(target.name, _LONGEST_NAME), ", ".join(words for _, words in place_of(target.workload))
         finding = up_to(findings[0].title, 300) if findings else ""
+        said, said_tone = up_to(target.why, 400), tone
+        if not said:
+            said = finding or (up_to(verdict(report), 400) if report else "")
+            said_tone = SEVERITY_TONES.get(findings[0].severity, "soft") if findings else "soft"
         path = report.process.exe if report else ""
         return Row(
-            target.pid, name, state, tone, up_to(target.why, 400), up_to(place, 300),
-            up_to(verdict(report), 400) if report else "", finding, findings[0].severity if findings else "",
-            len(findings), _figures(report, cgroup) if report else {}, parts_of_ram(report) or () if report else (),
+            target.pid, name, state, tone, up_to(place, 300), said, said_tone,
+            _figures(report, cgroup) if report else {}, parts_of_ram(report) or () if report else (),
             self._history.highest(target.pid, "rss", SPARKS) if self._history is not None else (),
-            " ".join([name, str(target.pid), state, place, up_to(path, 300), finding]).lower(),
+            " ".join([name, str(target.pid), state, place, up_to(path, 300), finding, said]).lower(),
         )  # fmt: skip
 
 
@@ -206,9 +210,8 @@ def table_object(rows: Sequence[Row], more: Mapping[str, object]) -> dict[str, o
         "columns": [[one.name, one.unit] for one in COLUMNS],
         "rows": [
             {
-                "pid": row.pid, "name": row.name, "state": row.state, "tone": row.tone, "why": row.why,
-                "place": row.place, "verdict": row.verdict, "finding": row.finding, "severity": row.severity,
-                "findings": row.findings, "figures": row.figures,
+                "pid": row.pid, "name": row.name, "state": row.state, "tone": row.tone, "place": row.place,
+                "said": row.said, "said_tone": row.said_tone, "figures": row.figures,
                 "parts": [[part.colour, part.name, part.bytes] for part in row.parts if part.bytes],
                 "spark": row.spark, "search": row.search,
             }
