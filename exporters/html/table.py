@@ -145,7 +145,7 @@ class Rows:
         findings = sorted(report.findings if report else (), key=lambda one: -_SEVERITIES.index(one.severity))
         name, place = up_to(target.name, _LONGEST_NAME), ", ".join(words for _, words in place_of(target.workload))
         finding = up_to(findings[0].title, 300) if findings else ""
-        said, said_tone = up_to(target.why, 400), tone
+        said, said_tone = str(up_to(target.why, 400)), tone
         if not said:
             said = finding or (up_to(verdict(report), 400) if report else "")
             said_tone = SEVERITY_TONES.get(findings[0].severity, "soft") if findings else "soft"
