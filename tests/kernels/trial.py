@@ -41,12 +41,19 @@ def tried(kernel: Kernel, features: Sequence[Feature], seconds: float) -> outcom
     except MachineFailed as error:
         if not (directory / RELEASE).exists():
             raise
-        ended = f"Cut short: {error}".replace(str(ROOT), ".")  # what it has written is what there is
+        ended = f"Cut short: {_in_short(str(error))}"  # what it has written is what there is
     shutil.rmtree(compiled)
     shutil.move(directory / COMPILED, compiled)
     run = outcomes.run_of(directory, day, time.monotonic() - began, ended)
     print(f"{kernel.name}: {run.seconds:.0f} s; {ended} Logs in {directory}", file=sys.stderr)
     return outcomes.read(kernel.name, directory, run)
+
+
+def _in_short(said: str) -> str:
+    """Return what was said on one line, without qemu's warnings if there is more, and without our directory."""
+    lines = said.splitlines()
+    worth = [line for line in lines if "warning:" not in line] or lines
+    return " ".join(worth).replace(str(ROOT), ".")
 
 
 def rights_here() -> outcomes.Results:
