@@ -18,7 +18,18 @@ from gomem.exporters.json.report import render_json
 from gomem.exporters.json.schema import DIFFERENCE_FILE, difference_schema, load_schema, validate
 from gomem.exporters.text.console import Sheet
 from gomem.tracer.errors import GomemError
-from gomem.tracer.report import CreatedRow, HeldRow, Holders, MappedFile, Report
+from gomem.tracer.report import (
+    CallerMappings,
+    CreatedRow,
+    HeldRow,
+    Holders,
+    KindRow,
+    MappedFile,
+    MappingSums,
+    Report,
+    UserMappings,
+)  # fmt: skip
+from gomem.tracer.report.difference.causes import causes_of
 from gomem.tracer.report.difference.compare import difference
 from gomem.tracer.report.difference.contract import Difference, Part
 from gomem.tracer.report.difference.cuts import WORDS
@@ -138,6 +149,44 @@ def test_growth_has_its_function_and_its_creator() -> None:
     assert "8.0 MiB more goroutine stacks" in sentence
     (table,) = [table for table in difference(before, after).tables if table.id == "creators"]
     assert [(row.name, row.count_grown) for row in table.rows] == [("main.spawn", 1000)]
+
+
+def unknown(report: Report, size: int) -> Report:
+    """Return a report with so much more in RAM that nobody is known to own."""
+    assert report.resident is not None
+    row = KindRow("other", 1, size, 0, 0, 0, size, 0, size, 0)
+    total = report.resident.total + size
+    return replace(report, kinds=[*(report.kinds or ()), row], resident=replace(report.resident, total=total))
+
+
+def test_mappings_that_were_seen_to_be_made_since_the_first_report_have_their_caller() -> None:
+    before = replace(grown_and_scavenged(), user_mappings=None, taken_at="2026-03-02T09:00:00Z")
+    sums, none = MappingSums(1, 9 * MB, 0, 9 * MB, 0), MappingSums(0, 0, 0, 0, 0)
+    seen = UserMappings(sums, [CallerMappings("main.reserve", ["syscall.Mmap"], sums)], none, [])
+    after = unknown(replace(grown_and_scavenged(), user_mappings=seen), 9 * MB)
+    assert "9.0 MiB more mappings of no known owner mapped by main.reserve" in difference(before, after).headline
+    # Those that were there before the first report may be the same.
+    assert "main.reserve" not in difference(replace(before, taken_at=after.taken_at), after).headline
+
+
+def test_a_file_is_no_cause_of_what_programs_and_shared_memory_take() -> None:
+    def mapped(*files: tuple[str, str, bool]) -> Report:
+        rows = [MappedFile(path, False, backing, text, 1, 9 * MB, 9 * MB, 0, 0, 0, None, None, None)  # type: ignore[arg-type]
+                for path, backing, text in files]  # fmt: skip
+        return replace(unknown(grown_and_scavenged(), len(files) * MB), files=rows)
+
+    after = mapped(("/data", "file", False), ("/dev/shm/x", "tmpfs", False), ("/lib.so", "file", True))
+    causes = {name: [one.what for one in causes_of(name, MB, mapped(), after)] for name in (
+        "files", "shared-memory", "image")}  # fmt: skip
+    assert causes == {"files": ["/data"], "shared-memory": ["/dev/shm/x"], "image": ["/lib.so"]}
+
+
+def test_no_goal_is_no_figure() -> None:
+    report = grown_and_scavenged()
+    assert report.heap is not None
+    off = replace(report, heap=replace(report.heap, goal=(1 << 63) - 1))
+    (goal,) = [figure for figure in difference(report, off).figures if figure.name == "heap goal"]
+    assert (goal.before, goal.after, goal.grown) == (report.heap.goal, None, None)
 
 
 def test_what_one_does_not_have_is_said_and_is_not_0() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from gomem.tracer.report import Report
+import msgspec
+
+from gomem.tracer.report import MappedFile, Report
 from gomem.tracer.report.difference.contract import Cause
 from gomem.tracer.report.difference.tables import (
     Listed,
@@ -14,10 +16,12 @@ from gomem.tracer.report.difference.tables import (
     listed_files,
     listed_metadata,
 )
+from gomem.tracer.report.difference.times import seconds_between
 
 MOST: Final = 5
 LEAST_SHARE: Final = 0.1  # of the part: less is no cause of it
 _MOSTLY: Final = 0.5
+_NO_MORE_THAN: Final = 1.1  # of a part: what was seen to be mapped, and is of this part
 
 # The paths of tracer/profile/in_use.py, of objects with the call that allocated them.
 _EARLIER: Final = ("Go heap", "spans in use", "objects in use at the last profiled collection")
@@ -54,8 +58,24 @@ def _of_in_use(grown: int, before: Report, after: Report) -> list[Cause]:
 
 
 def _of_other(grown: int, before: Report, after: Report) -> list[Cause]:
-    del grown
-    return _held(before, after, _UNKNOWN)
+    """Return who has mapped what is new, where that was seen; else how the kernel names the mappings."""
+    mapped = _mapped_since(before, after)
+    if mapped and sum(one.grown for one in mapped) <= _NO_MORE_THAN * grown:
+        return mapped
+    held = _held(before, after, _UNKNOWN)
+    return [msgspec.structs.replace(one, what=f"in {one.what}") for one in held]
+
+
+def _mapped_since(before: Report, after: Report) -> list[Cause]:
+    """Return the callers of mappings of a report that was watched for from the first report on, or later."""
+    mappings, apart = after.user_mappings, seconds_between(before.taken_at, after.taken_at)
+    if mappings is None or mappings.by_caller is None or apart is None or apart < after.duration_seconds:
+        return []
+    sums: dict[str, int] = {}
+    for row in mappings.by_caller:
+        name = f"mapped by {row.function or 'code without a name'}"
+        sums[name] = sums.get(name, 0) + row.sums.resident
+    return [Cause(name, size, False) for name, size in sums.items() if size]
 
 
 def _held(before: Report, after: Report, *places: tuple[str, ...]) -> list[Cause]:
@@ -78,7 +98,29 @@ def _of_stacks(grown: int, before: Report, after: Report) -> list[Cause]:
 
 def _of_files(grown: int, before: Report, after: Report) -> list[Cause]:
     del grown
-    return _changed(listed_files, before, after, counted=False)
+    return _changed(lambda report: listed_files(report, _is_file), before, after, counted=False)
+
+
+def _of_shared(grown: int, before: Report, after: Report) -> list[Cause]:
+    del grown
+    return _changed(lambda report: listed_files(report, _is_shared), before, after, counted=False)
+
+
+def _of_image(grown: int, before: Report, after: Report) -> list[Cause]:
+    del grown
+    return _changed(lambda report: listed_files(report, _is_image), before, after, counted=False)
+
+
+def _is_image(file: MappedFile) -> bool:
+    return file.executable
+
+
+def _is_shared(file: MappedFile) -> bool:
+    return not file.executable and file.backing in ("tmpfs", "memfd", "shared_anonymous", "sysv")
+
+
+def _is_file(file: MappedFile) -> bool:
+    return not _is_image(file) and not _is_shared(file)
 
 
 def _of_runtime(grown: int, before: Report, after: Report) -> list[Cause]:
@@ -123,8 +165,8 @@ _CAUSES: Final[dict[str, Callable[[int, Report, Report], list[Cause]]]] = {
     "in-use": _of_in_use,
     "stacks": _of_stacks,
     "files": _of_files,
-    "shared-memory": _of_files,
-    "image": _of_files,
+    "shared-memory": _of_shared,
+    "image": _of_image,
     "runtime": _of_runtime,
     "c-heap": _of_c_heap,
     "other": _of_other,

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Final
 
-from gomem.tracer.report import Report, stat
+from gomem.tracer.report import RUNTIME_NONE, Report, stat
 from gomem.tracer.report.difference.causes import causes_of
 from gomem.tracer.report.difference.contract import Difference, Figure, Part, Side, Unit
 from gomem.tracer.report.difference.cuts import WORDS, cut_both
 from gomem.tracer.report.difference.notes import notes, same_process
 from gomem.tracer.report.difference.sentence import headline
 from gomem.tracer.report.difference.tables import grown, tables
+from gomem.tracer.report.difference.times import seconds_between
 
 _Told = Callable[[Report], int | None]
 
 
 def difference(before: Report, after: Report, names: tuple[str, str] = ("", "")) -> Difference:
     """Return what grew from one report to the other; `names`: where they come from."""
-    seconds = _between(before.taken_at, after.taken_at)
+    seconds = seconds_between(before.taken_at, after.taken_at)
     rss = _figure("RSS", "bytes", _rss, before, after)
     parts = _parts(before, after)
     goroutines = grown(_goroutines(before), _goroutines(after))
@@ -54,13 +54,6 @@ def _unknown(before: Report, after: Report) -> str:
     return f"By how much RSS grew is not known: {who} does not tell what was in RAM."
 
 
-def _between(before: str, after: str) -> float | None:
-    try:
-        return round((datetime.fromisoformat(after) - datetime.fromisoformat(before)).total_seconds(), 3)
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
 def _side(report: Report, name: str) -> Side:
     return Side(name, report.taken_at, report.duration_seconds, report.backend, report.process)
 
@@ -84,6 +77,11 @@ def _ended_goroutines(report: Report) -> int | None:
     return scheduler.ended_goroutines if scheduler is not None else None
 
 
+def _goal(report: Report) -> int | None:
+    goal = report.heap.goal if report.heap is not None else None
+    return None if goal is None or goal >= RUNTIME_NONE else goal
+
+
 def _stat(name: str) -> _Told:
     return lambda report: stat(report, name)
 
@@ -94,7 +92,7 @@ _FIGURES: Final[tuple[tuple[str, Unit, _Told], ...]] = (
     ("PSS", "bytes", lambda report: report.resident.pss if report.resident is not None else None),
     ("lazily freed", "bytes", lambda report: report.resident.lazy_free if report.resident is not None else None),
     ("live heap", "bytes", lambda report: report.heap.live if report.heap is not None else None),
-    ("heap goal", "bytes", lambda report: report.heap.goal if report.heap is not None else None),
+    ("heap goal", "bytes", _goal),
     *((name, "bytes", _stat(name)) for name in (
         "HeapAlloc", "HeapInuse", "HeapIdle", "HeapReleased", "StackInuse", "Sys", "TotalAlloc")),
     *((name, "count", _stat(name)) for name in ("HeapObjects", "NumGC")),

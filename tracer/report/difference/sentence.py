@@ -130,17 +130,18 @@ def _causes(part: Part) -> Iterator[str]:
         return
     word = _PREPOSITIONS[part.id]
     share = known[0].grown / part.grown
+    whom = f"{word} {cut(known[0].what)}".lstrip()
     if share >= _FROM:
-        yield f" {word} {cut(known[0].what)}"
+        yield f" {whom}"
     elif share >= _MOSTLY:
-        yield f", most of it {word} {cut(known[0].what)}"
+        yield f", most of it {whom}"
     elif share >= _PARTLY:
-        yield f", the largest part of it {word} {cut(known[0].what)}"
+        yield f", the largest part of it {whom}"
 
 
 _PREPOSITIONS: Final = {
     "live": "from", "since": "from", "in-use": "from", "files": "of", "shared-memory": "of", "c-heap": "of",
-    "runtime": "for", "other": "of",
+    "runtime": "for", "other": "",
 }  # fmt: skip
 
 

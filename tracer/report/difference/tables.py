@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gomem.tracer.report import Report
+from gomem.tracer.report import MappedFile, Report
 from gomem.tracer.report.difference.contract import Row, Table, Unit
 
 MOST_ROWS: Final = 200
@@ -73,12 +73,12 @@ def listed_creators(report: Report) -> Listed | None:
     return found
 
 
-def listed_files(report: Report) -> Listed | None:
-    """Return what of each mapped file is in RAM."""
+def listed_files(report: Report, of: Callable[[MappedFile], bool] | None = None) -> Listed | None:
+    """Return what of each mapped file is in RAM; `of`: only those that it takes."""
     if report.files is None:
         return None
     found = Listed(whole=len(report.files) < _FILES)
-    for row in report.files:
+    for row in report.files if of is None else filter(of, report.files):
         found.add(row.path + (" (deleted)" if row.deleted else ""), row.resident, row.mappings)
     return found
 
