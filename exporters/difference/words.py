@@ -45,7 +45,7 @@ def later(found: Difference) -> str:
 def cause(one: Cause) -> str:
     """Return a cause with its figure."""
     about = "about " if one.estimated else ""
-    count = f", {one.count:+,}" if one.count else ""
+    count = f", {one.count:+,} goroutines" if one.count else ""
     return f"{about}{signed(one.grown, 'bytes')} {clean(one.what, 160)}{count}"
 
 

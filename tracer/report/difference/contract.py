@@ -34,7 +34,7 @@ class Figure(Struct, frozen=True):
 
 
 class Cause(Struct, frozen=True):
-    """Who is behind a part: bytes by which it grew, and by how many it has become more, where they are counted.
+    """Who is behind a part: bytes by which it grew, and by how many goroutines it has become more.
 
     `estimated`: by samples or by counts of slots, so that causes need not sum to the part.
     """

@@ -13,7 +13,7 @@ WORDS: Final = {
     "live": "live heap",
     "since": "heap allocated since the last collection",
     "holes": "free slots in spans in use",
-    "absent": "heap in use that is not in RAM",
+    "absent": "(less the heap in use that is not in RAM)",
     "in-use": "Go heap in use",
     "stacks": "goroutine stacks",
     "free": "free heap that Go keeps for reuse",
