@@ -13,13 +13,12 @@ const (
 	rw       = syscall.PROT_READ | syscall.PROT_WRITE
 )
 
-// Scratch is a file on a disk that is gone when the program is.
+// Scratch is a file on a disk; who runs the program removes it.
 func scratch(size int) *os.File {
 	file, err := os.CreateTemp(os.Getenv("GOMEM_CASES_DIRECTORY"), "case")
 	if err != nil {
 		panic(err)
 	}
-	os.Remove(file.Name())
 	some := filled(megabyte)
 	for at := 0; at < size; at += megabyte {
 		if _, err := file.Write(some); err != nil {
