@@ -44,9 +44,9 @@ def page(answers: Sequence[tuple[Case, Answer]], healthy: Sequence[tuple[str, An
     ]
     servers = [f"| {name} | {_mark(answer)} | {_cell(answer.verdict)} |" for name, answer in healthy]
     head = _HEAD.format(count=decided, whole=len(answers))
-    return "\n".join(
-        [head + "\n".join(rows), _HEALTHY + "\n".join(servers), _RELEASES + "\n".join(_releases(before)), ""]
-    )
+    others = _releases(before)
+    parts = [head + "\n".join(rows), _HEALTHY + "\n".join(servers)]
+    return "\n".join([*parts, *([_RELEASES + "\n".join(others)] if others else []), ""])
 
 
 def with_release(before: str, release: str, answers: Sequence[tuple[Case, Answer]]) -> str:
