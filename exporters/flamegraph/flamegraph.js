@@ -1,8 +1,10 @@
 // Draws the page's profile with d3-flame-graph, and lets a person choose, search and move in it.
+// In a page that has more than it, the ids of its elements begin with a prefix, and its keys work inside it only.
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("profile").textContent);
-  const place = (id) => document.getElementById(id);
+  const prefix = document.currentScript.dataset.prefix ?? "";
+  const place = (id) => document.getElementById(prefix + id);
+  const data = JSON.parse(place("profile").textContent);
   const inlined = new Set(data.inlined);
   const count = data.name.length;
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -111,12 +113,12 @@
   // After each drawing: the elements of the nodes, and the one that the keyboard is on.
   const bind = () => {
     shapes = new Map();
-    d3.selectAll("#chart g.frame").each(function (node) {
+    d3.select(place("chart")).selectAll("g.frame").each(function (node) {
       shapes.set(node, this);
       this.setAttribute("role", "button");
       this.setAttribute("tabindex", "-1");
     });
-    if (!shapes.has(current)) current = d3.select("#chart").datum();
+    if (!shapes.has(current)) current = d3.select(place("chart")).datum();
     shapes.get(current)?.setAttribute("tabindex", "0");
   };
 
@@ -136,7 +138,7 @@
       .setDetailsHandler((text) => { place("told").textContent = text || ""; })
       .onClick((node) => { current = node; bind(); shapes.get(node)?.focus(); });
     current = null;
-    d3.select("#chart").datum(tree()).call(chart);
+    d3.select(place("chart")).datum(tree()).call(chart);
     bind();
     summary();
     search();
@@ -153,7 +155,7 @@
     const term = place("search").value.trim().toLowerCase();
     let frames = 0;
     let value = 0;
-    const mark = [[d3.select("#chart").datum(), false]];
+    const mark = [[d3.select(place("chart")).datum(), false]];
     while (mark.length) {
       const [node, within] = mark.pop();
       node.highlight = term !== "" && node.data.frame !== 0 && node.data.name.toLowerCase().includes(term);
@@ -168,7 +170,7 @@
   };
 
   const reset = () => {
-    chart.zoomTo(d3.select("#chart").datum());
+    chart.zoomTo(d3.select(place("chart")).datum());
     place("told").textContent = "";
   };
 
@@ -181,7 +183,7 @@
     ArrowDown: (node) => (node.children || []).find((each) => shapes.has(each)),
     ArrowLeft: (node) => besides(node, -1),
     ArrowRight: (node) => besides(node, 1),
-    Home: () => d3.select("#chart").datum(),
+    Home: () => d3.select(place("chart")).datum(),
   };
   place("chart").addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === " ") {
@@ -203,7 +205,8 @@
   });
   document.addEventListener("keydown", (event) => {
     const typing = event.target === place("search");
-    if (event.key === "/" && !typing) {
+    if (prefix && !typing && !place("chart").contains(event.target)) return;
+    if (event.key === "/" && !typing && !prefix) {
       event.preventDefault();
       place("search").focus();
     } else if (event.key === "Escape" && typing) {

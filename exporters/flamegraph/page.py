@@ -11,7 +11,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from gomem.exporters.flamegraph.tree import FlameTree, flame_tree
+from gomem.exporters.flamegraph.tree import MOST, FlameTree, flame_tree
 from gomem.exporters.profile.sample_type import is_difference
 from gomem.exporters.self_contained import data_element, policy, vendored
 from gomem.exporters.units import clean
@@ -25,16 +25,21 @@ _LIBRARY_STYLE = re.compile(r"textContent=`([^`]*)`")
 def flame_graph(profile: Profile, index: int) -> str:
     """Return the page, which shows one of the profile's values first; the others, and both of a difference, too."""
     difference = is_difference(profile)
-    content = json.dumps(_content(profile, index, difference=difference), separators=(",", ":"))
     return _template().render(
         title=_title(profile, difference=difference),
         remarks=_remarks(profile),
-        profile=data_element(content),
+        profile=flame_data(profile, index, difference=difference),
     )
 
 
-def _content(profile: Profile, index: int, *, difference: bool) -> dict[str, object]:
-    tree = flame_tree(profile, difference=difference)
+def flame_data(profile: Profile, index: int, *, difference: bool = False, most: int = MOST) -> Markup:
+    """Return what the script draws, for a script element of type application/json; `most` frames."""
+    content = json.dumps(_content(profile, index, difference=difference, most=most), separators=(",", ":"))
+    return data_element(content)
+
+
+def _content(profile: Profile, index: int, *, difference: bool, most: int) -> dict[str, object]:
+    tree = flame_tree(profile, difference=difference, most=most)
     return {
         "types": [[clean(each.type, 80), clean(each.unit, 80)] for each in profile.sample_types],
         "first": index,
@@ -65,17 +70,23 @@ def _remarks(profile: Profile) -> list[str]:
     return [clean(said, 400) for said in (*profile.comments, *limits)][:_MOST_REMARKS]
 
 
+def flame_scripts() -> tuple[list[str], str]:
+    """Return the scripts that draw a flame graph, behind d3, and the style that the library puts into the page."""
+    library = vendored("d3-flamegraph.umd.min.js")
+    library_style = _LIBRARY_STYLE.search(library)
+    assert library_style is not None
+    return [library, files(__package__).joinpath("flamegraph.js").read_text()], library_style[1]
+
+
 @cache
 def _template() -> Template:
     """Return the template, with everything in it that is the same for all profiles."""
-    place = files(__package__)
-    scripts = [vendored("d3.min.js"), vendored("d3-flamegraph.umd.min.js"), place.joinpath("flamegraph.js").read_text()]
-    style = place.joinpath("flamegraph.css").read_text()
-    library_style = _LIBRARY_STYLE.search(scripts[1])
-    assert library_style is not None
+    own, library_style = flame_scripts()
+    scripts = [vendored("d3.min.js"), *own]
+    style = files(__package__).joinpath("flamegraph.css").read_text()
     made = Environment(loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined)
     made.globals = {
-        "policy": policy(scripts, [style, library_style[1]]),
+        "policy": policy(scripts, [style, library_style]),
         "style": Markup(style),
         "scripts": [Markup(script) for script in scripts],
     }

@@ -11,6 +11,7 @@ from jinja2 import Template
 from markupsafe import Markup
 from msgspec.structs import astuple
 
+from gomem.exporters.flamegraph.page import flame_data, flame_scripts
 from gomem.exporters.json.report import plain_json, report_object
 from gomem.exporters.memory_map.encoding import Encoded, encode_map
 from gomem.exporters.memory_map.figures import class_rows, course_rows, facts, figure, page_rows, tiles
@@ -22,6 +23,7 @@ from gomem.tracer.report import KINDS, JsonObject, Report
 from gomem.tracer.report.goroutines import GoroutineReport
 from gomem.tracer.report.heap import LargeObject
 from gomem.tracer.report.memory_map import HeldBytes, Picture
+from gomem.tracer.report.profile import Profile
 
 _SHARED = ("units.js", "chart.js")
 _SCRIPTS = (
@@ -31,6 +33,7 @@ _SCRIPTS = (
 _MOST_GROUPS = 100
 _LEAST_PART = 4000  # of RSS: what is smaller cannot be seen
 _LONGEST_NAME = 200
+_MOST_FRAMES = 10_000
 _SEVERITY = {"info": "soft", "warning": "warn", "critical": "bad"}
 
 
@@ -52,6 +55,7 @@ def map_page(report: Report, picture: Picture) -> str:
         largest=_largest_objects(report),
         goroutines=picture.goroutines,
         groups=_groups(picture.goroutines),
+        flame=_flame(picture.profile) if picture.profile is not None and maps else None,
         gaps=[limit for limit in report.limits if limit.kind == "gap"],
         notes=[limit for limit in report.limits if limit.kind != "gap"],
         has_map=bool(maps),
@@ -111,6 +115,13 @@ def _largest_objects(report: Report) -> Sequence[LargeObject]:
     return found.largest if found is not None else ()
 
 
+def _flame(profile: Profile) -> Markup:
+    """Return the heap profile as what a flame graph is drawn of, first what is in use."""
+    types = [each.type for each in profile.sample_types]
+    index = types.index("inuse_space") if "inuse_space" in types else 0
+    return flame_data(profile, index, most=_MOST_FRAMES)
+
+
 def _groups(goroutines: GoroutineReport | None) -> list[tuple[str, str, int]]:
     """Return of each group of goroutines who created it, what it does, and its number in the report."""
     rows = []
@@ -124,7 +135,8 @@ def _groups(goroutines: GoroutineReport | None) -> list[tuple[str, str, int]]:
 def map_policy() -> str:
     """Return the Content-Security-Policy for the header of a page that a server sends."""
     scripts, style = _parts()
-    return served_policy(scripts, [style], asks=False)
+    flame, flame_style = flame_scripts()
+    return served_policy([*scripts, *flame], [style, flame_style], asks=False)
 
 
 @cache
@@ -140,11 +152,13 @@ def _parts() -> tuple[list[str], str]:
 def _template() -> Template:
     """Return the template, with everything in it that is the same for all pages."""
     scripts, style = _parts()
+    flame, flame_style = flame_scripts()
     made = printing(__package__)
     made.filters["address"] = hex
     made.globals = {
-        "policy": policy(scripts, [style]),
+        "policy": Markup(policy([*scripts, *flame], [style, flame_style])),  # whole, however long
         "style": Markup(style),
         "scripts": [Markup(script) for script in scripts],
+        "flame_scripts": [Markup(script) for script in flame],
     }
     return made.get_template("memory_map.html.j2")

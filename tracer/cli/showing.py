@@ -17,7 +17,7 @@ from gomem.tracer.snapshot.glance import glance
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.album import Album
 from gomem.tracer.watch.live import LiveSession
-from gomem.tracer.watch.portrait import goroutines_by_creator
+from gomem.tracer.watch.portrait import goroutines_by_creator, with_profile
 
 
 def with_holders(report: Report, picture: Picture) -> Report:
@@ -59,7 +59,8 @@ class Audience:
         if self._album is not None and self._session is not None:
             self._album.read_slots(inspector)
             self._album.goroutines = goroutines_by_creator(inspector)
-            self._picture = self._album.picture(self._session.activity.start, beside)
+            picture = self._album.picture(self._session.activity.start, beside)
+            self._picture = with_profile(picture, inspector)
 
     def _beside(self, inspector: Inspector) -> Beside | None:
         try:

@@ -52,5 +52,5 @@ def _show(inspector: Inspector, form: Format, output: str | None, *, freeze: boo
     from gomem.tracer.cli.showing import with_holders  # others do not wait for what a map takes to import
     from gomem.tracer.watch.portrait import portrait
 
-    report, picture = portrait(inspector, freeze=freeze, slots=form == "html")
+    report, picture = portrait(inspector, freeze=freeze, page=form == "html")
     write_report(with_holders(report, picture) if holders else report, form, output, picture)

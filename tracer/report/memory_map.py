@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from gomem.tracer.report.goroutines import GoroutineReport
+from gomem.tracer.report.profile import Profile
 
 PAGE: Final = 8192  # bytes of a page of the Go heap
 HALF: Final = PAGE // 2  # what residency is told for
@@ -149,3 +150,4 @@ class Picture(Struct, frozen=True):
     holders: Sequence[HeldBytes] = ()
     goroutines: GoroutineReport | None = None
     course: Sequence[tuple[float, CoursePoint]] = ()
+    profile: Profile | None = None  # of the heap, where the program keeps one

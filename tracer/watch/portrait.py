@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from gomem.tracer.errors import GomemError, TargetExecuted, TargetGone
 from gomem.tracer.profile.beside import Beside
 from gomem.tracer.profile.goroutine_looks import GoroutineLooks
+from gomem.tracer.profile.heap import heap_profile
 from gomem.tracer.report import Report
 from gomem.tracer.report.goroutines import GoroutineReport
 from gomem.tracer.report.memory_map import Picture
@@ -13,17 +16,28 @@ from gomem.tracer.watch.album import Album
 from gomem.tracer.watch.snapshot_report import snapshot_target
 
 
-def portrait(inspector: Inspector, *, freeze: bool = False, slots: bool = True) -> tuple[Report, Picture]:
+def portrait(inspector: Inspector, *, freeze: bool = False, page: bool = True) -> tuple[Report, Picture]:
     """Return the report of one look, and what a page shows beside it. Raises as `Inspector.look`.
 
-    `slots`: read which slots of spans hold objects, too.
+    `page`: read what only a page shows, too: which slots of spans hold objects, and the heap profile.
     """
     album, beside = Album(most=1), Beside(inspector)
     report = snapshot_target(inspector, freeze=freeze, beside=beside.read, on_look=album.see)
-    if slots:
+    if page:
         album.read_slots(inspector)
     album.goroutines = goroutines_by_creator(inspector)
-    return report, album.picture(0, beside)
+    picture = album.picture(0, beside)
+    return report, with_profile(picture, inspector) if page else picture
+
+
+def with_profile(picture: Picture, inspector: Inspector) -> Picture:
+    """Return the picture with the heap profile of the process, where it keeps one that is not empty."""
+    try:
+        profile = heap_profile(inspector)
+    except GomemError:
+        return picture
+    samples = list(profile.samples)
+    return replace(picture, profile=replace(profile, samples=samples)) if samples else picture
 
 
 def goroutines_by_creator(inspector: Inspector) -> GoroutineReport | None:

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from gomem.exporters.memory_map.page import map_page
+from gomem.exporters.pprof.decode import read_profile
 from gomem.exporters.units import size
 from gomem.tracer.kernel.residency import Page
 from gomem.tracer.report import GcCycleRow, LoggedEvent, Report
@@ -22,6 +23,7 @@ from tests.support.axe import keeps_out
 from tests.support.browser import Browser, browser
 from tests.support.builds import build
 from tests.support.command import gomem, report_of
+from tests.support.heapprofile import profiled
 from tests.support.parked import parked
 from tests.support.recordings import recorded
 from tests.support.samples.maps import HEAP, hostile, large, seen, with_residency
@@ -382,6 +384,23 @@ def test_the_time_line_has_every_figure_where_it_belongs(window: Browser, tmp_pa
     window.run("document.querySelector('#course svg').dispatchEvent(new MouseEvent('click', {clientX: 0, clientY: 0}))")
     settled(window, "return moments.at", 0)
     assert window.complaints() == []
+
+
+def test_a_heap_profile_is_a_flame_graph_in_the_page(window: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "map.html"
+    with profiled(build("heapprofile", "1.27.3"), "-rate", 512) as process:
+        assert gomem("snapshot", process.pid, "--format", "html", "-o", page).status == 0
+        own = read_profile(str(process.writes(tmp_path)))
+    in_use = [each.type for each in own.sample_types].index("inuse_space")
+    whole = sum(sample.values[in_use] for sample in own.samples)
+    opened(window, page)
+    assert window.text("#flame-sum") == f"inuse_space: {size(whole)}"
+    window.element("#flame-search").send_keys("main.")
+    assert "frame" in window.text("#flame-found")
+    window.run("view.canvas.focus()")
+    window.press("/")
+    assert window.run("return document.activeElement.id") == "search"
+    assert window.complaints() == window.requests() == []
 
 
 def test_what_was_watched_has_who_made_it(window: Browser, real: tuple[Path, dict[str, Any], Any]) -> None:
