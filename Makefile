@@ -14,7 +14,7 @@ KERNEL_TOOLS := qemu-system-x86 busybox-static
 TOOLS := python3-venv python3-bpfcc strace
 TEST_TOOLS := $(TOOLS) $(KERNEL_TOOLS) chromium chromium-driver golang-1.19-go gcc libc6-dev musl-tools util-linux
 
-.PHONY: help man venv test-tools examples demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-tax bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-attack bench-profile cases dashboards protobuf clean
+.PHONY: help man venv test-tools examples demo test test-unit test-kernels lint format hooks wheel docs bench-overhead bench-throughput bench-start bench-probes bench-tax bench-snapshot bench-discovery bench-shared bench-soak bench-fleet bench-top bench-attack bench-profile cases dashboards protobuf clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -127,6 +127,9 @@ bench-soak: test-tools  ## See whether gomem serve stays as it is in 45 minutes 
 
 bench-fleet: test-tools  ## Measure what following 50 processes costs: CPU, memory, scrapes
 	$(PYTHON) -m tests.bench.fleet
+
+bench-top: test-tools  ## Measure what gomem top costs with 20 processes: CPU, memory
+	$(PYTHON) -m tests.bench.top
 
 bench-attack: test-tools  ## Attack gomem: kills, stops, mutants, floods, lies; see what targets and scrapers feel of it
 	$(PYTHON) -m tests.bench.attack

@@ -30,6 +30,14 @@ def size(count: int | float | None) -> str:
     return f"{sign}{three_digits(value)} {_BINARY_UNITS[unit]}"
 
 
+def short_size(count: int | float | None) -> str:
+    """Return a number of bytes in at most five characters, six if it is negative: `64.0M`, `1.50K`, `?` for None.
+
+    Units are powers of 1024, as in `size`.
+    """
+    return UNKNOWN if count is None else size(count).replace(" ", "").removesuffix("B").removesuffix("i")
+
+
 def number(count: int | None) -> str:
     """Return a count with thousands separators; `?` for None."""
     return UNKNOWN if count is None else f"{count:,}"

@@ -53,6 +53,7 @@ _IN_COMPANY = (
     "e2e/test_why.py", "e2e/test_cases.py", "live/test_collector_cpu.py",
     "e2e/test_pods.py", "live/test_bounds.py", "e2e/test_diff_of_reports.py",
     "live/test_user_mappings.py", "live/test_finalizers_of_c_memory.py",
+    "e2e/test_top.py",
 )  # fmt: skip
 
 # A run in another's environment, or beside it, must not take the other's processes for its own.

@@ -20,9 +20,9 @@ from gomem.tracer.process.guardian import Guardian, appoint, appointed
 from gomem.tracer.process.watchdog import watch
 
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
-_LOOKING = ("trace", "snapshot", "why", "profile", "goroutines", "record", "serve", "ps", "pod")  # at processes
+_LOOKING = ("trace", "snapshot", "why", "profile", "goroutines", "record", "serve", "top", "ps", "pod")  # at processes
 _COMMANDS = (
-    "trace", "snapshot", "why", "profile", "goroutines", "record", "replay", "serve", "ps", "pod", "diff",
+    "trace", "snapshot", "why", "profile", "goroutines", "record", "replay", "serve", "top", "ps", "pod", "diff",
     "explain", "doctor",
 )  # fmt: skip
 
@@ -61,7 +61,8 @@ class Gomem(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command, and turn every error into its line and its exit code."""
-        if appointed() is not None and "serve" not in sys.argv[1:3]:  # which goes on without whoever does not answer
+        # These two go on without whoever does not answer.
+        if appointed() is not None and not {"serve", "top"} & set(sys.argv[1:3]):
             watch(lambda error: _give_up(ctx, error))
         try:
             return super().invoke(ctx)

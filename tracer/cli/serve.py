@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
 
 import click
 
-from gomem.bpf.governor import SHARE_FOR_USED
-from gomem.bpf.shared_source import SharedSource
 from gomem.bpf.syscalls import use_one_heap
 from gomem.exporters.black_box.keeper import BoxCollector
 from gomem.exporters.http.addresses import DEFAULT_PORT, Address, exposure_warning, parse_address
@@ -25,56 +21,29 @@ from gomem.exporters.otlp.push import PushCollector, open_push
 from gomem.exporters.prometheus.catalog import MetricOptions
 from gomem.exporters.prometheus.scrape import Scrapes
 from gomem.tracer.cli.black_box_options import black_box_options, open_black_box
-from gomem.tracer.cli.options import Command, Percent, Seconds, Size, say, stop_signals
+from gomem.tracer.cli.following import (
+    CONDITIONS,
+    Backend,
+    Newest,
+    give_up_privileges,
+    keep_to_memory,
+    selection_options,
+    started_events,
+)
+from gomem.tracer.cli.options import Percent, Seconds, Size, say, stop_signals
 from gomem.tracer.cli.speech import tell_trace
 from gomem.tracer.discovery.discovery import Discovery
 from gomem.tracer.discovery.selection import parse_selection
 from gomem.tracer.discovery.workloads import Workloads
-from gomem.tracer.errors import BackendUnavailable, NotPermitted, UsageError
+from gomem.tracer.errors import UsageError
 from gomem.tracer.fleet.fleet import Fleet, Settings
 from gomem.tracer.fleet.history import MOST_BYTES, History
 from gomem.tracer.fleet.programs import Programs
-from gomem.tracer.fleet.view import FleetView
-from gomem.tracer.machine.privileges import Task, drop, limit_resources, needed_for
-from gomem.tracer.machine.room import keep_to, usual_budget
+from gomem.tracer.machine.room import usual_budget
 from gomem.tracer.report import Limit
 
-Backend = Literal["auto", "bpf", "procfs"]
-_CONDITIONS = ("exe", "container", "cgroup", "uid", "label")
 _FEWEST_SECONDS = 0.1
-_OPEN_FILES = 1 << 16
 _SHARE_OF_HISTORY = 16  # of the memory budget, one part in so many
-
-
-@dataclass(frozen=True, slots=True)
-class _Events:
-    """The event source, or None, and why."""
-
-    source: SharedSource | None
-    reason: str
-    limits: tuple[Limit, ...] = ()
-
-
-def _selection_options(command: Command) -> Command:
-    """Add the options that choose processes."""
-    helps = {
-        "exe": "Follow programs of this name, or of this path if it has a slash (glob; repeatable).",
-        "container": "Follow what runs in this container: the beginning of its id, or its Kubernetes name.",
-        "cgroup": "Follow what is in this cgroup (glob of the path, for example '/system.slice/*').",
-        "uid": "Follow processes of this user id.",
-        "label": "Follow pods with this label, or by namespace=, pod=, container=, node= (glob of the value).",
-    }
-    for kind in reversed(_CONDITIONS):
-        metavar = "KEY=VALUE" if kind == "label" else kind.upper()
-        command = click.option(
-            f"--exclude-{kind}", multiple=True, metavar=metavar, help=f"Leave out what --{kind} would choose."
-        )(command)
-    for kind in reversed(_CONDITIONS):
-        metavar = "KEY=VALUE" if kind == "label" else kind.upper()
-        command = click.option(f"--{kind}", multiple=True, metavar=metavar, help=helps[kind])(command)
-    return click.option(
-        "--pid", "pids", type=int, multiple=True, metavar="PID", help="Follow this process (repeatable)."
-    )(command)
 
 
 @click.command(short_help="Export the memory of Go processes to Prometheus.")
@@ -82,7 +51,7 @@ def _selection_options(command: Command) -> Command:
     "--listen", multiple=True, default=(f"127.0.0.1:{DEFAULT_PORT}",), show_default=True, metavar="ADDRESS",
     help="Where to serve HTTP: HOST:PORT, :PORT for all addresses, or unix:/PATH (repeatable).",
 )  # fmt: skip
-@_selection_options
+@selection_options
 @click.option(
     "--interval", type=Seconds(), default=15.0, show_default=True, metavar="SECONDS",
     help="How often each process is looked at; more seldom when --cpu-budget is used up.",
@@ -192,13 +161,13 @@ def serve(
         raise UsageError(f"--interval {interval:g}: too often", f"give at least {_FEWEST_SECONDS:g} seconds")
     selection = parse_selection(
         pids=pids,
-        include={kind: conditions[kind] for kind in _CONDITIONS},
-        exclude={kind: conditions[f"exclude_{kind}"] for kind in _CONDITIONS},
+        include={kind: conditions[kind] for kind in CONDITIONS},
+        exclude={kind: conditions[f"exclude_{kind}"] for kind in CONDITIONS},
     )
     addresses = [parse_address(text) for text in listen]
     config = load_web_config(web_config) if web_config is not None else None
     metric_options = MetricOptions(size_classes=size_classes, go_collector=compat is not None)
-    newest = _Newest()
+    newest = Newest()
     workloads = Workloads.here(api=kubernetes, label_keys=[*pod_labels, *selection.label_keys])
     discovery = Discovery(selection, workloads=workloads, most_targets=4 * max_targets)
     scrapes = Scrapes(newest.view, metric_options, _complain)
@@ -231,8 +200,8 @@ def serve(
             black_box_directory, black_box_bytes, black_box_count, black_box_crashes,
             newest.view, programs, cpu_budget, _complain,
         )  # fmt: skip
-        events = stack.enter_context(_events(backend, budget))
-        _give_up_privileges(events)
+        events = stack.enter_context(started_events(backend, budget, say))
+        give_up_privileges(events)
         discovery.start()
         if taking is not None:
             taking.start()
@@ -257,7 +226,7 @@ def serve(
             say(black_box.in_words)
         settings = Settings(
             interval, cpu_budget, max_targets,
-            memory_budget=_keep_to(budget_of_memory), minds_limits=black_box is not None,
+            memory_budget=keep_to_memory(budget_of_memory), minds_limits=black_box is not None,
         )  # fmt: skip
         fleet = Fleet(
             discovery,
@@ -280,11 +249,6 @@ def serve(
     say("stopped")
 
 
-def _keep_to(budget: int) -> int:
-    keep_to(budget)
-    return budget
-
-
 def _taking(programs: Programs, share: float, *, profiles: bool, maps: bool) -> Profiling | None:
     """Return what takes profiles and maps on request, None where neither is wanted."""
     if not maps:
@@ -298,15 +262,6 @@ def _tell_unreadable(discovery: Discovery) -> None:
     if discovery.unreadable:
         count, why = discovery.unreadable, discovery.why_unreadable
         say(f"processes that may not be looked at, Go programs or not: {count}; {why}")
-
-
-def _give_up_privileges(events: _Events) -> None:
-    """Keep only the capabilities that looking at processes takes; uprobes of loaded programs need none since 6.6."""
-    tasks = [Task.LOOK]
-    if events.source is not None and events.source.backend != "multi":
-        tasks.append(Task.ATTACH_BY_PERF_EVENTS)
-    limit_resources(_OPEN_FILES)
-    drop(needed_for(*tasks))
 
 
 def _exposure(addresses: Sequence[Address], config: WebConfig | None) -> str | None:
@@ -335,62 +290,6 @@ class _Told:
             if limit.id not in still:
                 say(f"{limit.what}: known now")
         self._last = limits
-
-
-class _Newest:
-    """The newest view: one thread writes it, any may read it."""
-
-    def __init__(self) -> None:
-        self.at_first: Callable[[], None] | None = None  # called once, when a round over all processes is done
-        self._view: FleetView | None = None
-        self.then: list[Callable[[], None]] = []  # called by the thread that publishes, after it did
-
-    def publish(self, view: FleetView) -> None:
-        """Take a new view."""
-        self._view = view
-        for call in self.then:
-            call()
-        if self.at_first is not None and view.health.rounds:
-            self.at_first()
-            self.at_first = None
-
-    def tell(self, take: Callable[[FleetView], None]) -> None:
-        """Give the newest view to `take`."""
-        if self._view is not None:
-            take(self._view)
-
-    def view(self) -> FleetView | None:
-        """Return the newest view, None before the first."""
-        return self._view
-
-
-@contextmanager
-def _events(backend: Backend, budget: float) -> Iterator[_Events]:
-    """Start the event source that was asked for, or with "auto" the best that works; stop it behind the block.
-
-    `budget`: share of a target's time, see --budget.
-    """
-    if backend == "procfs":
-        yield _Events(None, "asked for", (_no_events("asked for: --backend procfs", "use --backend auto"),))
-        return
-    source = SharedSource(share_for_used=budget * SHARE_FOR_USED)
-    try:
-        source.start()
-    except (BackendUnavailable, NotPermitted) as error:
-        if backend == "bpf":
-            raise
-        why = f"BPF does not work here: {error.what}"
-        say(f"no events: {error.what}; {error.fix}")
-        yield _Events(None, why, (_no_events(why, error.fix),))
-        return
-    try:
-        yield _Events(source, "the best that works here" if backend == "auto" else "asked for")
-    finally:
-        source.stop()
-
-
-def _no_events(why: str, fix: str) -> Limit:
-    return Limit("no-events-between-looks", "what happens between two looks", why, fix)
 
 
 def _complain(pid: int, error: Exception) -> None:

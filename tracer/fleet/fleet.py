@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from gomem.bpf.shared_source import SharedSource
 from gomem.tracer.discovery.changes import Changes
 from gomem.tracer.discovery.discovery import Discovery, Found
@@ -25,6 +27,7 @@ from gomem.tracer.fleet.programs import Programs
 from gomem.tracer.fleet.publisher import Publisher
 from gomem.tracer.fleet.roster import Roster
 from gomem.tracer.fleet.schedule import Pace
+from gomem.tracer.fleet.session import MEMORY
 from gomem.tracer.fleet.shedding import Shedding
 from gomem.tracer.fleet.silence import Silence
 from gomem.tracer.fleet.view import FleetView, TargetState
@@ -43,7 +46,8 @@ class Settings:
 
     `patience`: seconds that a process may keep us waiting before it is left alone. `memory_budget`: bytes of our RSS
     beyond which the processes that take most of it are left alone. `minds_limits`: those that are near one of their
-    limits are looked at more often.
+    limits are looked at more often. `glance_every`: seconds between glances at each process, beside the looks.
+    `latest_events`: reports have the last rare events, not the first.
     """
 
     interval: float = 15.0
@@ -52,6 +56,8 @@ class Settings:
     patience: float = 5.0
     memory_budget: int = 1 << 40
     minds_limits: bool = False
+    glance_every: float | None = None
+    latest_events: bool = False
 
 
 class Fleet:
@@ -70,6 +76,7 @@ class Fleet:
         tell: Callable[[str], None] = lambda text: None,
         programs: Programs | None = None,
         passing: Callable[[], bool] = lambda: False,
+        opened: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Use a `discovery` and a `source` that have been started.
 
@@ -78,7 +85,8 @@ class Fleet:
         `serving` returns the CPU seconds that went to whoever asks for the figures: they have a budget of their own;
         `tell` gets what whoever runs us should know;
         `programs` is where the executables are shared with others who read the same processes;
-        `passing` returns whether they do so now: what memory that takes is soon given back.
+        `passing` returns whether they do so now: what memory that takes is soon given back;
+        `opened` returns the pid of the process that somebody looks at closely: it is looked at more often.
         """
         self._source = source
         self._roster = Roster()
@@ -86,15 +94,16 @@ class Fleet:
         self._pace = Pace(settings.interval, settings.cpu_budget)
         self._cgroups = Cgroups(settings.interval)
         self._finder = Finder(discovery, settings.patience)
-        programs, memory = programs or Programs(), MemoryBudget(settings.memory_budget, passing=passing)
+        programs, budget = programs or Programs(), MemoryBudget(settings.memory_budget, passing=passing)
+        memory = structs.replace(MEMORY, latest=settings.latest_events)
         self._leavings = Leavings(source, self._cgroups, programs)
         self._silence = Silence(self._roster, source)
         self._visits = Visits(
             self._roster,
-            Visitor(source, programs, reason, limits, lambda: discovery.limits),
+            Visitor(source, programs, reason, limits, lambda: discovery.limits, memory),
             self._leavings,
             self._silence,
-            Shedding(memory, self._roster, self._leavings, tell),
+            Shedding(budget, self._roster, self._leavings, tell),
             self._cgroups,
             self._counts,
             self._pace,
@@ -102,11 +111,13 @@ class Fleet:
             patience=settings.patience,
             complain=complain,
             minds_limits=settings.minds_limits,
+            glance_every=settings.glance_every,
+            opened=opened,
         )
         self._publisher = Publisher(
             self._roster,
             self._cgroups,
-            lambda: self._counts.health(source, discovery, reason, self._pace.effective_interval, memory),
+            lambda: self._counts.health(source, discovery, reason, self._pace.effective_interval, budget),
             publish,
         )
         self._serving = serving

@@ -12,13 +12,14 @@ from gomem.tracer.discovery.discovery import Found
 from gomem.tracer.errors import BackendUnavailable
 from gomem.tracer.events.record import EventBatch
 from gomem.tracer.fleet.programs import Programs, Shared
-from gomem.tracer.fleet.session import FleetSession
+from gomem.tracer.fleet.session import MEMORY, FleetSession
 from gomem.tracer.fleet.view import TargetState, TargetView
 from gomem.tracer.kernel.cgroup_memory import OpenCgroup, open_memory_cgroup
 from gomem.tracer.process.target import Target
 from gomem.tracer.report import Limit
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.backend import StartedBackend
+from gomem.tracer.watch.session import Memory
 
 # To see 32-bit system calls costs all others of the machine more (bpf/probes/call_tracepoints.py).
 _FOREIGN = Limit(
@@ -54,6 +55,9 @@ class Member:
     cgroup: str = ""  # path of the cgroup that its memory is charged to
     opened: OpenCgroup | None = None  # that cgroup, until somebody takes it
     membership: str | None = None  # where /proc/PID/cgroup put it when that was opened
+    glance_due: float = 0.0  # time.monotonic()
+    glancing: bool = False  # what it is visited for is a glance
+    opened_closely: bool = False  # somebody looks at it closely
 
     def forget_cgroup(self) -> None:
         """Let go of the cgroup, if nobody has taken it."""
@@ -90,13 +94,15 @@ class Visitor:
         reason: str,
         limits: Sequence[Limit],
         limits_now: Callable[[], Sequence[Limit]],
+        memory: Memory = MEMORY,
     ) -> None:
-        """For `reason` and `limits` see Fleet; `limits_now` returns those that change."""
+        """For `reason` and `limits` see Fleet; `limits_now` returns those that change, `memory`: of each process."""
         self._source = source
         self._programs = programs
         self._reason = reason
         self._limits = list(limits)
         self._limits_now = limits_now
+        self._memory = memory
 
     def visit(self, member: Member) -> None:
         """Look at a process; follow it from now on if nobody does yet.
@@ -111,6 +117,8 @@ class Visitor:
         member.at_executable = False
         if member.following is not None:
             member.following.look()
+            if member.opened_closely or member.view.close_up is not None:
+                member.following.look_closely(member.opened_closely)
             self._find_cgroup(member, member.following)
 
     def _find_cgroup(self, member: Member, following: FleetSession) -> None:
@@ -134,6 +142,7 @@ class Visitor:
             member.following = FleetSession(
                 inspector, found.workload, backend, events,
                 loads_plugins=events is not None and shared.loads_plugins, limits_now=self._limits_now,
+                memory=self._memory,
             )  # fmt: skip
         except BaseException:
             target.close()

@@ -13,6 +13,7 @@ NEAR_SHARE = 0.25  # of the interval, between looks at a process that is near it
 HURRY_SHARE = 0.15  # of the budget, for looks that come sooner for that
 _HURRY_BURST = 1.0  # seconds of CPU time for these at once
 SOON = 0.05  # seconds until a look that differed from the model is repeated
+OPENED = 1.0  # seconds between looks at a process that somebody looks at closely
 _RETRY = 1.0  # seconds until a process that could not be followed is tried again; twice as long each time
 _LONGEST_RETRY = 60.0
 _MOST_STRETCH = 40.0
@@ -69,13 +70,13 @@ class Pace:
         """Return the seconds between the first look at a process and the second: spread, lest all come at once."""
         return self.effective_interval * self._random.uniform(0.5, 1.0)
 
-    def gap(self, cost: float, *, suspicious: bool, near: bool = False) -> float:
+    def gap(self, cost: float, *, suspicious: bool, near: bool = False, opened: bool = False) -> float:
         """Return the seconds until the next look at a process, of which the last one took `cost` seconds.
 
         `near`: it is near one of its limits, so that its last moments may be few. As far as a share of the budget goes,
-        which many such processes use up.
+        which many such processes use up. `opened`: somebody looks at this one closely.
         """
-        wanted = SOON if suspicious else self.effective_interval
+        wanted = SOON if suspicious else OPENED if opened else self.effective_interval
         if near and self._hurry.is_open():
             self._hurry.spend(cost)
             wanted = min(wanted, self.effective_interval * NEAR_SHARE)

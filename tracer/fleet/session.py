@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from gomem.bpf.shared_target import SharedTarget
 from gomem.tracer.discovery.workload import Workload
-from gomem.tracer.errors import GomemError, TargetError, TooLarge
+from gomem.tracer.errors import GomemError, NotPermitted, TargetError, TooLarge
 from gomem.tracer.events.probes import UprobeSpec
 from gomem.tracer.events.record import EventBatch
+from gomem.tracer.fleet.close_up import CloseUps
 from gomem.tracer.fleet.pauses import Pauses
 from gomem.tracer.fleet.programs import slim
 from gomem.tracer.fleet.schedule import LOOK_SHARE
@@ -19,13 +20,14 @@ from gomem.tracer.fleet.unapplied import Unapplied
 from gomem.tracer.fleet.view import TargetState, TargetView
 from gomem.tracer.program.go_program import WITHOUT_GO, GoProgram
 from gomem.tracer.report import Limit, Report
+from gomem.tracer.snapshot.glance import glance
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.backend import StartedBackend
 from gomem.tracer.watch.live import LiveSession
 from gomem.tracer.watch.probes import plan_probes
 from gomem.tracer.watch.session import Memory
 
-_MEMORY = Memory(events=100, cycles=20)  # of each process
+MEMORY = Memory(events=100, cycles=20)  # of each process
 
 
 class FleetSession:
@@ -40,6 +42,7 @@ class FleetSession:
         *,
         loads_plugins: bool = False,
         limits_now: Callable[[], Sequence[Limit]] = tuple,
+        memory: Memory = MEMORY,
     ) -> None:
         """Begin with the program that `inspector` was opened on.
 
@@ -60,10 +63,11 @@ class FleetSession:
             facts,
             plan_plugin=_plan_plugin if loads_plugins else None,
             share=LOOK_SHARE,
-            memory=_MEMORY,
+            memory=memory,
         )
         self._unapplied = Unapplied(may_map_plugins=self._session.plugins is not None)
         self._spent = 0.0  # seconds, by all looks
+        self._close_ups: CloseUps | None = None
         self._view = TargetView(
             pid=inspector.target.pid,
             name=_name(facts.exe, inspector.target.comm),
@@ -155,6 +159,24 @@ class FleetSession:
             self.last_cost = self.last_cost or took
             self._spent += took
         self._view = self._new_view(outcome, took)
+
+    def glance(self) -> None:
+        """Read the process's counters alone; what is in the way the next look will tell. Raises TargetError."""
+        with suppress(NotPermitted):
+            seen = glance(self.inspector)
+            self._view = replace(self._view, glance=seen, glanced=time.monotonic())
+
+    def look_closely(self, closely: bool) -> None:
+        """Read, after a look, what only somebody wants who has opened the process; or let go of it. Raises TargetError.
+
+        Its time counts for that look.
+        """
+        if not closely:
+            self._close_ups = None
+            self._view = replace(self._view, close_up=None)
+            return
+        self._close_ups = self._close_ups or CloseUps(self.inspector)
+        self._view = replace(self._view, close_up=self._close_ups.take(self._session.look))
 
     def belongs_to(self, workload: Workload) -> None:
         """Take what is known now of where the process belongs."""

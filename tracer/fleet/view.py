@@ -8,12 +8,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from gomem.tracer.discovery.workload import Workload
 from gomem.tracer.fleet.schedule import LOOK_SHARE
 from gomem.tracer.kernel.cgroup_memory import CgroupMemory
 from gomem.tracer.proc.clocks import TimeOfDay
 from gomem.tracer.report import Report
+
+if TYPE_CHECKING:  # whoever renders views needs none of what it takes to read a process
+    from gomem.tracer.fleet.close_up import CloseUp
+    from gomem.tracer.snapshot.glance import Glance
 
 STALE_AFTER = 5  # intervals
 _LEAST_STALE = 10.0  # seconds: a view is published every few, however short the interval is
@@ -55,6 +60,9 @@ class TargetView:
     start_ticks: int = 0  # when the process started, clock ticks after boot; with the pid it is this process only
     cgroup: str = ""  # path of the memory cgroup that is its container's, or its own; "" where that is not known
     near: float | None = None  # share used of the limit that is nearest, where the fleet was told to look for that
+    glance: Glance | None = None  # newer than the report, where the fleet was told to glance
+    glanced: float | None = None  # time.monotonic() of that
+    close_up: CloseUp | None = None  # of the one process that somebody looks at closely
 
     def stale_after(self, interval: float) -> float:
         """Return the age in seconds at which its figures are stale; `interval`: seconds between two looks."""

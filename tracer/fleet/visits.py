@@ -47,8 +47,10 @@ class Visits:
         patience: float,
         complain: Callable[[int, Exception], None],
         minds_limits: bool = False,
+        glance_every: float | None = None,
+        opened: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """For `most_targets`, `patience` (seconds), `complain` and `minds_limits` see Fleet and its Settings."""
+        """For `most_targets`, `patience` (seconds), `complain`, `opened` and the rest see Fleet and its Settings."""
         self._roster = roster
         self._visitor = visitor
         self._leavings = leavings
@@ -60,6 +62,8 @@ class Visits:
         self._most_targets = most_targets
         self._complain = complain
         self._minds_limits = minds_limits
+        self._glance_every = glance_every
+        self._opened = opened
         self._turns = Turns()
         self._jobs: Jobs[Member | None] = Jobs("gomem-visits", patience)
 
@@ -67,12 +71,16 @@ class Visits:
         """Return the seconds until there is something to do here, at most `timeout`."""
         if not self._jobs.free:
             return 0.0 if self._jobs.current is not None else timeout
-        due = min((member.due for member in self._roster if self._silence.answers(member)), default=float("inf"))
+        answering = [member for member in self._roster if self._silence.answers(member)]
+        due = min((member.due for member in answering), default=float("inf"))
+        if self._glance_every is not None:
+            due = min([due, *(member.glance_due for member in answering if member.in_sight)])
         return min(max(due - time.monotonic(), 0.0), timeout)
 
     def run(self) -> None:
-        """Give models their events, look at the process that has been due longest, close what is left."""
+        """Give models their events, look at the process that has been due longest, glance, close what is left."""
         self._wait()
+        self._mind_who_is_opened()
         for member in self._roster:
             following = member.following
             if self._jobs.free and self._silence.answers(member) and following is not None and following.waits:
@@ -82,6 +90,7 @@ class Visits:
             self._wait()
         if self._jobs.free:
             self._visit_one()
+        self._glance_at_all()
 
     def drop(self, member: Member) -> None:
         """Let go of a process that is gone or not wanted; if it is visited, when that is over."""
@@ -133,6 +142,30 @@ class Visits:
         visited = member
         member.looking = True
         self._begin(member, lambda: self._visitor.visit(visited))
+
+    def _mind_who_is_opened(self) -> None:
+        """See to it that a process is looked at now which somebody has begun, or ceased, to look at closely."""
+        opened = self._opened()
+        for member in self._roster:
+            if member.opened_closely != (member.found.pid == opened):
+                member.opened_closely = not member.opened_closely
+                if member.in_sight and not member.visited:
+                    member.due = time.monotonic()
+
+    def _glance_at_all(self) -> None:
+        """Read the counters of all processes for which it is time, as long as none keeps us waiting."""
+        if self._glance_every is None:
+            return
+        now = time.monotonic()
+        for member in self._roster:
+            following = member.following
+            if following is None or not member.in_sight or member.visited or member.glance_due > now:
+                continue
+            if not self._jobs.free or not self._silence.answers(member):
+                continue
+            member.glance_due = max(member.glance_due + self._glance_every, now)
+            member.glancing = True
+            self._begin(member, following.glance)
 
     def _whose_turn(self) -> Member | None:
         """Return the process that is to be looked at now: of two kinds those that have been due longest."""
@@ -188,6 +221,7 @@ class Visits:
     def _finish(self, member: Member, job: Job[Member | None]) -> None:
         """Take what became of work at a process."""
         looked, member.looking, member.visited = member.looking, False, False
+        glanced, member.glancing = member.glancing, False
         if not self._roster.has(member):  # it was dropped meanwhile
             self._release(member)
             return
@@ -201,6 +235,10 @@ class Visits:
             self._give_up(member, error)
         elif looked and member.following is not None:
             self._looked(member, member.following)
+        elif glanced and member.following is not None:
+            seen = member.following.view
+            member.view = replace(member.view, glance=seen.glance, glanced=seen.glanced)
+            self._roster.changed = True
         if looked:
             self._roster.changed = True
             self._count(member, time.monotonic() - job.began)
@@ -216,7 +254,9 @@ class Visits:
         member.view = replace(following.view, cgroup=member.cgroup, near=near)
         member.opened = None
         member.failures = 0
-        gap = self._pace.gap(following.last_cost, suspicious=following.suspicious, near=is_near)
+        gap = self._pace.gap(
+            following.last_cost, suspicious=following.suspicious, near=is_near, opened=member.opened_closely
+        )
         member.due = time.monotonic() + (min(gap, self._pace.first_gap()) if first else gap)
 
     def _nearness(self, member: Member, following: FleetSession) -> float | None:

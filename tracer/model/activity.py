@@ -46,13 +46,22 @@ class Activity:
     """
 
     def __init__(
-        self, symbolize: Symbolize, *, os_page: int = 4096, log_limit: int = DEFAULT_LOG, most_cycles: int = MOST_CYCLES
+        self,
+        symbolize: Symbolize,
+        *,
+        os_page: int = 4096,
+        log_limit: int = DEFAULT_LOG,
+        log_latest: bool = False,
+        most_cycles: int = MOST_CYCLES,
     ) -> None:
-        """Know nothing. At the most `log_limit` of the rare events and `most_cycles` GC cycles are kept."""
+        """Know nothing. At the most `log_limit` of the rare events and `most_cycles` GC cycles are kept.
+
+        Of the events the first ones, or with `log_latest` the last.
+        """
         self._os_page = os_page
         self.callers = Callers(symbolize)  # may be shared with others that name the same stacks
         self._join = RoleJoin()
-        self._log = EventLog(self.callers, log_limit)
+        self._log = EventLog(self.callers, log_limit, latest=log_latest)
         self.failures = LastFailures(self.callers)
         self.mapping_callers = MappingCallers(self.callers, os_page)
         self._started = False

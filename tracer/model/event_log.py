@@ -41,15 +41,16 @@ class _Entry(Struct):
 
 
 class EventLog:
-    """Keeps the first `limit` rare events; counts the others in `dropped`.
+    """Keeps the first `limit` rare events, or the `latest`; counts the others in `dropped`.
 
     Rare are the roles that move address space (reserve, map, fault, free, alloc, grow, arena), and the mmap,
     munmap, mremap and brk calls that no role explains, which are the program's own, C's or the loader's.
     A failed one carries its errno in the name. `start` is in CLOCK_MONOTONIC ns.
     """
 
-    def __init__(self, callers: Callers, limit: int) -> None:
+    def __init__(self, callers: Callers, limit: int, *, latest: bool = False) -> None:
         self.start = 0
+        self._latest = latest
         self.dropped = 0
         self._callers = callers
         self._limit = limit
@@ -66,7 +67,9 @@ class EventLog:
         rows = rare.nonzero()[0]
         room = max(self._limit - len(self._entries), 0)
         self.dropped += max(len(rows) - room, 0)
-        rows = rows[:room]
+        rows = rows[-self._limit :] if self._latest else rows[:room]
+        if self._latest:
+            del self._entries[: max(len(self._entries) + len(rows) - self._limit, 0)]
         chains = self._callers.label(batch, rows)
         for row, chain in zip(rows.tolist(), chains.tolist(), strict=True):
             entry = _entry(batch, row, int(sizes[row]), bool(failed[row]), chain)

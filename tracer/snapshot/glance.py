@@ -1,4 +1,4 @@
-"""A glance at a live process: RSS and the Go heap at this moment, in less than a millisecond."""
+"""A glance at a live process: RSS and the Go heap at this moment, in about a millisecond."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 from dataclasses import dataclass
 
 from gomem.tracer.errors import LayoutError, NotPermitted, SnapshotError
+from gomem.tracer.report import LimitUse
 from gomem.tracer.runtime.counters import read_counters
 from gomem.tracer.runtime.earlier import first_number
 from gomem.tracer.snapshot.inspection import Inspector
+from gomem.tracer.snapshot.pressure import limit_use
 
 _OS_PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -20,6 +22,8 @@ class Glance:
     rss: int  # /proc/PID/statm
     in_use: int | None = None  # MemStats.HeapInuse
     live: int | None = None  # what the last collection found alive
+    use: LimitUse | None = None  # without the limit
+    cycles: int | None = None  # MemStats.NumGC
 
 
 def glance(inspector: Inspector) -> Glance:
@@ -36,5 +40,11 @@ def glance(inspector: Inspector) -> Glance:
         live = first_number(counters.controller, "heapMarked", "heap_marked")
     except (SnapshotError, LayoutError, NotPermitted):
         return Glance(rss)
-    in_use = counters.memstats.get("HeapInuse")
-    return Glance(rss, in_use if isinstance(in_use, int) else None, live)
+    in_use, cycles = (counters.memstats.get(name) for name in ("HeapInuse", "NumGC"))
+    return Glance(
+        rss,
+        in_use if isinstance(in_use, int) else None,
+        live,
+        limit_use(counters.memstats, live, None),
+        cycles if isinstance(cycles, int) else None,
+    )

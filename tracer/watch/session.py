@@ -67,10 +67,11 @@ class Origin(Struct, frozen=True):
 
 
 class Memory(Struct, frozen=True):
-    """How much of what happens a session remembers: rare events for the log, and GC cycles."""
+    """How much of what happens a session remembers: rare events for the log (the first, or the `latest`), GC cycles."""
 
     events: int = DEFAULT_LOG
     cycles: int = MOST_CYCLES
+    latest: bool = False
 
 
 class TargetSession:
@@ -94,7 +95,10 @@ class TargetSession:
         memory = memory or Memory()
         self.origin = origin
         self.look: Snapshot | None = None  # the last one that succeeded
-        self.activity = Activity(symbolize, os_page=origin.os_page, log_limit=memory.events, most_cycles=memory.cycles)
+        self.activity = Activity(
+            symbolize, os_page=origin.os_page, log_limit=memory.events, log_latest=memory.latest,
+            most_cycles=memory.cycles,
+        )  # fmt: skip
         if started is not None:
             self.activity.mark_start(started)
         self.reconciler: Reconciler | None = None

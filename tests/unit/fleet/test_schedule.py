@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gomem.tracer.fleet.schedule import LOOK_SHARE, NEAR_SHARE, SOON, Pace, Turns
+from gomem.tracer.fleet.schedule import LOOK_SHARE, NEAR_SHARE, OPENED, SOON, Pace, Turns
 
 
 def test_looks_come_at_the_interval() -> None:
@@ -75,3 +75,10 @@ def test_who_answers_goes_first_and_the_others_are_not_forgotten() -> None:
     assert turns.choose(None, "new") == "new"
     assert turns.choose("known", None) == "known"
     assert turns.choose(None, None) is None
+
+
+def test_a_process_that_is_looked_at_closely_comes_each_second_as_far_as_its_looks_are_cheap() -> None:
+    pace = Pace(interval=15.0, cpu_budget=0.05)
+    assert pace.gap(0.001, suspicious=False, opened=True) == OPENED
+    assert pace.gap(0.001, suspicious=False) == 15.0
+    assert pace.gap(0.1, suspicious=False, opened=True) == pytest.approx(0.1 / LOOK_SHARE)

@@ -260,6 +260,15 @@ def test_the_log_keeps_the_first_ones_and_counts_the_rest() -> None:
     assert dropped == 5
 
 
+def test_the_log_may_keep_the_last_ones_instead() -> None:
+    activity = Activity(symbolize, log_limit=3, log_latest=True)
+    for start in (1, 5):
+        activity.feed(batch(*(event(EventKind.GROW, start + i, 0, 4 * MB) for i in range(4))))
+    log, dropped = activity.log()
+    assert [row.seconds for row in log] == [5e-9, 6e-9, 7e-9]
+    assert dropped == 5
+
+
 def test_the_log_counts_seconds_from_the_marked_start() -> None:
     activity = Activity(symbolize)
     activity.mark_start(1_000_000_000)
