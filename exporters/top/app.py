@@ -180,7 +180,8 @@ class Top(App[None]):
         wanted = [row for row in rows if self._is_wanted(row)]
         table = self._table
         table.sorted_by, table.ascending = self._sorted_by, self._ascending
-        table.empty = "No Go process can be seen." if not rows else f"None has {self._filter!r} in it; esc shows all."
+        none = "No Go process can be seen." if view.health.rounds else "Looking for Go processes"
+        table.empty = f"None has {self._filter!r} in it; esc shows all." if rows else none
         table.show(self._ordered(wanted))
         self.query_one("#headline", Static).update(
             headline(

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import click
 
 from gomem.bpf.syscalls import use_one_heap
+from gomem.exporters.output import write_output
 from gomem.exporters.top.terminal import check_terminal, quiet_errors
 from gomem.tracer.cli.following import (
     CONDITIONS,
@@ -143,4 +144,4 @@ def _print_once(followed: FollowedProcesses) -> None:
         time.sleep(0.05)
     if view is None:
         raise GomemError("no process could be looked at within a minute")
-    click.echo(table_once(view, followed.unreadable()), nl=False)
+    write_output(table_once(view, followed.unreadable()), None)
