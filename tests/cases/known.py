@@ -9,6 +9,7 @@ from tests.cases.case import Case
 MIB: Final = 1 << 20
 # By VmRSS: Go 1.19 returns such memory within two seconds, which is no case then; Go 1.23 and 1.27 keep it.
 KEEPS_DENSE_CHUNKS: Final = "1.23.9"
+SPANS_KEEP_TYPES: Final = "1.22.10"  # the first at hand whose spans of one object keep its type (mspan.largeType)
 GROWS: Final = 6.0  # seconds that it takes to see growth
 
 CASES: Final = (
@@ -31,7 +32,9 @@ CASES: Final = (
          ("barely-used-huge-pages",), also=("large-objects",)),
     # What is alive
     Case("golang/go#42805", "Which objects are the heap: two of them, one of bytes, one of structs.", "large",
-         ("large-objects",), words="main.large"),
+         ("large-objects",), words="main.row", since=SPANS_KEEP_TYPES),
+    Case("golang/go#42805", "Who made the objects that are the heap, where the runtime keeps no types.", "large",
+         ("large-objects",), words="main.large", until="1.21.13"),
     Case("golang/go#20135", "A map of which all keys were deleted is as large as before.", "map-of-deleted",
          ("large-objects", "barely-used-huge-pages"), also=("barely-used-huge-pages",), until="1.23.9"),
     Case("golang/go#23199", "A sync.Pool of buffers keeps those that were large once.", "pool", ("large-objects",)),
