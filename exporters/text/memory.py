@@ -255,12 +255,15 @@ def memstats(report: Report, look: PageStyle) -> RenderableType | None:
 
 def _beside_objects(structure: RuntimeStructure) -> list[tuple[str, str]]:
     """Return what there is of what waits, or is kept, beside objects; kinds of which there is none are left out."""
-    kept, queued = structure.specials or {}, structure.queued
+    kept, queued, buckets = structure.specials or {}, structure.queued, structure.profile_buckets
     found = [
         ("timers", structure.timers.count if structure.timers else 0),
         *((kind.replace("_", " "), kept.get(kind, 0)) for kind in ("finalizers", "cleanups", "weak_handles")),
         ("finalizers waiting", queued.finalizers if queued else 0),
         ("cleanups waiting", (queued.cleanups or 0) if queued else 0),
+        ("memory profile buckets", (buckets.memory or 0) if buckets else 0),
+        ("block profile buckets", (buckets.block or 0) if buckets else 0),
+        ("mutex profile buckets", (buckets.mutex or 0) if buckets else 0),
     ]
     return [(name, number(count)) for name, count in found if count]
 

@@ -29,8 +29,8 @@ Servers that are well must raise no warning:
 _RELEASES = """
 The same with programs of other releases, stripped (`make cases GO=1.19`); 1.19 is the oldest that gomem supports:
 
-| release | decided | not decided |
-| --- | --- | --- |
+| release | decided | not decided | no case there |
+| --- | --- | --- | --- |
 """
 _ROW = "| Go "
 
@@ -49,16 +49,25 @@ def page(answers: Sequence[tuple[Case, Answer]], healthy: Sequence[tuple[str, An
     return "\n".join([*parts, *([_RELEASES + "\n".join(others)] if others else []), ""])
 
 
-def with_release(before: str, release: str, answers: Sequence[tuple[Case, Answer]]) -> str:
-    """Return the page with what was decided of programs that were built by `release`, and stripped."""
-    wrong = [f"`{case.program}` ({case.thread}): {_cell(answer.wrong)}" for case, answer in answers if answer.wrong]
-    row = f"{_ROW}{release} | {len(answers) - len(wrong)} of {len(answers)} | {'; '.join(wrong) or 'none'} |"
-    others = [line for line in _releases(before) if not line.startswith(f"{_ROW}{release} ")]
-    return before.partition(_RELEASES)[0].rstrip("\n") + "\n" + _RELEASES + "\n".join(sorted([*others, row])) + "\n"
+def with_release(before: str, release: str, answers: Sequence[tuple[Case, Answer]], others: Sequence[Case] = ()) -> str:
+    """Return the page with what was decided of programs that were built by `release`, and stripped.
+
+    `others`: what is no case on that release.
+    """
+    wrong = [f"{_name(case)}: {_cell(answer.wrong)}" for case, answer in answers if answer.wrong]
+    cells = (f"{len(answers) - len(wrong)} of {len(answers)}", "; ".join(wrong) or "none",
+             ", ".join(map(_name, others)) or "none")  # fmt: skip
+    row = f"{_ROW}{release} | {' | '.join(cells)} |"
+    rows = [line for line in _releases(before) if not line.startswith(f"{_ROW}{release} ")] + [row]
+    return before.partition(_RELEASES)[0].rstrip("\n") + "\n" + _RELEASES + "\n".join(sorted(rows)) + "\n"
 
 
 def _releases(before: str) -> list[str]:
     return [line for line in before.splitlines() if line.startswith(_ROW)]
+
+
+def _name(case: Case) -> str:
+    return f"`{case.program}` ({case.thread})"
 
 
 def _mark(answer: Answer) -> str:

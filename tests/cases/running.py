@@ -105,9 +105,16 @@ def _wrong(case: Case, said: dict[str, Any]) -> str:
 
 def program_of(case: Case, release: str, *, stripped: bool = False) -> Path:
     """Return the program of a case, built by Go `release`, or by the nearest that has it as the thread does."""
-    with_it = min(max(release, case.since or release, key=_numbers), case.until or release, key=_numbers)
+    with_it = max(release, case.since or release, key=_numbers)
+    with_it = min(with_it, case.until or with_it, key=_numbers)
     target, mode = ("ccases", CGO) if case.cgo else ("cases", EXE)
     return built(target, with_it, mode=mode, stripped=stripped)
+
+
+def is_one_on(case: Case, release: str) -> bool:
+    """Tell whether a program that Go `release` built is as the thread has it."""
+    first, last = case.since or release, case.until or release
+    return _numbers(first) <= _numbers(release) <= _numbers(last)
 
 
 def _numbers(release: str) -> list[int]:

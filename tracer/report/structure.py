@@ -82,6 +82,18 @@ class QueuedCalls(Struct, frozen=True):
     cleanups: Count | None
 
 
+class ProfileBuckets(Struct, frozen=True):
+    """Buckets of the runtime's own profiles: one for each call stack (and size of objects) that one has ever seen.
+
+    None is ever freed. `memory`: as many records as runtime.MemProfile(nil, true) tells; `block` and `mutex`: as
+    BlockProfile and MutexProfile do, None where the program has no code that reads them.
+    """
+
+    memory: Count | None
+    block: Count | None
+    mutex: Count | None
+
+
 class AddressRange(TypedDict):
     """From `base` to before `end`."""
 
@@ -106,3 +118,6 @@ class RuntimeStructure(Struct, frozen=True):
         Meta(description="what the runtime keeps beside objects: finalizers, cleanups, weak_handles, ..."),
     ] = None
     queued: QueuedCalls | None = None
+    profile_buckets: Annotated[
+        ProfileBuckets | None, Meta(description="counted where BuckHashSys is 16 MiB or more; else null")
+    ] = None

@@ -24,6 +24,7 @@ REGION_HELD = 512
 MOST_ARENAS = 1 << 15  # 2 TB of heap, whatever room there is
 # persistentalloc hands requests of at least this size straight to sysAlloc (maxBlock, runtime/malloc.go).
 DIRECT_SIZE = 64 << 10
+PERSISTENT = "persistentalloc chunk"  # what such a region is
 OS_PAGE = 4096
 ADDRESS_SPACE = 1 << 57
 
@@ -199,7 +200,7 @@ def _persistent_chunks(roots: Roots) -> Iterator[Region]:
         if head in seen or len(seen) >= MOST_ELEMENTS:
             raise SnapshotError("the list of persistentalloc chunks does not end")
         seen.add(head)
-        yield Region(head, size, "heap_metadata", "persistentalloc chunk")
+        yield Region(head, size, "heap_metadata", PERSISTENT)
         head = int(read_words(roots.memory, head, 1)[0])
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gomem.tracer.errors import LayoutError, SnapshotError
 from gomem.tracer.layout.layout import Layout
 from gomem.tracer.process.memory import Memory, Words, read_words
-from gomem.tracer.report import Consistency, JsonObject, Timers
+from gomem.tracer.report import Consistency, JsonObject, ProfileBuckets, Timers
 from gomem.tracer.runtime.caches import PCaches, read_p_caches
 from gomem.tracer.runtime.counters import Counters, read_counters
 from gomem.tracer.runtime.earlier import (
@@ -83,6 +83,7 @@ class RuntimeSnapshot(Struct, frozen=True):
     free_runs: FreeRuns | None = None  # None in recordings from before they were counted
     largest: list[LargeSpan] | None = None  # None in recordings from before they were read
     types_recorded: bool = False  # the release keeps the types of large objects
+    profile_buckets: ProfileBuckets | None = None  # None where they are few, and in older recordings
     read_at: tuple[int, int] = (0, 0)  # when the attempt that was kept began, and all was read; CLOCK_MONOTONIC ns
 
 

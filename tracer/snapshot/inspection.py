@@ -39,6 +39,7 @@ from gomem.tracer.runtime.contiguous import contiguous_heap, has_contiguous_aren
 from gomem.tracer.runtime.snapshot import ATTEMPTS, RuntimeReader, RuntimeSnapshot
 from gomem.tracer.runtime.timers import read_timers
 from gomem.tracer.snapshot.beside import RuntimesBeside, SeenBeside, natives_of
+from gomem.tracer.snapshot.bucket_counts import BucketCounts
 from gomem.tracer.snapshot.c_heap import CHeapReader
 from gomem.tracer.snapshot.emptiness import with_zeros
 from gomem.tracer.snapshot.freeze import LONGEST, Freeze
@@ -96,6 +97,7 @@ class Inspector:
         self._frozen_seconds = 0.0
         self._memory: ProcessMemory | None = None
         self._naming: Naming | None = None
+        self._bucket_counts = BucketCounts()
         self._beside = RuntimesBeside(target, program.beside)
         self._late: GoProgram | None = None
 
@@ -251,13 +253,15 @@ class Inspector:
             return []
 
     def _joined(self, read: _Read, limits: Sequence[Limit]) -> Snapshot:
-        runtime, kernel = read.runtime, read.kernel
+        kernel = read.kernel
+        # They never move and never go, so that the target need not stand still for them.
+        runtime, uncounted = self._bucket_counts.counted(read.runtime, self.program, self.bias, self.memory)
         space = join(kernel.mappings, kernel.residency, runtime, self._where(kernel), read.natives)
         disagree = as_limits(disagreements(kernel.mappings, space)) if runtime is not None else []
         owners = self._stack_owners(kernel, space)
         self.target.check_same_program()
         beside = tuple(one.runtime for one in read.beside)
-        seen = (*limits, *read.limits, *kernel.limits, *disagree)
+        seen = (*limits, *read.limits, *uncounted, *kernel.limits, *disagree)
         return Snapshot(kernel, runtime, space, seen, read.c_heap, owners, beside=beside)
 
     def symbolize(self, address: int) -> str | None:

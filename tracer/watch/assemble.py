@@ -219,6 +219,7 @@ def _structure(look: Snapshot, runtime: RuntimeSnapshot) -> RuntimeStructure:
         timers=runtime.timers,
         specials=specials(seen.fixed_allocs) if seen.fixed_allocs is not None else None,
         queued=seen.queued,
+        profile_buckets=runtime.profile_buckets,
     )
 
 

@@ -107,3 +107,6 @@ def test_profile_records_of_many_stacks_are_told_of_and_of_few_are_not() -> None
     size = findings(report)["profile-buckets"]["evidence"]["buck_hash_sys"]
     assert 0 <= size - told["BuckHashSys"] < MB  # its answer was allocated, too
     assert told["BuckHashSys"] > 16 * MB
+    buckets = report["structure"]["profile_buckets"]
+    assert buckets["memory"] > 1 << 16
+    assert buckets["block"] is buckets["mutex"] is None  # stripped, and nothing in it reads those profiles

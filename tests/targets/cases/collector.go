@@ -2,6 +2,7 @@ package main
 
 import (
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,7 @@ var (
 	head *node
 	sink []byte
 	wait = make(chan int)
+	down int32 // goroutines that are as deep as they go
 )
 
 func nodes(bytes int) {
@@ -42,6 +44,7 @@ func deep(n int) int {
 	var frame [512]byte
 	frame[n%512] = 1
 	if n == 0 {
+		atomic.AddInt32(&down, 1)
 		return <-wait + int(frame[3])
 	}
 	return deep(n-1) + int(frame[n%512])
@@ -51,7 +54,7 @@ func stacks(count, depth int) {
 	for i := 0; i < count; i++ {
 		go deep(depth)
 	}
-	for runtime.NumGoroutine() < count {
+	for int(atomic.LoadInt32(&down)) < count {
 		time.Sleep(time.Millisecond)
 	}
 }

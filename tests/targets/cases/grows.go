@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// What grows by 64 KB grows so slowly that it may be watched for minutes, and at its own pace on a busy machine, too.
+const pause = 4 * time.Millisecond
+
 func crowd(count int) {
 	var done sync.WaitGroup
 	done.Add(count)
@@ -77,7 +80,7 @@ func defers() {
 		for {
 			body := filled(64 << 10)
 			defer func() { sink = body }()
-			time.Sleep(time.Millisecond)
+			time.Sleep(pause)
 		}
 	}()
 	every(100*time.Millisecond, runtime.GC)
@@ -90,7 +93,7 @@ type ring struct {
 
 // Cycles with a finalizer are never freed.
 func cycles() {
-	every(time.Millisecond, func() {
+	every(pause, func() {
 		one, other := &ring{body: filled(64 << 10)}, &ring{}
 		one.next, other.next = other, one
 		runtime.SetFinalizer(one, func(*ring) {})
@@ -102,7 +105,7 @@ func cycles() {
 // Cache forgets nothing that it was ever asked for.
 func cache() {
 	known := map[int][]byte{}
-	every(time.Millisecond, func() { known[len(known)] = filled(64 << 10) })
+	every(pause, func() { known[len(known)] = filled(64 << 10) })
 	every(100*time.Millisecond, runtime.GC)
 }
 

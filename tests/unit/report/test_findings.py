@@ -46,6 +46,7 @@ from gomem.tracer.report import (
     MemoryPressure,
     MemorySettings,
     ProcessEnding,
+    ProfileBuckets,
     QueuedCalls,
     RebuiltRange,
     Report,
@@ -915,6 +916,24 @@ def test_free_heap_in_pieces_is_not_said_to_be_kept_for_the_next_peak() -> None:
     assert "in pieces" in finding(gaps(grown_and_scavenged(), in_ram=80 * MB), "retained-idle-heap").title
     whole = gaps(grown_and_scavenged(), in_ram=80 * MB, longest=100 * MB)
     assert "for the next peak" in finding(whole, "retained-idle-heap").title
+
+
+@pytest.mark.parametrize(
+    ("counts", "told", "first"),
+    [
+        (None, "waited for a mutex. None", "Raise runtime.MemProfileRate"),
+        (ProfileBuckets(90_000, None, None), "There are 90,000 of memory.", "Raise runtime.MemProfileRate"),
+        (ProfileBuckets(900, 80_000, 0), "There are 900 of memory, 80,000 of blocking.", "Lower SetBlockProfileRate"),
+        (ProfileBuckets(900, 0, 80_000), "There are 900 of memory, 80,000 of mutexes.", "Lower SetBlockProfileRate"),
+    ],
+)
+def test_the_profile_with_most_buckets_is_to_sample_less(counts: ProfileBuckets | None, told: str, first: str) -> None:
+    report = waits(stats(grown_and_scavenged(), BuckHashSys=70 * MB, Sys=100 * MB), 0)
+    assert report.structure is not None
+    found = finding(replace(report, structure=replace(report.structure, profile_buckets=counts)), "profile-buckets")
+    assert told in found.explanation
+    assert found.action.startswith(first)
+    assert found.evidence["memory_buckets"] == (counts.memory if counts else None)
 
 
 def test_stopped_timers_and_a_few_finalizers_are_not_told_of() -> None:

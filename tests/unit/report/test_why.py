@@ -21,6 +21,7 @@ from tests.unit.report.test_findings import (
     Change,
     bounded,
     courses,
+    grown,
     heap,
     kept_by_c,
     near_limit,
@@ -134,6 +135,13 @@ def test_what_grows_comes_before_what_is_only_large() -> None:
     assert judged(part(report, "resident", shmem=80 * MB)).verdict.startswith("Goroutines grow")
     critical = near_limit(worked(0.9))(report)
     assert judged(critical).verdict.startswith("Go uses 99 MiB of GOMEMLIMIT 100 MiB")
+
+
+def test_goroutines_that_grow_come_before_the_heap_that_they_hold() -> None:
+    heap_alone = grown(10.0, 40 * MB, 60 * MB, 80 * MB)(grown_and_scavenged())
+    assert judged(heap_alone).verdict.startswith("The live heap grows")
+    both = judged(courses(10.0, goroutines=(1_000, 1_500, 2_000))(heap_alone)).verdict
+    assert both.startswith("Goroutines grow: from 1,000 to 2,000 within 10 s. And: The live heap grows")
 
 
 @pytest.mark.parametrize("sample", [launched, kernel_only, lazily_freed, watched])

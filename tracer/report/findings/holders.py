@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gomem.tracer.report import Finding, FreeRuns, LargeObject, Report, stat
+from gomem.tracer.report import Finding, FreeRuns, LargeObject, ProfileBuckets, Report, stat
 from gomem.tracer.report.findings.base import LARGE, NOTEWORTHY, goroutines_command, lazy_free, mib, profile_command
 from gomem.tracer.report.findings.huge_pages import fewer_huge_pages
 
@@ -201,13 +201,34 @@ def profile_buckets(report: Report) -> Finding | None:
     size, sys = stat(report, "BuckHashSys"), stat(report, "Sys")
     if size is None or not sys or size < NOTEWORTHY or size < BUCKETS_SHARE * sys:
         return None
+    counts = report.structure.profile_buckets if report.structure else None
     return Finding(
         id="profile-buckets",
         severity="warning" if size >= LARGE else "info",
         title=f"The runtime's own profiles take {mib(size)} (BuckHashSys)",
         explanation="There is a record for each call stack that has allocated (MemProfileRate), blocked or waited for "
-        "a mutex. None is ever given back: recursion and generated code make ever new stacks.",
-        evidence={"buck_hash_sys": size, "sys": sys},
-        action="Raise runtime.MemProfileRate (the default is 524288), lower SetBlockProfileRate and "
-        "SetMutexProfileFraction, or cap the stacks' depth with GODEBUG=profstackdepth=32 (Go 1.23 and later).",
+        f"a mutex.{_told(counts)} None is ever given back: recursion and generated code make ever new stacks.",
+        evidence={
+            "buck_hash_sys": size,
+            "sys": sys,
+            "memory_buckets": counts.memory if counts else None,
+            "block_buckets": counts.block if counts else None,
+            "mutex_buckets": counts.mutex if counts else None,
+        },
+        action=f"{_sample_less(counts)}, or cap the stacks' depth with GODEBUG=profstackdepth=32 (Go 1.23 and later).",
     )
+
+
+def _told(counts: ProfileBuckets | None) -> str:
+    named = (("memory", counts.memory), ("blocking", counts.block), ("mutexes", counts.mutex)) if counts else ()
+    told = [f"{count:,} of {what}" for what, count in named if count]
+    return f" There are {', '.join(told)}." if told else ""
+
+
+def _sample_less(counts: ProfileBuckets | None) -> str:
+    memory = "raise runtime.MemProfileRate (the default is 524288)"
+    waits = "lower SetBlockProfileRate and SetMutexProfileFraction"
+    order = [memory, waits]
+    if counts is not None and counts.memory is not None and (counts.block or 0) + (counts.mutex or 0) > counts.memory:
+        order.reverse()
+    return f"{order[0][0].upper()}{order[0][1:]}, {order[1]}"

@@ -14,6 +14,7 @@ from gomem.tracer.report.why import DecidingFigure, Judgement, Outcome, Why
 _ORDER: Final[dict[Severity, int]] = {"critical": 0, "warning": 1, "info": 2}
 # What grows explains what is large; and what limits a process says more than what is large in it.
 _GROW: Final = ("leak", "goroutine-leak", "outside-leak")
+_HOLDS = "goroutine-leak"  # goroutines that wait hold what else grows: the heap, C memory
 _LIMIT: Final = ("memory-limit", "cgroup-limit", "address-space", "mappings", "threads", "locked-memory")
 
 
@@ -103,12 +104,15 @@ def _said(value: float, unit: Unit) -> str:
     return f"{value:,.1f}".removesuffix(".0")
 
 
-def _weight(judged: Judgement) -> tuple[bool, bool, int, bool, float]:
-    """Return what puts causes in order: what is about to kill, what grows, how bad, what limits it, then bytes."""
+def _weight(judged: Judgement) -> tuple[bool, bool, int, bool, bool, float]:
+    """Return what puts causes in order: what is about to kill, what grows, how bad, what limits it, then bytes.
+
+    Where goroutines grow, what they hold grows with them: they come before it.
+    """
     size = max((one.value or 0.0 for one in judged.figures if one.unit == "bytes"), default=0.0)
     severity = judged.severity or "info"
     grows, limits = judged.suspect in _GROW, judged.suspect in _LIMIT
-    return severity != "critical", not grows, _ORDER[severity], not limits, -size
+    return severity != "critical", not grows, _ORDER[severity], judged.suspect != _HOLDS, not limits, -size
 
 
 def _verdict(report: Report, causes: Sequence[Judgement], rest: Sequence[Judgement]) -> str:
