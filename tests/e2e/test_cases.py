@@ -21,6 +21,6 @@ def test_the_case_is_decided(case: Case) -> None:
 
 def test_every_case_is_a_thread_and_a_program_of_its_own() -> None:
     assert len(CASES) >= 30
-    asked = [(case.thread, case.program) for case in CASES]
+    asked = [(case.thread, case.program, case.since, case.until) for case in CASES]
     assert len(set(asked)) == len(asked)
     assert all(case.asks.endswith((".", "?")) and case.finds for case in CASES)
