@@ -19,7 +19,7 @@ from gomem.exporters.printing import printing
 from gomem.exporters.self_contained import data_element, policy, served_policy, shared, vendored
 from gomem.exporters.units import clean
 from gomem.exporters.verdict import verdict
-from gomem.tracer.report import KINDS, JsonObject, Report
+from gomem.tracer.report import KINDS, GrownCreator, JsonObject, Report
 from gomem.tracer.report.goroutines import GoroutineReport
 from gomem.tracer.report.heap import LargeObject
 from gomem.tracer.report.memory_map import HeldBytes, Picture
@@ -55,6 +55,7 @@ def map_page(report: Report, picture: Picture) -> str:
         largest=_largest_objects(report),
         goroutines=picture.goroutines,
         groups=_groups(picture.goroutines),
+        grown=_grown(report),
         flame=_flame(picture.profile) if picture.profile is not None and maps else None,
         gaps=[limit for limit in report.limits if limit.kind == "gap"],
         notes=[limit for limit in report.limits if limit.kind != "gap"],
@@ -130,6 +131,13 @@ def _groups(goroutines: GoroutineReport | None) -> list[tuple[str, str, int]]:
         name = f"{place.function}" if place is not None else "the program's start"
         rows.append((name, ", ".join(f"{count:,} {reason}" for reason, count in list(group.reasons.items())[:3]), at))
     return rows
+
+
+def _grown(report: Report) -> list[tuple[str, GrownCreator]]:
+    """Return who has created more goroutines than there were at first, with how many."""
+    found = report.goroutine_growth
+    rows = found.creators if found is not None else ()
+    return [(row.function or "the program's start", row) for row in rows if row.sums.grown > 0]
 
 
 def map_policy() -> str:

@@ -17,6 +17,7 @@ from gomem.exporters.text import collector as text_collector
 from gomem.exporters.text import cycles as text_cycles
 from gomem.exporters.text import ending as text_ending
 from gomem.exporters.text import files as text_files
+from gomem.exporters.text import goroutine_growth as text_goroutine_growth
 from gomem.exporters.text import holders as text_holders
 from gomem.exporters.text import memory as text_memory
 from gomem.exporters.text import rebuilt as text_rebuilt
@@ -49,6 +50,7 @@ _SECTIONS = (
     text_collector.collector,
     text_holders.span_classes,
     text_holders.large_objects,
+    text_goroutine_growth.goroutine_growth,
     text_holders.timers,
     text_residency.live,
     text_activity.activity,

@@ -11,8 +11,8 @@ import pytest
 from gomem.exporters.json.schema import GOROUTINES_FILE, validate
 from gomem.tracer.errors import EXIT_FAILED, EXIT_USAGE
 from tests.support.builds import build
-from tests.support.command import gomem, report_of
-from tests.support.crowd import crowd, traced
+from tests.support.command import gomem, obeys_the_rules, outcome, report_of, started
+from tests.support.crowd import by_creator, crowd, traced
 from tests.support.goroutines import parked_goroutines
 from tests.support.heapprofile import records_of
 from tests.support.processes import sleeping
@@ -54,6 +54,36 @@ def test_several_looks_tell_what_grows_and_what_only_breathes() -> None:
     validate(body, GOROUTINES_FILE)
     assert [len(group["at_looks"]) for group in body["groups"]] == [3] * len(body["groups"])
     assert body["groups"][0]["creator"]["function"] == "main.leak"
+
+
+def test_what_is_watched_tells_whose_goroutines_became_more_and_a_recording_keeps_that(tmp_path: Path) -> None:
+    file, page = tmp_path / "recording", tmp_path / "page.html"
+    words = ("--duration", 6, "--backend", "procfs")
+    with crowd(gogc="100") as process:
+        process.obey("gcs", "breathe 50", "turn", "park 30", "leak 30000")
+        before = by_creator(traced(process.obey("trace")["Trace"]))
+        with started("record", process.pid, "-o", file, *words, "--look-every", "0.7s") as recording:
+            watched = report_of("trace", process.pid, *words)
+            assert outcome(recording).status == 0
+        after = by_creator(traced(process.obey("trace")["Trace"]))
+        at_once = report_of("trace", process.pid, "--duration", 0, "--backend", "procfs")
+    assert at_once["goroutine_growth"] is None
+    assert report_of("replay", file, "--at", 2)["goroutine_growth"] is None
+    for report in (watched, report_of("replay", file)):
+        obeys_the_rules(report)
+        found = report["goroutine_growth"]
+        first, *others = found["creators"]
+        leak = (first["function"], first["file"], first["line"])
+        assert (leak[0], first["only_grows"], first["some_stay"]) == ("main.leak", True, True)
+        assert before[leak] <= first["sums"]["goroutines_first"]
+        assert first["sums"]["goroutines_first"] + 100 < first["sums"]["goroutines_last"] <= after[leak]
+        assert {row["function"] for row in others} >= {"main.breathe", "main.turn", "main.crowd", ""}
+        assert [row for row in others if row["only_grows"] or row["some_stay"]] == []
+    text = gomem("replay", file).stdout
+    _, _, grown = text.partition("Goroutines that became more, by ")
+    assert "main.leak  main.go:" in grown
+    assert gomem("replay", file, "--format", "html", "-o", page).status == 0
+    assert '<tr><th scope="row">main.leak</th>' in page.read_text().partition("Goroutines that became more")[2]
 
 
 def test_what_ended_goroutines_hold_is_a_finding_and_what_living_ones_hold_is_none() -> None:

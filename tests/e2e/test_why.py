@@ -72,7 +72,22 @@ def test_goroutines_that_only_grow_are_the_verdict_and_those_that_rest_are_ruled
     assert outcomes(at_rest)["goroutine-leak"] == "ruled-out"
     assert outcomes(grows)["goroutine-leak"] == "it-is"
     assert grows["verdict"].startswith("Goroutines grow: from ")
-    assert f"`gomem goroutines {process.pid} -d 30s`" in grows["next"][0]
+    assert grows["verdict"].split(". ")[0].endswith("most of them created by main.crowd")
+    (found,) = (one for one in grows["findings"] if one["id"] == "goroutines-grow")
+    assert found["evidence"]["creator"].startswith("main.crowd (main.go:")
+    assert f"`gomem goroutines {process.pid} --by stack`" in grows["next"][0]
+
+
+def test_of_goroutines_that_come_and_go_there_are_more_and_nobody_is_named() -> None:
+    with crowd(gogc="100") as process:
+        process.obey("park 20", "swell")
+        time.sleep(0.5)
+        swells = watched(process.pid)
+    assert outcomes(swells)["goroutine-leak"] == "it-is"
+    (found,) = (one for one in swells["findings"] if one["id"] == "goroutines-grow")
+    assert found["evidence"]["creator"] is None
+    assert "created by" not in found["title"]
+    assert f"`gomem goroutines {process.pid} -d 30s`" in found["action"]
 
 
 def test_the_page_names_what_holds_the_memory_and_what_does_not(tmp_path: Path) -> None:

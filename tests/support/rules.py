@@ -40,6 +40,7 @@ def broken_rules(
     broken += _residency(report, smaps_rollup_rss)
     broken += _c_heap(report)
     broken += _user_mappings(report)
+    broken += _goroutine_growth(report)
     broken += _between_looks(report)
     broken += _heap(report, skew)
     broken += _memstats(report, skew)
@@ -157,6 +158,20 @@ def _user_mappings(report: Object) -> Iterator[str]:
         if found["by_caller"] is not None and len(found["by_caller"]) < 20:
             parts = sum(row["sums"][name] for row in found["by_caller"]) + found["unseen"][name]
             yield from _equal(f"sum of user_mappings by caller, {name}", parts, found["sums"][name])
+
+
+def _goroutine_growth(report: Object) -> Iterator[str]:
+    """Go statements that are told of and all others have together what the program has; who grew most comes first."""
+    found = report["goroutine_growth"]
+    if found is None:
+        return
+    sums = [row["sums"] for row in found["creators"]]
+    for name in ("goroutines_first", "goroutines_last", "stack_first", "stack_last"):
+        told = sum(one[name] for one in sums) + found["others"][name]
+        yield from _equal(f"sum of goroutine_growth by creator, {name}", told, found["whole"][name])
+    grown = [one["goroutines_last"] - one["goroutines_first"] for one in sums]
+    if grown != sorted(grown, reverse=True) or len(grown) > 20:
+        yield f"goroutine_growth.creators are not the 20 that grew most, in order: {grown}"
 
 
 def _page_kinds(report: Object, slack: float) -> Iterator[str]:

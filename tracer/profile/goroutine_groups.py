@@ -63,6 +63,11 @@ class History:
         self._goid, self._first, self._group = goid, first, seen.group[order]
         self._counts.append(np.bincount(seen.group))
 
+    def forget(self, look: int) -> None:
+        """Forget a look that is not the last: who was first seen then counts as seen by the next."""
+        del self._counts[look]
+        self._first -= self._first > look
+
     def counts(self, groups: int) -> Integers:
         """Return how many goroutines each of so many groups had at each look, shape (groups, looks)."""
         return np.stack([np.pad(count, (0, groups - len(count))) for count in self._counts], axis=1)

@@ -24,7 +24,7 @@ from gomem.tracer.process.memory import Words
 from gomem.tracer.profile.goroutine_groups import History, Integers, Key, Seen, groups_of
 from gomem.tracer.profile.goroutine_reader import GoroutineReader
 from gomem.tracer.report import Limit
-from gomem.tracer.report.goroutines import By, EndedGoroutines, GoroutineLook, GoroutineReport, Place
+from gomem.tracer.report.goroutines import By, EndedGoroutines, GoroutineGroup, GoroutineLook, GoroutineReport, Place
 from gomem.tracer.report.profile import Line
 from gomem.tracer.runtime.counters import read_counters
 from gomem.tracer.runtime.goroutine_stacks import CallTree
@@ -65,14 +65,15 @@ class _Look:
 class GoroutineLooks:
     """Looks at the goroutines of one process, and tells how their groups change from the first look to the last."""
 
-    def __init__(self, inspector: Inspector, by: By) -> None:
-        """Understand the program. `by`: what goroutines of one group have in common.
+    def __init__(self, inspector: Inspector, by: By, *, in_ram: bool = True) -> None:
+        """Understand the program. `by`: what goroutines of one group have in common; `in_ram`: tell of stacks, too.
 
         Raises TargetError where the process is not understood, NotPermitted, TargetGone.
         """
         self._inspector = inspector
         self._reader = reader = GoroutineReader(inspector)
         self._by: By = by
+        self._in_ram = in_ram
         self._reasons = wait_reasons(reader.code.executable, reader.code.functions)
         self._names = [_name(code, self._reasons) for code in range(_STATES * _REASONS)]
         self._history = History()
@@ -90,7 +91,7 @@ class GoroutineLooks:
         grouped = self._grouped(gs.some(gs.alive))
         program = grouped.program
         memory.room.take(len(program), _HELD, "goroutines")
-        residency, counted = self._residency(), self._counted()
+        residency, counted = self._residency() if self._in_ram else None, self._counted()
         target.check_same_program()
         waits = _waits(program, now + offset_of(target.pid) - own_offset())
         resident = _resident(program, residency)
@@ -99,6 +100,21 @@ class GoroutineLooks:
         self._began = self._began or now
         self._looks.append(GoroutineLook((now - self._began) / 1e9, len(program), counted.get("NumGC")))
         self._last = _Look(gs, grouped, seen, residency, counted.get("StackInuse"))
+
+    @property
+    def moments(self) -> Sequence[GoroutineLook]:
+        """The looks until now."""
+        return self._looks
+
+    def forget(self, look: int) -> None:
+        """Forget a look, neither the first nor the last."""
+        self._history.forget(look)
+        del self._looks[look]
+
+    def groups(self) -> list[GoroutineGroup]:
+        """Return the groups of the last look, and those that earlier ones saw; there was at least one."""
+        assert self._last is not None
+        return groups_of(self._last.seen, self._history, list(self._keys), self._names, self._looks)
 
     def report(self) -> GoroutineReport:
         """Return what the looks saw; there was at least one."""
@@ -119,7 +135,7 @@ class GoroutineLooks:
             longest_wait=float(waits.max()) if len(waits) else None,
             ended=self._ended(last),
             looks=list(self._looks),
-            groups=groups_of(seen, self._history, list(self._keys), self._names, self._looks),
+            groups=self.groups(),
         )
 
     def _ended(self, last: _Look) -> EndedGoroutines:

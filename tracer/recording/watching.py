@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from gomem.tracer.report import Limit, Overhead, ProcessEnding, ProcessFacts
+from gomem.tracer.report import GoroutineGrowth, Limit, Overhead, ProcessEnding, ProcessFacts
 
 
 class Beginning(Struct, frozen=True):
@@ -43,3 +43,4 @@ class Ending(Struct, frozen=True):
     lost: int
     limits: list[Limit] = field(default_factory=list)
     process: ProcessEnding | None = None
+    goroutine_growth: GoroutineGrowth | None = None

@@ -184,6 +184,7 @@ def _report(player: _Player, look: Snapshot | None, limits: list[Limit]) -> Repo
     overhead, lost, ending, process = player.overhead, player.lost, player.ending, None
     if ending is not None and player.moment.wanted is None:
         seconds, overhead, lost, process = ending.seconds, ending.overhead, ending.lost, ending.process
+        player.session.goroutine_growth = ending.goroutine_growth
     player.session.look = look
     facts = player.beginning.facts
     return player.session.report(facts, _taken_at(player), seconds, overhead or NO_OVERHEAD, limits, lost, process)

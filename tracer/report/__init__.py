@@ -70,6 +70,7 @@ from gomem.tracer.report.finding import (
     Finding,
     Severity,
 )
+from gomem.tracer.report.goroutine_growth import FirstAndLast, GoroutineGrowth, GrownCreator
 from gomem.tracer.report.heap import (
     Arena,
     Caches,
@@ -182,12 +183,15 @@ __all__ = [
     "FileBacking",
     "FileIo",
     "Finding",
+    "FirstAndLast",
     "FixallocRow",
     "FreeRunRow",
     "FreeRuns",
     "GcCycleRow",
     "GcCycleSpans",
     "GoRuntime",
+    "GoroutineGrowth",
+    "GrownCreator",
     "Heap",
     "HeldRow",
     "Holders",

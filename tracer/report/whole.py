@@ -27,6 +27,7 @@ from gomem.tracer.report.events import EventCount, GcCycleRow, LoggedEvent, Span
 from gomem.tracer.report.figures import Count, JsonObject, Seconds
 from gomem.tracer.report.files import MappedFile
 from gomem.tracer.report.finding import Finding
+from gomem.tracer.report.goroutine_growth import GoroutineGrowth
 from gomem.tracer.report.heap import MEMSTATS, Caches, Heap, SpanClassRow, SpanState
 from gomem.tracer.report.held import Holders
 from gomem.tracer.report.limit import Limit
@@ -105,6 +106,9 @@ class Report(Struct, frozen=True, tag_field="schema", tag=SCHEMA):
     file_io: Annotated[FileIo | None, Meta(description="of the process; null: it may not be read")] = None
     courses: Annotated[
         dict[str, Course] | None, Meta(description="figures from look to look, by name; null: too few looks")
+    ] = None
+    goroutine_growth: Annotated[
+        GoroutineGrowth | None, Meta(description="of trace, record and replay's end; null: less than two looks at them")
     ] = None
     between_looks: Annotated[BetweenLooks | None, Meta(description="null: all is of taken_at")] = None
     ending: Annotated[ProcessEnding | None, Meta(description="null: it was not seen to end")] = None

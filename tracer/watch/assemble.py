@@ -18,6 +18,7 @@ from gomem.tracer.report import (
     Course,
     CpuBound,
     EventLoss,
+    GoroutineGrowth,
     GoRuntime,
     Heap,
     Limit,
@@ -60,6 +61,7 @@ class Watched(Struct, frozen=True):
     ending: ProcessEnding | None = None
     live_course: LiveCourse | None = None
     courses: Mapping[str, Course] | None = None
+    goroutine_growth: GoroutineGrowth | None = None
 
 
 def assemble(facts: ProcessFacts, look: Snapshot | None, watched: Watched, taken_at: str) -> Report:
@@ -72,7 +74,12 @@ def assemble(facts: ProcessFacts, look: Snapshot | None, watched: Watched, taken
             seen = watched.activity.mapping_callers.ranges() if watched.activity is not None else None
             found = user_mappings(look.space, look.kernel.mappings, look.kernel.residency, seen)
             report = replace(report, user_mappings=found)
-    report = replace(report, ending=watched.ending, courses=dict(watched.courses) if watched.courses else None)
+    report = replace(
+        report,
+        ending=watched.ending,
+        courses=dict(watched.courses) if watched.courses else None,
+        goroutine_growth=watched.goroutine_growth,
+    )
     return replace(report, findings=find(report))
 
 

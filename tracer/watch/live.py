@@ -15,6 +15,7 @@ from gomem.tracer.recording.watching import Beginning
 from gomem.tracer.report import Limit, ProcessFacts
 from gomem.tracer.snapshot.inspection import Inspector
 from gomem.tracer.watch.backend import StartedBackend
+from gomem.tracer.watch.goroutine_growth import GoroutineWatch
 from gomem.tracer.watch.own_events import OwnEvents
 from gomem.tracer.watch.plugins import Plugins, ProbePlanner, naming
 from gomem.tracer.watch.session import Memory, Origin, TargetSession
@@ -41,18 +42,21 @@ class LiveSession(TargetSession):
         share: float = 1.0,
         memory: Memory | None = None,
         recorder: Recorder | None = None,
+        goroutines: bool = False,
     ) -> None:
         """Begin now, with a backend that delivers already; whoever opened `inspector` and `backend` closes them.
 
         `launched`: it has just been let go, and seconds count from its first event, which is before any look; else they
         count from `since` (CLOCK_MONOTONIC ns) or from now.
         `plan_plugin` says which uprobes a plugin gets, None for a program that loads none; for `share` see Plugins.
+        `goroutines`: look at these, too, now and then.
         """
         self.inspector = inspector
         self.backend = backend
         self.facts = facts
         self.cost = 0.0  # seconds that the last look took
         self.own = OwnEvents(launched=launched)
+        self._goroutines = GoroutineWatch(inspector) if goroutines else None
         self.plugins = None
         if plan_plugin is not None:
             attach = backend.source.add_uprobes if backend.source is not None else _nothing
@@ -107,13 +111,16 @@ class LiveSession(TargetSession):
     def take_look(self, *, last: bool = False) -> None:
         """Look at the process now; raises as Inspector.look does.
 
-        For the `last` look the process is stopped, if that was asked for.
+        For the `last` look the process is stopped, if that was asked for; its goroutines are looked at behind it.
         """
         begin = time.monotonic_ns()
         look = self.inspector.last_look() if last else self.inspector.look()
         end = time.monotonic_ns()
         self.cost = (end - begin) / 1e9
         self.see(look, end)
+        if self._goroutines is not None and look.runtime is not None:
+            self._goroutines.see(last=last)
+            self.goroutine_growth = self._goroutines.growth
 
     def finish(self) -> None:
         """Stop the source, and take what was still buffered."""

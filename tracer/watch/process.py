@@ -263,7 +263,8 @@ class _Process:
                 facts = image.facts
                 if outcome.why is Ended.EXEC:
                     if self._was_another(image):
-                        session.look, facts = None, self._chapters.unknown()
+                        session.look = session.goroutine_growth = None
+                        facts = self._chapters.unknown()
                         following = replace(image, earlier=no_events(), since=session.own.ended_at, probed=None)
                     else:
                         following = self._next(image.backend, session.own.ended_at)

@@ -21,7 +21,7 @@ from gomem.tracer.model.model_input import ModelInput
 from gomem.tracer.model.reconcile.reconciler import Reconciler
 from gomem.tracer.model.space import AddressSpaceModel
 from gomem.tracer.recording.watching import Ending
-from gomem.tracer.report import Limit, Overhead, ProcessEnding, ProcessFacts, Report
+from gomem.tracer.report import GoroutineGrowth, Limit, Overhead, ProcessEnding, ProcessFacts, Report
 from gomem.tracer.snapshot.inspection import Snapshot
 from gomem.tracer.watch.assemble import Watched, assemble
 from gomem.tracer.watch.look_figures import figures_of
@@ -95,6 +95,7 @@ class TargetSession:
         memory = memory or Memory()
         self.origin = origin
         self.look: Snapshot | None = None  # the last one that succeeded
+        self.goroutine_growth: GoroutineGrowth | None = None  # from the first look at goroutines to the last
         self.activity = Activity(
             symbolize, os_page=origin.os_page, log_limit=memory.events, log_latest=memory.latest,
             most_cycles=memory.cycles,
@@ -185,7 +186,8 @@ class TargetSession:
             ending=ending,
             live_course=self._live.course(self.reconciler.model.cycles.cycles if self.reconciler is not None else ()),
             courses=self._courses.courses(),
+            goroutine_growth=self.goroutine_growth,
         )
         if self._recorder is not None:
-            self._recorder.end(Ending(watched.seconds, taken_at, overhead, lost, limits, ending))
+            self._recorder.end(Ending(watched.seconds, taken_at, overhead, lost, limits, ending, self.goroutine_growth))
         return assemble(facts, self.look, watched, taken_at)

@@ -51,6 +51,7 @@ def begin_session(
         since=since,
         plan_plugin=lambda plugin: plan_probes(plugin, inspector.program.layout).parts(),
         recorder=recorder,
+        goroutines=True,
     )
 
 

@@ -29,10 +29,13 @@ from gomem.tracer.report import (
     FailedCall,
     FaultRow,
     FileIo,
+    FirstAndLast,
     FreeRunRow,
     FreeRuns,
     GcCycleRow,
     GcCycleSpans,
+    GoroutineGrowth,
+    GrownCreator,
     Heap,
     InUse,
     JsonObject,
@@ -521,7 +524,25 @@ def churning() -> Report:
     return _with_findings(replace(
         report, findings=[], events=events, gc_cycles=cycles,
         span_events=SpanEvents(0.4 * seconds, 0.4, 3, 2, 0.01, **sums, classes=classes),
+        goroutine_growth=growth(seconds),
     ))  # fmt: skip
+
+
+def growth(seconds: float) -> GoroutineGrowth:
+    """Return goroutines of one go statement that become ever more, and of some others."""
+    rows = [
+        GrownCreator("main.(*hub).subscribe", "/src/orders/hub [1].go", 88, FirstAndLast(1_000, 1_900, 2 * MB, 4 * MB),
+                     True, True),
+        GrownCreator("net/http.(*Server).Serve", "/usr/lib/go/src/net/http/server.go", 3285,
+                     FirstAndLast(150, 190, MB, MB + 320 * KB), False, False),
+        GrownCreator("main.(*pool).fill", "/src/orders/pool.go", 12, FirstAndLast(60, 61, 480 * KB, 488 * KB), None,
+                     None),
+        GrownCreator("", "", 0, FirstAndLast(1, 1, 8 * KB, 8 * KB), False, False),
+    ]  # fmt: skip
+    others = FirstAndLast(12, 9, 96 * KB, 72 * KB)
+    sums = [*(row.sums for row in rows), others]
+    whole = FirstAndLast(*(sum(getattr(one, name) for one in sums) for name in FirstAndLast.__struct_fields__))
+    return GoroutineGrowth(seconds, 7, whole, rows, 3, others)
 
 
 def allocating() -> Report:

@@ -6,6 +6,7 @@
 //	leak N    every millisecond one goroutine more stays in main.leaked, N at most
 //	breathe N goroutines of main.pooled become N, one by one, and fewer again, in turns of 600 ms
 //	turn      every 2 ms a goroutine comes, and ends; each lives a little longer than the one before
+//	swell     goroutines of main.swell come and end after 400 ms, in every second 100 more at the same time
 //	deep N    N goroutines wait below 64 KB of their own stack, all of which they have written to
 //	hollow N  N goroutines wait on a stack of 128 KB, and have written to little of it
 //	sleep N   N goroutines sleep for an hour
@@ -136,6 +137,17 @@ func turn() {
 	}
 }
 
+func swell() {
+	began, come := time.Now(), 0
+	for {
+		seconds := time.Since(began).Seconds()
+		for ; come < int(125*seconds*seconds); come++ {
+			go time.Sleep(400 * time.Millisecond)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 func obey(command string, count int) {
 	switch command {
 	case "park":
@@ -154,6 +166,8 @@ func obey(command string, count int) {
 		go breathe(count)
 	case "turn":
 		go turn()
+	case "swell":
+		go swell()
 	case "gc":
 		runtime.GC()
 	case "gcs":

@@ -28,16 +28,22 @@ def at(cycles: list[int | None]) -> list[GoroutineLook]:
 looks = st.lists(st.dictionaries(st.integers(1, 40), st.integers(0, 3), max_size=30), min_size=1, max_size=6)
 
 
-@given(looks)
-def test_who_has_stayed_since_which_look_is_what_a_count_by_hand_says(numbers: list[dict[int, int]]) -> None:
-    """A goroutine that is seen again has been there all the time: numbers of those that have ended do not come back."""
+def lives(numbers: list[dict[int, int]]) -> list[dict[int, int]]:
+    """Return looks at goroutines whose numbers do not come back when they have ended, and whose group stays."""
     alive: dict[int, int] = {}
     gone: set[int] = set()
     whole = []
     for look in numbers:
         gone |= alive.keys() - look.keys()
-        alive = {goid: group for goid, group in look.items() if goid not in gone}
+        alive = {goid: alive.get(goid, group) for goid, group in look.items() if goid not in gone}
         whole.append(alive)
+    return whole
+
+
+@given(looks)
+def test_who_has_stayed_since_which_look_is_what_a_count_by_hand_says(numbers: list[dict[int, int]]) -> None:
+    """A goroutine that is seen again has been there all the time: numbers of those that have ended do not come back."""
+    whole = lives(numbers)
     history = History()
     for look in whole:
         history.add(seen(look))
@@ -46,6 +52,22 @@ def test_who_has_stayed_since_which_look_is_what_a_count_by_hand_says(numbers: l
         assert history.counts(4)[group].tolist() == [sum(one == group for one in look.values()) for look in whole]
         stayed = [sum(last[goid] == group for goid in look if goid in last) for look in whole]
         assert history.stayed(4)[group].tolist() == stayed
+
+
+@given(looks, st.data())
+def test_a_look_that_is_forgotten_was_never_taken(numbers: list[dict[int, int]], data: st.DataObject) -> None:
+    whole = lives([*numbers, {}, {50: 0, 51: 1}, {50: 0, 52: 2}])
+    forgotten = data.draw(st.integers(0, len(whole) - 2))
+    after = data.draw(st.integers(forgotten + 2, len(whole)))  # how many there were by then
+    history, without = History(), History()
+    for at, look in enumerate(whole):
+        history.add(seen(look))
+        if at != forgotten:
+            without.add(seen(look))
+        if at + 1 == after:
+            history.forget(forgotten)
+    assert history.counts(4).tolist() == without.counts(4).tolist()
+    assert history.stayed(4).tolist() == without.stayed(4).tolist()
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from gomem.tracer.recording.watching import Ending, Progress
 from gomem.tracer.report import Limit, Overhead, ProbeRow
 from tests.support import looks
 from tests.support.recordings import used_again
+from tests.support.samples.reports import growth
 
 
 def same(left: object, right: object, path: str = "") -> None:
@@ -171,6 +172,15 @@ def test_a_limit_of_a_recording_from_before_limits_had_ids_is_unknown() -> None:
     value: Any = body["value"]
     del value["limits"]["id"]
     assert decode(Ending, pack(body, columns)).limits == [Limit("unknown", "b", "c", "")]
+
+
+def test_growth_of_goroutines_comes_back_and_a_recording_from_before_it_was_kept_has_none() -> None:
+    whole = Ending(1.0, "", Overhead(0.5, 1, [], None), 0, goroutine_growth=growth(9.0))
+    same(decode(Ending, encode(whole)), whole)
+    body, columns = unpack(encode(whole))
+    value: Any = body["value"]
+    del value["goroutine_growth"]
+    assert decode(Ending, pack(body, columns)).goroutine_growth is None
 
 
 @st.composite

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
+from msgspec import structs
 
 from gomem.exporters.json.report import render_json
 from gomem.exporters.json.schema import validate
@@ -29,6 +30,7 @@ from tests.support import looks
 from tests.support.recordings import CLOCK, OVERHEAD, SECOND, START, beginning, ending, events, recorded, used_again
 from tests.support.rules import broken_rules
 from tests.support.runtime_image import PAGE
+from tests.support.samples.reports import growth
 
 MB = 1 << 20
 BY_HAND = 1 << 20  # bytes that the program of the recording maps itself at 3 s
@@ -116,6 +118,20 @@ def test_from_the_beginning_to_the_first_look_it_is_the_first_look(recording: Pa
     # A look is done between two milliseconds, and people give moments in them.
     assert replay(recording, "0.0019") == at_look
     assert replay(recording, "0.0021").between_looks is not None
+
+
+def test_growth_of_goroutines_is_of_the_end_and_of_no_moment_before(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    recorder = Recorder(str(path), look_seconds=0.0)
+    recorder.begin(beginning(), lambda address: None, lambda: OVERHEAD)
+    for second in (1, 5):
+        seen = looks.look(f"2026-03-01T12:00:0{second}.000Z", START + second * SECOND)
+        recorder.look(seen, ModelInput.of(seen), START + second * SECOND)
+    recorder.end(structs.replace(ending(), goroutine_growth=growth(4.0)))
+    recorder.close()
+    assert replay(path).goroutine_growth == growth(4.0)
+    assert [replay(path, at).goroutine_growth for at in ("0", "5", "7")] == [None, None, None]
+    assert replay(recorded(tmp_path / "without")).goroutine_growth is None
 
 
 def test_a_look_names_the_looks_around_a_moment(tmp_path: Path) -> None:

@@ -34,7 +34,10 @@ from gomem.tracer.report import (
     FailedCalls,
     FileIo,
     Finding,
+    FirstAndLast,
     FreeRuns,
+    GoroutineGrowth,
+    GrownCreator,
     HugePages,
     InUse,
     Limit,
@@ -863,6 +866,49 @@ def test_a_step_that_came_in_the_second_third_is_no_growth(middle: tuple[int, in
 @pytest.mark.parametrize("medians", [(1_000, 1_040, 1_080), (1_000, 2_000, 2_000), (2_000, 1_500, 1_000)])
 def test_goroutines_that_came_to_rest_or_are_a_few_more_do_not_grow(medians: tuple[int, int, int]) -> None:
     assert "goroutines-grow" not in ids(courses(3600.0, goroutines=medians)(grown_and_scavenged()))
+
+
+def grown_by(row: GrownCreator, whole: FirstAndLast) -> Report:
+    """Goroutines that grow, of which these are by one go statement."""
+    nobody = FirstAndLast(0, 0, 0, 0)
+    report = courses(10.0, goroutines=(1_000, 1_500, 2_000))(grown_and_scavenged())
+    return replace(report, goroutine_growth=GoroutineGrowth(9.0, 5, whole, [row], 0, nobody))
+
+
+LEAK = GrownCreator("main.(*hub).run", "/src/hub.go", 88, FirstAndLast(100, 900, 0, 0), True, True)
+BY_ALL = FirstAndLast(1_000, 2_200, 0, 0)
+
+
+@pytest.mark.parametrize("only_grows", [True, False, None])
+def test_who_has_created_most_of_the_goroutines_that_there_are_more_is_named(only_grows: bool | None) -> None:
+    report = grown_by(replace(LEAK, only_grows=only_grows), BY_ALL)
+    found = finding(report, "goroutines-grow")
+    assert found.title.endswith(", most of them created by main.(*hub).run")
+    assert "100 at the first look at goroutines, 900 at the last" in found.explanation
+    assert ("more at each look" in found.explanation) == (only_grows is True)
+    assert (found.evidence["creator"], found.evidence["creator_grown"]) == ("main.(*hub).run (hub.go:88)", 800)
+    assert f"`gomem goroutines {report.process.pid} --by stack`" in found.action
+    over = finding(replace(report, backend="replay"), "goroutines-grow")
+    assert "hub.go:88" in over.action
+    assert "`gomem" not in over.action
+
+
+@pytest.mark.parametrize(
+    ("row", "whole"),
+    [
+        (replace(LEAK, some_stay=False, only_grows=False), BY_ALL),  # all come and go
+        (replace(LEAK, some_stay=None, only_grows=None), BY_ALL),  # it is not known
+        (replace(LEAK, sums=FirstAndLast(100, 600, 0, 0)), BY_ALL),  # less than half
+        (replace(LEAK, function="", file=""), BY_ALL),  # nobody's
+        (LEAK, FirstAndLast(2_000, 1_990, 0, 0)),  # there are fewer by these looks
+    ],
+)
+def test_who_has_not_is_not(row: GrownCreator, whole: FirstAndLast) -> None:
+    report = grown_by(row, whole)
+    found = finding(report, "goroutines-grow")
+    assert "created by" not in found.title
+    assert found.evidence["creator"] is None
+    assert f"`gomem goroutines {report.process.pid} -d 30s`" in found.action
 
 
 def test_growth_is_told_though_collections_find_some_garbage_alive() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gomem.tracer.report import CourseThird, Finding, LiveThird, Report
+from gomem.tracer.report import CourseThird, Finding, GrownCreator, LiveThird, Report
 from gomem.tracer.report.findings.base import NOTEWORTHY, goroutines_command, holders_command, mib, profile_command
 
 GROWN_SHARE: Final = 0.10  # of what was alive at first: less is what any load that changes does
@@ -13,6 +13,7 @@ GROWN_SHARE: Final = 0.10  # of what was alive at first: less is what any load t
 # what between the highest of the second third and the median of the last: as there is in a line, a plateau has nothing.
 FIRST_PART, SECOND_PART, GOES_ON = 0.2, 1 / 3, 0.1
 GOROUTINES: Final = 100  # more than there were: fewer is what any load that changes does
+MOST_OF: Final = 0.5  # of all goroutines that there are more, for one go statement to be named
 LASTING: Final = 600.0  # seconds; in less, a program may still be warming up
 
 
@@ -55,25 +56,71 @@ def goroutines_grow(report: Report) -> Finding | None:
     grown = last.median - first.median
     if grown < max(GOROUTINES, GROWN_SHARE * first.median) or not goes_on(course.thirds):
         return None
-    command = goroutines_command(report)
+    creator = _creator(report)
     return Finding(
         id="goroutines-grow",
         severity="warning" if course.seconds >= LASTING else "info",
-        title=f"Goroutines grow: from {first.median:,} to {last.median:,} within {_time(course.seconds)}",
+        title=f"Goroutines grow: from {first.median:,} to {last.median:,} within {_time(course.seconds)}"
+        + ("" if creator is None else f", most of them created by {creator.function}"),
         explanation=f"These are medians of the first third of that time and of the last ({course.looks} looks). All of "
         "the last third saw more than all of the first, and it goes on: goroutines that wait for what never comes, "
         "each with its stack and what that refers to, which no collection frees"
-        + ("." if course.seconds >= LASTING else "; or a load that rises."),
+        + ("." if course.seconds >= LASTING else "; or a load that rises.")
+        + ("" if creator is None else f" {_growth(report, creator)}"),
         evidence={
             "grown": grown,
             "seconds": course.seconds,
             "per_second": course.per_second,
             "goroutines": course.last,
+            "creator": None if creator is None else _line(creator),
+            "creator_grown": None if creator is None else creator.sums.grown,
         },
-        action="Compare two goroutine profiles, one taken later than the other."
-        if command is None
-        else f"`{command} -d 30s`, where this report was taken, names the go statements whose goroutines only grow, "
-        "and what they wait for.",
+        action=_where_goroutines_wait(report, creator),
+    )
+
+
+def _creator(report: Report) -> GrownCreator | None:
+    """Return the go statement that most of the growth is of, unless its goroutines come and go."""
+    found = report.goroutine_growth
+    if found is None or not found.creators or found.whole.grown <= 0:
+        return None
+    first = found.creators[0]
+    return first if first.function and first.some_stay and first.sums.grown >= MOST_OF * found.whole.grown else None
+
+
+def _growth(report: Report, creator: GrownCreator) -> str:
+    """Return a sentence on how the goroutines of one go statement have grown."""
+    found = report.goroutine_growth
+    assert found is not None
+    sums = creator.sums
+    return (
+        f"Most of the new ones are of the go statement in {_line(creator)}: {sums.goroutines_first:,} at the first "
+        f"look at goroutines, {sums.goroutines_last:,} at the last, {_time(found.seconds)} later"
+        + (", more at each look." if creator.only_grows else ", and some of each look's stay.")
+    )
+
+
+def _line(creator: GrownCreator) -> str:
+    base = creator.file.rpartition("/")[2]
+    return f"{creator.function} ({base}:{creator.line})" if base else creator.function
+
+
+def _where_goroutines_wait(report: Report, creator: GrownCreator | None) -> str:
+    command = goroutines_command(report)
+    if command is None:
+        return (
+            "Compare two goroutine profiles, one taken later than the other."
+            if creator is None
+            else f"See what would end the goroutines that {_line(creator)} starts, and whether it always comes."
+        )
+    if creator is None:
+        return (
+            f"`{command} -d 30s`, where this report was taken, names the go statements whose goroutines only grow, "
+            "and what they wait for."
+        )
+    return (
+        f"See what would end the goroutines that {_line(creator)} starts, and whether it always comes. "
+        f"`{command} --by stack`, where this report was taken, shows where they wait."
     )
 
 
