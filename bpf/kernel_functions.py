@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gomem.bpf import syscalls
 from gomem.tracer.errors import BackendUnavailable
+from gomem.tracer.machine.rights import Own, newer_kernel, own
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 _MOST_BYTES = 64 << 20  # 5 MB are usual
@@ -24,11 +25,19 @@ _MORE = {1: 4, 3: 12, 14: 4, 17: 4}  # bytes behind the 12 of each type, by kind
 _MEMBER = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}  # for each of its parts: struct, union, enum, ...
 _RETURN_0 = bytes.fromhex("b7000000000000009500000000000000")
 _NO_FUNCTION = 1  # the first type is none
+TRUSTED_SINCE = (6, 1)  # docs/decisions/memory-calls.md: "Not on older kernels"
 _NEEDS = "needs BPF trampolines: CONFIG_DEBUG_INFO_BTF, CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS (Linux 5.5)"
 
 
-def ensure_wanted() -> None:
-    """Raise BackendUnavailable if this kernel takes no programs at its functions, whichever: that is soon known."""
+def ensure_wanted(me: Own | None = None) -> None:
+    """Raise BackendUnavailable if this kernel takes no programs at its functions, whichever: that is soon known.
+
+    It is also raised on kernels whose trampolines we do not trust, which is nothing to be found out by trying. `me`:
+    what this process is; found out if not given.
+    """
+    me = me or own()
+    if me.release < TRUSTED_SINCE:
+        raise BackendUnavailable("BPF trampolines are not used on this kernel", newer_kernel(TRUSTED_SINCE, me=me))
     try:
         kind, attach_type = syscalls.BPF_PROG_TYPE_TRACING, syscalls.BPF_TRACE_FEXIT
         os.close(syscalls.load_program(kind, _RETURN_0, attach_type=attach_type, function=_NO_FUNCTION))

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gomem.bpf import kernel_functions
+from gomem.tracer.errors import BackendUnavailable
+from gomem.tracer.machine.rights import Own
 
 INT, POINTER, STRUCT, FUNCTION, FLOAT, ENUM64 = 1, 2, 4, 12, 16, 19
 BEHIND = {INT: 4, POINTER: 0, STRUCT: 12 * 2, FUNCTION: 0, FLOAT: 0, ENUM64: 12 * 2}  # bytes, of two parts each
@@ -47,3 +49,11 @@ def test_what_is_cut_off_is_refused(types: list[tuple[int, str]], length: int) -
 def test_anything_else_is_refused_or_has_no_function(raw: bytes) -> None:
     with contextlib.suppress(ValueError):
         assert kernel_functions.find(raw, ["mmap"]) == {}
+
+
+@pytest.mark.parametrize("release", [(5, 10), (5, 15), (6, 0)])
+def test_trampolines_of_older_kernels_are_not_trusted(release: tuple[int, int]) -> None:
+    me = Own(uid=0, gid=0, effective=frozenset(), bounding=frozenset(), release=release)
+    with pytest.raises(BackendUnavailable) as refused:
+        kernel_functions.ensure_wanted(me)
+    assert refused.value.fix == f"needs Linux 6.1; this is {release[0]}.{release[1]}"
