@@ -39,10 +39,10 @@ class Watch:
         return figures_of(look)
 
     def collect(self) -> None:
-        """Let it collect, and wait until the finalizers have run."""
+        """Let it collect, and wait until it has found out which objects nobody has."""
         before = self.look()["finalizers"] or 0
         self._process.send_signal(signal.SIGUSR1)
-        self.until(lambda now: now < before / 2)
+        self.until(lambda now: now < before)  # until a collection there are only more
 
     def until(self, done: Callable[[int], bool]) -> None:
         limit = time.monotonic() + 60 * PATIENCE

@@ -56,9 +56,7 @@ class Liar:
 
     def claim_spans(self, address: int, count: int) -> None:
         """Say that mheap_.allspans lies at `address` and has `count` elements."""
-        where = self.all_spans
-        for step, word in enumerate((address, count, count)):
-            self.told("word", where + 8 * step, word)
+        self.told("words", self.all_spans, address, count, count)
 
 
 def waits_for_its_map(pid: int) -> bool:

@@ -365,8 +365,12 @@ class _Process:
             except TargetExecuted:
                 opened.close()
                 continue
-            except GomemError:
+            except TargetGone:
                 opened.close()
+                return None
+            except GomemError as error:
+                opened.close()
+                self._person.say(f"process {self._pid} executed a program that cannot be followed: {error.what}")
                 return None
             self._stack.push(opened)
             release = facts.go_version or "no Go"

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from gomem.tracer.addresses.ranges import distinct
 from gomem.tracer.addresses.region_states import NONE
 from gomem.tracer.kernel.maps import Mappings
 from gomem.tracer.kernel.residency import Residency
@@ -60,7 +61,7 @@ class _Parts:
     def sums(self, some: NDArray[np.bool_] | slice) -> MappingSums:
         size = self.size[some]
         return MappingSums(
-            len(np.unique(self.mapping[some])),
+            len(distinct(self.mapping[some])),
             int(size.sum()),
             int(size[self.closed[some]].sum()),
             int(self.resident[some].sum()),
@@ -72,7 +73,7 @@ def _cut(start: Addresses, end: Addresses, mapping: Index, seen: Seen) -> tuple[
     """Cut pieces where callers change; return them, and which of `seen` each is in, or -1."""
     low = np.array([one[0] for one in seen], np.uint64)
     high = np.array([one[1] for one in seen], np.uint64)
-    points = np.unique(np.concatenate((start, end, low, high)))
+    points = distinct(np.concatenate((start, end, low, high)))
     begin, until = points[:-1], points[1:]
     piece, who = _containing(start, end, begin), _containing(low, high, begin)
     kept = piece >= 0

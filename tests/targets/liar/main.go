@@ -3,6 +3,7 @@
 // It obeys lines on standard input, and answers each with one line of decimal numbers:
 //
 //	word ADDRESS VALUE     write a word anywhere into itself
+//	words ADDRESS VALUE... write words one after the other: the address
 //	file PATH BYTES        map a file privately, read-only: its address
 //	anonymous BYTES        map anonymous memory that is never touched: its address
 //	block ADDRESS          read there through /proc, and call mmap a moment later, both in threads: its address
@@ -113,6 +114,17 @@ func main() {
 			_, err := memory.WriteAt(binary.LittleEndian.AppendUint64(nil, number(2)), int64(number(1)))
 			check(err)
 			fmt.Println(number(1))
+		case "words":
+			var raw []byte
+			for at := 2; at < len(words); at++ {
+				raw = binary.LittleEndian.AppendUint64(raw, number(at))
+			}
+			where, answer := int64(number(1)), []byte(words[1]+"\n")
+			_, err := memory.WriteAt(raw, where)
+			check(err)
+			// No object may be made from here on: it could need a span, and what was written may be the list of spans.
+			_, err = os.Stdout.Write(answer)
+			check(err)
 		case "file":
 			file, err := os.Open(words[1])
 			check(err)
