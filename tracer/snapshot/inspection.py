@@ -176,6 +176,11 @@ class Inspector:
         if not self.search_again or self.program.is_go:
             return
         program = load_target(self.target)
+        try:
+            self.target.check_same_program()  # or it is the executable of the next one
+        except TargetError:
+            program.close()
+            raise
         if not program.is_go:
             program.close()
             return
