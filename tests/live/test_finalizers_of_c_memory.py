@@ -43,6 +43,7 @@ class Watch:
         before = self.look()["finalizers"] or 0
         self._process.send_signal(signal.SIGUSR1)
         self.until(lambda now: now < before)  # until a collection there are only more
+        time.sleep(0.3)  # finalizers run after it
 
     def until(self, done: Callable[[int], bool]) -> None:
         limit = time.monotonic() + 60 * PATIENCE
