@@ -176,7 +176,7 @@ def _ask(request: dict[str, Any], seconds: float) -> bytes:
     """Return the answer of a child, which has ended then, or raise what it did."""
     if not sys.executable:
         raise BackendUnavailable("there is no Python interpreter that could compile the BPF programs")
-    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
+    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path)]
     asked = json.dumps(request | {"parent": os.getpid()}).encode()
     try:
         with _start(command) as child:

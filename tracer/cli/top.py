@@ -21,6 +21,7 @@ from gomem.tracer.cli.following import (
     started_events,
 )
 from gomem.tracer.cli.options import Percent, Seconds
+from gomem.tracer.cli.speech import tell
 from gomem.tracer.cli.top_engine import FollowedProcesses
 from gomem.tracer.discovery.discovery import Discovery
 from gomem.tracer.discovery.selection import Selection, parse_selection
@@ -55,7 +56,10 @@ _FEWEST_SECONDS = 0.2
     "--backend", type=click.Choice(["auto", "bpf", "procfs"]), default="auto", show_default=True,
     help="bpf sees events and states; procfs sees states only; auto takes bpf where it works.",
 )  # fmt: skip
-@click.option("--once", is_flag=True, help="Print the table once, when each process has been looked at, and end.")
+@click.option(
+    "--once", is_flag=True,
+    help="Print the table once, when each process has been looked at, and end. Nothing is attached for it.",
+)  # fmt: skip
 def top(
     pids: tuple[int, ...],
     delay: float,
@@ -142,6 +146,10 @@ def _print_once(followed: FollowedProcesses) -> None:
         if view is not None and view.health.rounds:
             break
         time.sleep(0.05)
+    if followed.error is not None:
+        raise followed.error
     if view is None:
         raise GomemError("no process could be looked at within a minute")
+    if not view.health.rounds:
+        tell("gomem: not every process could be looked at within a minute")
     write_output(table_once(view, followed.unreadable()), None)

@@ -42,6 +42,7 @@ class FollowedProcesses:
         self._said = ""
         self._stop = threading.Event()
         self._recorders: dict[int, tuple[subprocess.Popen[bytes], str]] = {}
+        self._ending: set[int] = set()  # whose recordings have been told to end
         self._thread: threading.Thread | None = None
         self.error: Exception | None = None  # that has ended the thread
 
@@ -62,8 +63,13 @@ class FollowedProcesses:
     def stop(self) -> None:
         """Let go of all processes, and end the recordings."""
         self._stop.set()
-        for pid in list(self._recorders):
-            self._end_recording(pid)
+        for pid, (recorder, _) in self._recorders.items():
+            if pid not in self._ending:
+                recorder.send_signal(signal.SIGINT)
+        until = time.monotonic() + _END_OF_RECORDING
+        for recorder, _ in self._recorders.values():
+            _ended(recorder, max(until - time.monotonic(), 0.0))
+        self._recorders.clear()
         if self._thread is not None:
             self._thread.join(_JOIN)
 
@@ -81,6 +87,7 @@ class FollowedProcesses:
         for pid, (recorder, path) in list(self._recorders.items()):
             if recorder.poll() is not None:
                 del self._recorders[pid]
+                self._ending.discard(pid)
                 self._said = f"the recording of process {pid} has ended: {_last_words(recorder, path)}"
         return self._said
 
@@ -100,13 +107,16 @@ class FollowedProcesses:
         """Begin to record a process by `gomem record`, or end that."""
         pid = target.pid
         if pid in self._recorders:
-            self._end_recording(pid)
+            if pid not in self._ending:  # a second signal would cut the file
+                self._ending.add(pid)
+                self._recorders[pid][0].send_signal(signal.SIGINT)
+            self.say(f"ending the recording of process {pid}")
             return
         path = f"gomem-{pid}-{time.strftime('%H%M%S')}.rec"
         words = ["record", "--pid", str(pid), "-o", path, str(os.getpid())]
         try:
             recorder = subprocess.Popen(
-                [sys.executable, "-c", _RECORDER, *words],
+                [sys.executable, "-P", "-c", _RECORDER, *words],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
@@ -144,15 +154,16 @@ class FollowedProcesses:
         """Tell the person."""
         self._said = text
 
-    def _end_recording(self, pid: int) -> None:
-        recorder, path = self._recorders.pop(pid)
-        recorder.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            recorder.wait(_END_OF_RECORDING)
-        if recorder.poll() is None:
-            recorder.kill()
-            recorder.wait()
-        self.say(f"recorded: {_last_words(recorder, path)}")
+
+def _ended(recorder: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for a recorder that was told to end, and kill it if it does not."""
+    with suppress(subprocess.TimeoutExpired):
+        recorder.wait(seconds)
+    if recorder.poll() is None:
+        recorder.kill()
+        recorder.wait()
+    if recorder.stderr is not None:
+        recorder.stderr.close()
 
 
 def _last_words(recorder: subprocess.Popen[bytes], path: str) -> str:

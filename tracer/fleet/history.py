@@ -122,15 +122,15 @@ class History:
         """Take what is new in a view."""
         with self._lock:
             for target in view.targets:
+                kept = self._kept.get(target.pid)
+                if kept is not None and kept.start_ticks != target.start_ticks:
+                    self._drop(target.pid)
                 if target.report is not None and target.looked is not None:
                     self._take(target, target.report, target.looked)
             self._forget(view)
 
     def _take(self, target: TargetView, report: Report, looked: float) -> None:
         kept = self._kept.get(target.pid)
-        if kept is not None and kept.start_ticks != target.start_ticks:
-            self._drop(target.pid)
-            kept = None
         if kept is None:
             ring = Ring(self._most)
             if self._bytes + ring.bytes > self._most_bytes:

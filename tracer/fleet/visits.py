@@ -163,7 +163,7 @@ class Visits:
                 continue
             if not self._jobs.free or not self._silence.answers(member):
                 continue
-            member.glance_due = max(member.glance_due + self._glance_every, now)
+            member.glance_due = now + self._glance_every * self._pace.stretch
             member.glancing = True
             self._begin(member, following.glance)
 

@@ -67,7 +67,7 @@ class EventLog:
         rows = rare.nonzero()[0]
         room = max(self._limit - len(self._entries), 0)
         self.dropped += max(len(rows) - room, 0)
-        rows = rows[-self._limit :] if self._latest else rows[:room]
+        rows = rows[max(len(rows) - self._limit, 0) :] if self._latest else rows[:room]
         if self._latest:
             del self._entries[: max(len(self._entries) + len(rows) - self._limit, 0)]
         chains = self._callers.label(batch, rows)

@@ -178,7 +178,7 @@ class Inspector:
         program = load_target(self.target)
         try:
             self.target.check_same_program()  # or it is the executable of the next one
-        except TargetError:
+        except GomemError:
             program.close()
             raise
         if not program.is_go:

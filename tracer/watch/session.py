@@ -109,6 +109,7 @@ class TargetSession:
         self.on_look: OnLook | None = None  # is told each look as well
         self._recorder = recorder
         self._live, self._courses = LiveHeap(), Courses()
+        self._lost = 0  # events, that the source said it has lost
 
     @property
     def pending(self) -> bool:
@@ -126,6 +127,9 @@ class TargetSession:
         `lost`: how many the source has lost since its start.
         """
         self._live.reach(until)
+        if lost > self._lost:
+            self._lost = lost
+            self.activity.mapping_callers.forget()
         if self.reconciler is not None:
             self.reconciler.feed(batch, until, lost)
         else:

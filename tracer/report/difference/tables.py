@@ -11,6 +11,7 @@ from gomem.tracer.report.difference.contract import Row, Table, Unit
 
 MOST_ROWS: Final = 200
 _PAGE: Final = 8192
+_SHORTEST: Final = 1e-3  # seconds of watching that make a rate
 _FILES: Final = 20  # tracer/kernel: as many files as a report lists
 _ARENA_PAGES: Final = ("in_use", "stacks", "free", "scavenged")
 
@@ -159,7 +160,7 @@ def _bill(report: Report) -> Listed | None:
 def _sites(report: Report) -> Listed | None:
     """Return how fast each call site allocated, in bytes a second."""
     allocations, seconds = report.allocations, report.duration_seconds
-    if allocations is None or not seconds:
+    if allocations is None or seconds < _SHORTEST:
         return None
     found = Listed(whole=not allocations.more_sites)
     for site in allocations.sites:
