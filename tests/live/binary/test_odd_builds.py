@@ -34,6 +34,8 @@ COMPILED = [("1.19", UNOPTIMISED), ("1.23.9", "-race"), (NEWEST, UNOPTIMISED), (
             (NEWEST, "-pgo")]  # fmt: skip
 LINKED: list[tuple[str, Mode]] = [("1.19", "exe"), ("1.19", "pie"), ("1.25.5", "cgo-pie"), (NEWEST, "exe"),
                                   (NEWEST, "cgo")]  # fmt: skip
+# No code has the addresses of the lists of block and mutex profiles where nothing in the program reads these.
+UNREAD = {"bbuckets", "xbuckets"}
 TITLE = "globals found in code, of those in the symbol table"
 
 
@@ -105,7 +107,7 @@ def test_code_compiled_otherwise_names_the_same_globals(release: str, flag: str,
     note(TITLE, flag, release, f"{len(found)}/{len(symbols)}")
     # Where nothing is inlined, the scavenger's goals are read by functions of their own, and the queue of cleanups
     # is an argument of those that work on it: then they are not known.
-    missing = {"scavenge", "gcCleanups"} if "-l" in flag else set()
+    missing = UNREAD | ({"scavenge", "gcCleanups"} if "-l" in flag else set())
     assert found == {name: address for name, address in symbols.items() if name in found or name not in missing}
     assert found_in(without_symbols(path, tmp_path)) == found
 
@@ -170,14 +172,17 @@ def test_programs_stripped_afterwards_tell_what_their_twin_tells(
     symbols = symbols_of(whole)
     path = tmp_path / "stripped"
     STRIPPERS[way](whole, path)
-    assert found_in(path) == symbols
+    known = {name: address for name, address in symbols.items() if name not in UNREAD}
+    assert found_in(path) == known
     with Executable.open(path) as exe:
-        assert any(section.type == SHT_SYMTAB for section in exe.sections) is (way in ("strip-debug", "compress"))
+        has_symbols = any(section.type == SHT_SYMTAB for section in exe.sections)
+        assert has_symbols is (way in ("strip-debug", "compress"))
         assert exe.has_dwarf is (way == "compress")
     with opened(path) as loaded:
         assert loaded.layout is not None
         assert loaded.layout.source == ("dwarf" if way == "compress" else "table")
         assert loaded.limits == ()
         wanted = {*required_globals(loaded.layout), *optional_globals(loaded.layout)}
-        assert loaded.globals == {name: value for name, value in symbols.items() if name in wanted}
-    note(TITLE, way, f"{release} {mode}", f"{len(symbols)}/{len(symbols)}")
+        there = symbols if has_symbols else known
+        assert loaded.globals == {name: value for name, value in there.items() if name in wanted}
+    note(TITLE, way, f"{release} {mode}", f"{len(known)}/{len(symbols)}")

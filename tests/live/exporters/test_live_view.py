@@ -17,7 +17,7 @@ from tests.support.axe import keeps_out
 from tests.support.browser import Browser, browser
 from tests.support.builds import build
 from tests.support.parked import parked
-from tests.support.processes import running
+from tests.support.processes import running, wait_until
 from tests.support.serving import Serving, serving
 
 pytestmark = pytest.mark.live
@@ -213,7 +213,7 @@ def test_it_answers_without_scripts(window: Browser, shown: Shown) -> None:
         window.visit(f"{shown.served.url}/")
         window.element("#filter").send_keys("parked")
         window.element("#apply").click()
-        assert "filter=parked" in window.address
+        wait_until(lambda: "filter=parked" in window.address, "the answer to the form")
         assert window.count("#processes tbody tr") == 1
         window.element("[data-column=live] a").click()
         assert window.element("[data-column=live]").get_attribute("aria-sort") == "descending"
