@@ -160,7 +160,8 @@ def _diff_reports(
     check_output(output)
     check_shown(form, output)
     before, after = (_report(*moment) for moment in moments)
-    found = difference(before, after, (_name(*moments[0]), _name(*moments[1])))
+    (base, _, begin), (later, _, end) = moments
+    found = difference(before, after, (_name(base, begin), _name(later, end)))
     if form == "json":
         text = difference_json(found)
     elif form == "html":
@@ -172,8 +173,7 @@ def _diff_reports(
     write_output(text, output)
 
 
-def _name(path: str, kind: _Kind, moment: str | None) -> str:
-    del kind
+def _name(path: str, moment: str | None) -> str:
     return path if moment is None else f"{path} at {moment}"
 
 

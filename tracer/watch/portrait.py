@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from gomem.tracer.errors import GomemError, TargetExecuted, TargetGone
+from gomem.tracer.errors import GomemError
 from gomem.tracer.profile.beside import Beside
 from gomem.tracer.profile.goroutine_looks import GoroutineLooks
 from gomem.tracer.profile.heap import heap_profile
@@ -48,7 +48,5 @@ def goroutines_by_creator(inspector: Inspector) -> GoroutineReport | None:
         looks = GoroutineLooks(inspector, "creator")
         looks.look()
         return looks.report()
-    except (TargetGone, TargetExecuted):
-        return None
     except GomemError:
         return None
